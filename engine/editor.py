@@ -1,0 +1,259 @@
+"""An edit, read from top to bottom: image -> encode -> invert -> drag -> propagate -> decode -> image."""
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import torch
+from torch import Tensor
+
+from . import stages
+from .config import DragConfig
+from .errors import ConfigError, InputWarning
+from .geometry import Frame
+from .loading import load, of_pipeline
+from .methods import METHODS, Scene
+from .model import Model
+from .observe import Observer, StageTimes
+from .run import Run
+from .stages import Iteration, Optimum
+from .values import Image, Mask, Points
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+__all__ = ["EditResult", "Editor", "History", "Progress", "Record"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, of how many) while the long stages work."""
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """The drag, iteration by iteration.
+
+    losses: float32 [updates]. handles: float64 [iterations, N, 2], (x, y) image pixels, the first where they were put.
+    """
+
+    losses: npt.NDArray[np.float32]
+    handles: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """Every intermediate of an edit, kept only when asked for; tensors on the model's device.
+
+    text [1, L, D]; trajectory: the clean latent to the inverted one, float32 [1, 4, h, w] each; reference_features [1, C, h, w] and
+    reference_noise [1, 4, h, w] of the first forward pass (None without one; the noise also where no mask term needs it);
+    handles int64 [iterations, N, 2] and targets int64 [N, 2], (row, column) at the supervision resolution; keep: 1 - mask at the latent's size or None;
+    bottleneck_start and bottleneck, float32: before and after; final_latent float32; pixels float32 [1, 3, H, W] in -1..1 as decoded.
+    scene and optimum are what the stage functions take, to go on from here.
+    """
+
+    text: Tensor
+    trajectory: tuple[Tensor, ...]
+    final_latent: Tensor
+    pixels: Tensor
+    scene: Scene
+    optimum: Optimum
+
+    @property
+    def inverted(self) -> Tensor:
+        return self.trajectory[-1]
+
+    @property
+    def bottleneck(self) -> Tensor:
+        return self.optimum.variable
+
+    @property
+    def bottleneck_start(self) -> Tensor:
+        return self.optimum.start
+
+    @property
+    def reference_features(self) -> Tensor | None:
+        return None if self.optimum.reference is None else self.optimum.reference.features
+
+    @property
+    def reference_noise(self) -> Tensor | None:
+        return None if self.optimum.reference is None else self.optimum.reference.noise
+
+    @property
+    def handles(self) -> Tensor:
+        return self.optimum.handles
+
+    @property
+    def targets(self) -> Tensor:
+        return self.scene.targets
+
+    @property
+    def keep(self) -> Tensor | None:
+        return self.scene.keep
+
+
+@dataclass(frozen=True, eq=False)
+class EditResult:
+    """image: the edited picture, in the input's size. points: where the handles ended, with their targets, image pixels.
+
+    reached: every handle came within 2 supervision pixels of its target. timings_ms: by stage, and "total".
+    settings: what the edit ran with (method, model, device, precision, threads, configuration). record: if it was asked for.
+    """
+
+    image: Image
+    points: Points
+    reached: bool
+    history: History
+    timings_ms: Mapping[str, float]
+    settings: Mapping[str, Any]
+    record: Record | None
+
+
+class Editor:
+    """Edits images with one loaded model. Nothing is random: the same input gives the same bits on the same machine with the same threads.
+
+    `poll_every`: how often the drag reads its stop condition from the device; None: every iteration on a CPU, every eighth on CUDA.
+    """
+
+    def __init__(self, model: Model, *, poll_every: int | None = None, observers: Sequence[Observer] = ()) -> None:
+        self.model = model
+        self.poll_every = poll_every if poll_every is not None else (1 if model.device.type == "cpu" else 8)
+        if self.poll_every < 1:
+            raise ConfigError(f"poll_every must be 1 or more, got {poll_every}")
+        self._observers = tuple(observers)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str] | None = None,
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "float32",
+        config: str | os.PathLike[str] | None = None,
+        variant: str | None = None,
+        allow_pickle: bool = False,
+        poll_every: int | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> Self:
+        """An editor on a diffusers folder, a `.safetensors` checkpoint, or (None) the embedded model; see `loading.load` for the rest."""
+        model = load(source, device=device, dtype=dtype, config=config, variant=variant, allow_pickle=allow_pickle)
+        return cls(model, poll_every=poll_every, observers=observers)
+
+    @classmethod
+    def from_pipeline(cls, pipeline: "DiffusionPipeline", *, poll_every: int | None = None, observers: Sequence[Observer] = ()) -> Self:
+        """An editor on a pipeline's own weights, without a copy; the pipeline is not changed."""
+        return cls(of_pipeline(pipeline), poll_every=poll_every, observers=observers)
+
+    @property
+    def defaults(self) -> DragConfig:
+        """The settings that `edit` uses when it is given none: the model's own where it brings any."""
+        return self.model.defaults
+
+    def edit(
+        self,
+        image: Image | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str],
+        points: Points | Sequence[Any] | str,
+        *,
+        mask: Mask | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str] | None = None,
+        prompt: str = "",
+        config: DragConfig | None = None,
+        method: str = "dragnoise",
+        record: bool = False,
+        progress: Progress | None = None,
+        on_iteration: Callable[[Iteration], None] | None = None,
+    ) -> EditResult:
+        """Move what is under the handles to the targets and keep the rest.
+
+        image, points, mask: in any form that `Image.of`, `Points.of` and `Mask.of` take; white in the mask may change, None sets no limit.
+        config: None for `defaults`. record: keep every intermediate. on_iteration: shown every forward pass of the drag, with its predicted noise.
+        Raises ImageError, PointError, MaskError, ConfigError.
+        """
+        if method not in METHODS:
+            raise ConfigError(f"there is no method {method!r}; known: {', '.join(METHODS)}")
+        config = config or self.defaults
+        source, pairs = Image.of(image), Points.of(points)
+        pairs.check_inside(source.width, source.height)
+        frame = Frame.of(source, self.model.factor, config.parity)
+        limit = _limit(mask, source, config)
+
+        times = StageTimes(self.model.device)
+        run, total, report = Run((*self._observers, times)), StageTimes(self.model.device), progress or (lambda *_: None)
+        active, row = config.active_steps, METHODS[method]
+        with total("total"):
+            text = run(stages.embed, self.model, prompt)
+            latent = run(stages.encode, self.model, frame.pixels(source))
+            on_step = lambda done: report("invert", done, active)  # noqa: E731
+            trajectory = run(stages.invert, self.model, latent, text, config.steps, active, on_step=on_step)
+            scene = self._scene(trajectory[-1], text, frame, pairs, limit, config, wants_noise=record or on_iteration is not None)
+
+            def watch(iteration: Iteration) -> None:
+                report("drag", iteration.number + 1, config.iterations)
+                if on_iteration is not None:
+                    on_iteration(iteration)
+
+            optimum = run(stages.drag, row, scene, self.poll_every, on_iteration=watch)
+            on_step = lambda done: report("propagate", done, active)  # noqa: E731
+            final = run(stages.propagate, row, scene, optimum.constants, optimum.variable, on_step=on_step)
+            pixels = run(stages.decode, self.model, final)
+            edited = frame.image_of(pixels)
+
+        return EditResult(
+            image=edited,
+            points=Points(frame.image_points(optimum.handles[-1]), pairs.targets),
+            reached=optimum.reached,
+            history=History(optimum.losses.cpu().numpy(), np.array([frame.image_points(handles) for handles in optimum.handles])),
+            timings_ms=times.ms | total.ms,
+            settings=self._settings(method, config),
+            record=Record(text, trajectory, final, pixels, scene, optimum) if record else None,
+        )
+
+    def _scene(
+        self, latent: Tensor, text: Tensor, frame: Frame, points: Points, limit: Mask | None, config: DragConfig, *, wants_noise: bool
+    ) -> Scene:
+        device = self.model.device
+        handles, targets = frame.points(points)
+        keep = None
+        if limit is not None and config.lam > 0:
+            keep = 1 - frame.editable(limit, (latent.shape[2], latent.shape[3]))
+            keep = keep.to(device) if bool(keep.any()) else None
+        return Scene(
+            model=self.model,
+            schedule=self.model.schedule(config.steps),
+            index=config.steps - config.active_steps,
+            latent=latent,
+            text=text,
+            handles=handles.to(device),
+            targets=targets.to(device),
+            resolution=frame.supervision,
+            keep=keep,
+            config=config,
+            wants_noise=wants_noise,
+        )
+
+    def _settings(self, method: str, config: DragConfig) -> dict[str, Any]:
+        model = self.model
+        return {
+            "method": method,
+            "model": model.name,
+            "device": str(model.device),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "config": config,
+        }
+
+
+def _limit(mask: Any, image: Image, config: DragConfig) -> Mask | None:
+    """The mask that the edit obeys. None: no limit (in parity mode, as published, the whole picture is held in place)."""
+    if mask is None:
+        return Mask(np.zeros((image.height, image.width), dtype=np.bool_)) if config.parity else None
+    limit = Mask.of(mask, image.width, image.height)
+    if not limit.editable.any():
+        warnings.warn(
+            "the mask marks nothing as editable (white), so the whole picture is held in place; leave the mask out to set no limit",
+            InputWarning,
+            stacklevel=3,
+        )
+    return limit

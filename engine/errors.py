@@ -1,0 +1,37 @@
+"""What can be wrong with what a person gives us. Every message says what was seen and what to do."""
+
+
+class DragnoiseError(ValueError):
+    """Base of every error that a better input would avoid; the command line prints it in one line and exits with 2."""
+
+
+class ImageError(DragnoiseError):
+    """The image cannot be read, is empty, or has a shape or type that is not a picture's."""
+
+
+class PointError(DragnoiseError):
+    """The pairs of handle and target are missing, malformed or outside the image."""
+
+
+class MaskError(DragnoiseError):
+    """The mask cannot be read or does not have the image's size."""
+
+
+class ConfigError(DragnoiseError):
+    """A setting is out of its range."""
+
+
+class ModelError(DragnoiseError):
+    """The model cannot be loaded, or is of a kind that this engine cannot cut at the bottleneck."""
+
+
+class DeviceError(DragnoiseError):
+    """The device or precision asked for is not available here."""
+
+
+class OutputError(DragnoiseError):
+    """The result cannot be written where it was asked to be."""
+
+
+class InputWarning(UserWarning):
+    """The input is used, but not quite as it was given (a truncated prompt, a mask that allows nothing)."""

@@ -1,0 +1,53 @@
+"""DragNoise (Liu et al., CVPR 2024): the bottleneck is optimised at one noisy step, then held through the remaining denoising steps.
+
+The latent, the step and the text never change during the drag, so the encoder half and the middle block run once; only the decoder half is in the loop.
+"""
+
+from torch import Tensor
+
+from ..unet import Down
+from .method import Method, Predictor, Scene, Seen
+from .supervision import all_reached, at_handles, motion_and_mask, track_features
+
+__all__ = ["DRAGNOISE"]
+
+_FEATURE_BLOCK = 2
+
+
+def _start(scene: Scene) -> tuple[Down, Tensor]:
+    unet = scene.model.unet
+    down = unet.down(scene.latent, scene.timestep, scene.text)
+    return down, unet.middle(down, scene.text).float()
+
+
+def _features(scene: Scene, down: Down, bottleneck: Tensor) -> Seen:
+    wanted = scene.wants_noise or scene.keep is not None
+    up = scene.model.unet.up(down, bottleneck, scene.text, _FEATURE_BLOCK, output=wanted)
+    assert up.features is not None
+    return Seen(up.features, None if up.output is None else scene.schedule.noise(up.output, scene.latent, scene.timestep))
+
+
+def _propagate(scene: Scene, down: Down, bottleneck: Tensor) -> Predictor:
+    unet = scene.model.unet
+
+    def noise(index: int, timestep: int, latent: Tensor) -> Tensor:
+        here = down if index == scene.index else unet.down(latent, timestep, scene.text)
+        hidden = bottleneck if index < scene.config.injected_steps else unet.middle(here, scene.text)
+        output = unet.up(here, hidden, scene.text).output
+        assert output is not None
+        return scene.schedule.noise(output, latent, timestep)
+
+    return noise
+
+
+DRAGNOISE = Method(
+    name="dragnoise",
+    source="Liu et al., Drag Your Noise: Interactive Point-based Editing via Diffusion Semantic Propagation, CVPR 2024",
+    start=_start,
+    features=_features,
+    begin=at_handles,
+    follow=track_features,
+    finished=all_reached,
+    supervise=motion_and_mask,
+    propagate=_propagate,
+)

@@ -1,0 +1,85 @@
+"""What a drag method is: a row of functions. What differs between DragNoise, DragDiffusion, FreeDrag and DragGAN is which functions stand in the row.
+
+    start      what is constant during the drag, and the float32 variable that is optimised (a bottleneck, a latent, style vectors)
+    features   one forward pass: the feature map that is supervised, and the predicted noise where it is wanted
+    begin      the state before the first update: where the handles (or templates, waypoints) are
+    follow     where they are now
+    finished   whether to stop
+    supervise  the loss
+    propagate  how the optimum becomes an image: the noise predictor of the remaining denoising steps
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..config import DragConfig
+from ..model import Model
+from ..unet import Schedule
+
+__all__ = ["Method", "Predictor", "Scene", "Seen", "State"]
+
+Predictor = Callable[[int, int, Tensor], Tensor]
+"""(index of the step, timestep, latent) -> eps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Everything that a drag is given and never changes.
+
+    latent: float32 [1, 4, h, w] at step `index` of `schedule` (the inverted image). text: [1, L, D].
+    handles, targets: int64 [N, 2], (row, column) in the supervision map of size `resolution`, on the model's device.
+    keep: float32 [1, 1, h, w], 1 where the picture must stay; None where nothing must (the mask term is then exactly nought).
+    wants_noise: the predicted noise is wanted at every iteration (for previews), not only where the mask term needs it.
+    """
+
+    model: Model
+    schedule: Schedule
+    index: int
+    latent: Tensor
+    text: Tensor
+    handles: Tensor
+    targets: Tensor
+    resolution: tuple[int, int]
+    keep: Tensor | None
+    config: DragConfig
+    wants_noise: bool = False
+
+    @property
+    def timestep(self) -> int:
+        return self.schedule.timesteps[self.index]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What one forward pass shows: features [1, C, h, w] (before any resizing) and eps float32 [1, 4, H, W], None where nobody wants it."""
+
+    features: Tensor
+    noise: Tensor | None
+
+    def detach(self) -> "Seen":
+        return Seen(self.features.detach(), None if self.noise is None else self.noise.detach())
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What moves from iteration to iteration beside the variable. handles: int64 [N, 2] now. Methods that keep more extend it."""
+
+    handles: Tensor
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table. `Constants` below is whatever `start` returned first; nobody but the method's own functions looks into it."""
+
+    name: str
+    source: str
+    start: Callable[[Scene], tuple[Any, Tensor]]
+    features: Callable[[Scene, Any, Tensor], Seen]
+    begin: Callable[[Scene, Seen], State]
+    follow: Callable[[Scene, Seen, Seen, State], State]
+    finished: Callable[[Scene, State], Tensor]
+    supervise: Callable[[Scene, Seen, Seen, State], Tensor]
+    propagate: Callable[[Scene, Any, Tensor], Predictor]

@@ -1,0 +1,37 @@
+"""The parts that DragNoise and DragDiffusion share: track points by features, stop when all have arrived, motion loss plus mask term."""
+
+from typing import cast
+
+from torch import Tensor
+
+from dragnoise.kernels.patch_motion import REACHED, distances, motion_loss, patches
+from dragnoise.kernels.point_tracking import track
+
+from .method import Scene, Seen, State
+
+__all__ = ["all_reached", "at_handles", "motion_and_mask", "track_features"]
+
+
+def at_handles(scene: Scene, reference: Seen) -> State:
+    """Before the first update every handle is where it was put."""
+    return State(scene.handles)
+
+
+def track_features(scene: Scene, reference: Seen, seen: Seen, state: State) -> State:
+    """Every handle goes to the place in its window whose features now are nearest (L1) to those at the handle in the reference pass."""
+    original = patches(reference.features[0], scene.handles, scene.resolution, 0)[:, :, 0, 0]
+    return State(track(seen.features[0].detach(), original, state.handles, scene.resolution, scene.config.r_p))
+
+
+def all_reached(scene: Scene, state: State) -> Tensor:
+    """bool []: every handle is strictly nearer than 2 supervision pixels to its target."""
+    return (distances(state.handles, scene.targets) < REACHED).all()
+
+
+def motion_and_mask(scene: Scene, reference: Seen, seen: Seen, state: State) -> Tensor:
+    """The motion loss, plus lambda * sum |(x_prev - x_prev_0)(1 - M)|, which is linear in eps: x_prev - x_prev_0 = c(t) (eps - eps_0)."""
+    loss = motion_loss(seen.features[0], state.handles, scene.targets, scene.resolution, scene.config.r_m)
+    if scene.keep is None or seen.noise is None:
+        return loss
+    moved = scene.schedule.slope(scene.timestep) * (seen.noise - cast(Tensor, reference.noise)) * scene.keep
+    return loss + scene.config.lam * moved.abs().sum()

@@ -1,0 +1,12 @@
+"""The stages of an edit, in the order in which they run: plain functions of values.
+
+Positional arguments are what a result depends on; keyword arguments only watch. A stage holds no timer, no cache and no device query.
+"""
+
+from .decode import decode
+from .drag import Iteration, Optimum, drag
+from .encode import embed, encode
+from .invert import invert
+from .propagate import propagate
+
+__all__ = ["Iteration", "Optimum", "decode", "drag", "embed", "encode", "invert", "propagate"]

@@ -1,0 +1,113 @@
+"""A diffusers U-Net cut at the bottleneck: down | middle | up.
+
+`down` and `middle` depend on (latent, step, text) alone, so within a drag, where none of these changes, they run once; `up` runs with any bottleneck.
+Run in a row the three are the U-Net, bit for bit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from ..errors import ModelError
+
+__all__ = ["Down", "UNet", "Up", "objections"]
+
+
+@dataclass(frozen=True, eq=False)
+class Down:
+    """What the encoder half hands on: the time embedding [B, E], the skips from high to low resolution, and the middle block's input."""
+
+    embedding: Tensor
+    skips: tuple[Tensor, ...]
+    bottom: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Up:
+    """What the decoder half gives: the feature map of the block asked for [B, C, h, w], and the network's output [B, 4, H, W] unless not wanted."""
+
+    features: Tensor | None
+    output: Tensor | None
+
+
+def objections(config: Mapping[str, Any]) -> list[str]:
+    """Why a U-Net with this configuration cannot be run in parts; empty if it can. Stable Diffusion 1.x and 2.x can."""
+    found = [
+        f"{name}={config[name]!r} is not supported"
+        for name in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim", "center_input_sample", "num_class_embeds")
+        if config.get(name)
+    ]
+    if config.get("in_channels") != 4 or config.get("out_channels") != 4:
+        found.append(f"it maps {config.get('in_channels')} channels to {config.get('out_channels')}, not 4 to 4 (an inpainting or depth model?)")
+    if config.get("mid_block_type") is None:
+        found.append("it has no middle block, so no bottleneck to optimise")
+    if len(config.get("up_block_types") or ()) != 4:
+        found.append(f"it has {len(config.get('up_block_types') or ())} up blocks, not 4, so the supervision features are not defined")
+    return found
+
+
+class UNet:
+    """The parts of a frozen `UNet2DConditionModel` in evaluation mode. Latents may have any float type; they are cast to the network's.
+
+    Raises ModelError for a network that cannot be cut, with every reason.
+    """
+
+    def __init__(self, network: UNet2DConditionModel) -> None:
+        reasons = objections(network.config)
+        if reasons:
+            raise ModelError(f"this U-Net cannot be dragged: {'; '.join(reasons)}. Use a Stable Diffusion 1.x or 2.x text-to-image model")
+        self.network = network
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.network.parameters()).dtype
+
+    def down(self, latent: Tensor, timestep: int, text: Tensor) -> Down:
+        """latent [B, 4, H, W], timestep 0 to 999, text [B, L, D]."""
+        net = self.network
+        times = torch.full((latent.shape[0],), timestep, device=latent.device)
+        embedding = net.time_embedding(net.time_proj(times).to(self.dtype))
+        hidden = net.conv_in(latent.to(self.dtype))
+        skips: tuple[Tensor, ...] = (hidden,)
+        for block in net.down_blocks:
+            hidden, more = block(hidden, embedding, **_text(block, text))
+            skips += more
+        return Down(embedding, skips, hidden)
+
+    def middle(self, down: Down, text: Tensor) -> Tensor:
+        """The bottleneck [B, C, h, w] that the network itself computes."""
+        bottleneck: Tensor = self.network.mid_block(down.bottom, down.embedding, **_text(self.network.mid_block, text))
+        return bottleneck
+
+    def up(self, down: Down, bottleneck: Tensor, text: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
+        """The decoder half with `bottleneck` in place of the middle block's output.
+
+        feature_block: the up block whose output is wanted as features. output: False stops after that block.
+        """
+        net = self.network
+        hidden, skips, features = bottleneck.to(self.dtype), down.skips, None
+        sized = any(side % 2 ** (len(net.up_blocks) - 1) for side in skips[0].shape[2:])
+        for index, block in enumerate(net.up_blocks):
+            mine, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
+            size = skips[-1].shape[2:] if sized and skips else None
+            hidden = block(hidden_states=hidden, temb=down.embedding, res_hidden_states_tuple=mine, upsample_size=size, **_text(block, text))
+            if index == feature_block:
+                features = hidden
+                if not output:
+                    return Up(features, None)
+        return Up(features, net.conv_out(net.conv_act(net.conv_norm_out(hidden))))
+
+    def __call__(self, latent: Tensor, timestep: int, text: Tensor) -> Tensor:
+        """The whole network's output [B, 4, H, W], in its own precision."""
+        down = self.down(latent, timestep, text)
+        output = self.up(down, self.middle(down, text), text).output
+        assert output is not None
+        return output
+
+
+def _text(block: torch.nn.Module, text: Tensor) -> dict[str, Tensor]:
+    return {"encoder_hidden_states": text} if getattr(block, "has_cross_attention", False) else {}
