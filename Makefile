@@ -1,0 +1,38 @@
+# Every target does its own set-up: on a fresh machine `make demo` or `make test` is the only command needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Installed once; again only where what is installed has changed. The C++ sources need CMake, the rest is read where it stands.
+INSTALLED := $(VENV)/installed
+INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/native/*)
+# Tests run in two processes: one thread each, and idle threads sleep.
+ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+
+.PHONY: demo test lint types check clean venv
+
+demo: $(INSTALLED)
+	$(BIN)/dragnoise demo -o demo/
+
+test: $(INSTALLED)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+check: lint types test
+
+venv: $(INSTALLED)
+
+$(INSTALLED): $(INSTALLED_FROM)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is %d.%d: set PYTHON= to 3.11 or newer" % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Makes every artefact that the engine loads: ONNX files, TensorRT plans, the embedded model."""

@@ -1,0 +1,19 @@
+"""CPU twins of the kernels, in C++ (kernels/native/). Arrays may come from numpy or torch (CPU, without gradient)."""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+def track_points(
+    features: Tensor | NDArray[np.float32],
+    references: Tensor | NDArray[np.float32],
+    handles: Tensor | NDArray[np.int64],
+    resolution: tuple[int, int],
+    radius: int,
+) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """The nearest feature in a window around every handle; formula in `point_tracking`.
+
+    features: [C, h, w] float32, any strides. references: [N, C] float32, contiguous. handles: [N, 2] int64 (row, column), contiguous.
+    Returns [N, 2] int64, inside `resolution`. Releases the GIL; one thread.
+    Raises ValueError where sizes do not fit each other, TypeError for another dtype, rank, device or memory order.
+    """
