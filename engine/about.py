@@ -1,0 +1,61 @@
+"""What this installation has and what it runs on, as data: for `dragnoise info` and for every benchmark's record."""
+
+import importlib.metadata
+import importlib.util
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .model import Model
+
+__all__ = ["about", "cpu_features", "cpu_name"]
+
+_PACKAGES = ("dragnoise", "torch", "diffusers", "transformers", "safetensors", "numpy", "pillow", "xformers", "triton", "onnx", "tensorrt")
+_FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve")
+
+
+def about(model: Model) -> dict[str, Any]:
+    """Versions, devices, threads and the model, by name; "-" where a package is not installed."""
+    cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        **{name: _version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "native": "built" if importlib.util.find_spec("dragnoise.kernels._native") else "missing",
+        "cpu": cpu_name(),
+        "cpu features": cpu_features(),
+        "threads": torch.get_num_threads(),
+        "cuda devices": cuda or "none",
+        "model": model.name,
+        "model parameters": sum(weight.numel() for weight in model.unet.network.parameters()),
+        "model device": str(model.device),
+        "model dtype": str(model.dtype).removeprefix("torch."),
+        "model settings": str(model.defaults),
+    }
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def cpu_features() -> list[str]:
+    """Which of the instruction sets that matter here the processor has."""
+    flags = set((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
+    return [feature for feature in _FEATURES if feature in flags]
+
+
+def _cpuinfo(key: str) -> str | None:
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return None
+    lines = (line.partition(":") for line in path.read_text().splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == key), None)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "-"
