@@ -22,6 +22,7 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+	$(BIN)/mypy tests
 
 check: lint types test
 

@@ -5,7 +5,8 @@ clamped into U:
 
     moved_i = argmin over p in W_i of  sum_c |U[c, p] - reference_i[c]|
 
-The first position in row-major order where several are equally near; a NaN distance is never the least. U is not built: only the windows are sampled.
+The first position in row-major order where several are equally near. U is not built: only the windows are sampled. Features are finite; with
+others the result is some position of the window.
 
     name        shape      dtype
     features    [C, h, w]  any float        F, any strides; computed with in float32
@@ -56,7 +57,10 @@ def formula(features: Tensor, reference: Tensor, handles: Tensor, resolution: tu
 
 
 def _first_least(values: Tensor) -> Tensor:
-    """[N, K] -> [N, 1]: the index of the first least value, NaN counting as infinity. `argmin` does not promise the first on every device."""
+    """[N, K] -> [N, 1]: the index of the first least value; `argmin` does not promise the first on every device.
+
+    NaN counts as infinity: the index is always one of K, since nothing else keeps the gathers after it in bounds.
+    """
     values = values.nan_to_num(nan=torch.inf, posinf=torch.inf)
     count = values.shape[1]
     indices = torch.arange(count, device=values.device).expand_as(values)

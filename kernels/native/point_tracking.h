@@ -18,8 +18,8 @@ struct Resolution {
 };
 
 // For each of `count` handles ([count, 2], row then column) the position of the clamped (2 radius + 1)^2 window around it whose feature vector has
-// the least L1 distance to its reference ([count, map.channels]); the first in row-major order on ties, a NaN distance never. Written to
-// `moved` ([count, 2]). Sizes are at least 1 and radius is not negative: the caller checks. One thread, the same result every time.
+// the least L1 distance to its reference ([count, map.channels]); the first in row-major order on ties, and where no
+// distance is finite. Written to `moved` ([count, 2]). Sizes are at least 1 and radius is not negative: the caller checks. One thread, the same result every time.
 void track_points(const FeatureMap& map, const Resolution& resolution, const std::int64_t* handles, const float* references,
                   std::int64_t count, std::int64_t radius, std::int64_t* moved);
 

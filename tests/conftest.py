@@ -1,0 +1,46 @@
+"""What holds for every test: fresh memory is full of NaN, and a test that needs a GPU says so where there is none."""
+
+import functools
+from collections.abc import Callable, Iterator
+
+import hypothesis
+import pytest
+import torch
+from torch import Tensor
+
+hypothesis.settings.register_profile("house", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("house")
+
+
+def _poison(fresh: Tensor) -> Tensor:
+    if fresh.dtype == torch.bool:
+        value: float | bool = True
+    elif fresh.dtype.is_floating_point or fresh.dtype.is_complex:
+        value = torch.nan
+    else:
+        value = torch.iinfo(fresh.dtype).max
+    with torch.no_grad():
+        return fresh.fill_(value)
+
+
+def _poisoned(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @functools.wraps(allocate)
+    def poisoned(*args: object, **kwargs: object) -> Tensor:
+        return _poison(allocate(*args, **kwargs))
+
+    return poisoned
+
+
+@pytest.fixture(scope="session", autouse=True)
+def poisoned_memory() -> Iterator[None]:
+    """`torch.empty` and its kin hand out NaN (the largest integer, True): code that reads what it never wrote cannot pass by luck."""
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, names in {torch: ("empty", "empty_like", "empty_strided"), Tensor: ("new_empty",)}.items():
+            for name in names:
+                patch.setattr(owner, name, _poisoned(getattr(owner, name)))
+        yield
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
