@@ -51,13 +51,15 @@ class Model:
 
 def frozen_view(module: M) -> M:
     """The same module with the same weights in the same memory, but frozen and in evaluation mode; the original keeps its own state."""
-    shared: dict[int, Any] = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in module.parameters()}
+    shared: dict[int, Any] = {
+        id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in module.parameters()
+    }
     shared |= {id(buffer): buffer for buffer in module.buffers()}
     return copy.deepcopy(module, shared).eval()
 
 
 def choose_device(asked: str | torch.device) -> torch.device:
-    """"auto": CUDA if there is a device, else the CPU. Raises DeviceError for a device that is not here."""
+    """ "auto": CUDA if there is a device, else the CPU. Raises DeviceError for a device that is not here."""
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -67,15 +69,18 @@ def choose_device(asked: str | torch.device) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise DeviceError(f"device {str(asked)!r} is not supported; use cpu or cuda")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"device {str(asked)!r} was asked for, but PyTorch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; use cpu")
+        seen = f"PyTorch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices"
+        raise DeviceError(f"device {str(asked)!r} was asked for, but {seen}; use cpu")
     return device
 
 
 def choose_dtype(asked: str | torch.dtype, device: torch.device) -> torch.dtype:
     """One of `DTYPES`, by name or itself. Raises DeviceError for another, or float16 on a CPU."""
     dtype = DTYPES.get(asked) if isinstance(asked, str) else asked
-    if dtype not in DTYPES.values():
+    if dtype is None or dtype not in DTYPES.values():
         raise DeviceError(f"precision {asked!r} is not supported; use {', '.join(DTYPES)}")
     if dtype == torch.float16 and device.type == "cpu":
-        raise DeviceError("float16 is not supported on the CPU (it is slow and overflows there); use float32 or bfloat16")
+        raise DeviceError(
+            "float16 is not supported on the CPU (it is slow and overflows there); use float32 or bfloat16"
+        )
     return dtype

@@ -16,6 +16,16 @@ from ..errors import ModelError
 
 __all__ = ["Down", "UNet", "Up", "objections"]
 
+_UNKNOWN = (
+    "class_embed_type",
+    "addition_embed_type",
+    "encoder_hid_dim_type",
+    "time_cond_proj_dim",
+    "center_input_sample",
+    "num_class_embeds",
+)
+"""Settings of a U-Net that bring inputs which Stable Diffusion has not."""
+
 
 @dataclass(frozen=True, eq=False)
 class Down:
@@ -36,17 +46,18 @@ class Up:
 
 def objections(config: Mapping[str, Any]) -> list[str]:
     """Why a U-Net with this configuration cannot be run in parts; empty if it can. Stable Diffusion 1.x and 2.x can."""
-    found = [
-        f"{name}={config[name]!r} is not supported"
-        for name in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim", "center_input_sample", "num_class_embeds")
-        if config.get(name)
-    ]
-    if config.get("in_channels") != 4 or config.get("out_channels") != 4:
-        found.append(f"it maps {config.get('in_channels')} channels to {config.get('out_channels')}, not 4 to 4 (an inpainting or depth model?)")
+    reads, gives, blocks = (
+        config.get("in_channels"),
+        config.get("out_channels"),
+        len(config.get("up_block_types") or ()),
+    )
+    found = [f"{name}={config[name]!r} is not supported" for name in _UNKNOWN if config.get(name)]
+    if (reads, gives) != (4, 4):
+        found.append(f"it maps {reads} channels to {gives}, not 4 to 4 (an inpainting or depth model?)")
     if config.get("mid_block_type") is None:
         found.append("it has no middle block, so no bottleneck to optimise")
-    if len(config.get("up_block_types") or ()) != 4:
-        found.append(f"it has {len(config.get('up_block_types') or ())} up blocks, not 4, so the supervision features are not defined")
+    if blocks != 4:
+        found.append(f"it has {blocks} up blocks, not 4, so the supervision features are not defined")
     return found
 
 
@@ -59,12 +70,15 @@ class UNet:
     def __init__(self, network: UNet2DConditionModel) -> None:
         reasons = objections(network.config)
         if reasons:
-            raise ModelError(f"this U-Net cannot be dragged: {'; '.join(reasons)}. Use a Stable Diffusion 1.x or 2.x text-to-image model")
+            raise ModelError(
+                f"this U-Net cannot be dragged: {'; '.join(reasons)}. Use a Stable Diffusion 1.x or 2.x text-to-image model"
+            )
         self.network = network
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.network.parameters()).dtype
+        dtype: torch.dtype = next(self.network.parameters()).dtype
+        return dtype
 
     def down(self, latent: Tensor, timestep: int, text: Tensor) -> Down:
         """latent [B, 4, H, W], timestep 0 to 999, text [B, L, D]."""
@@ -83,7 +97,9 @@ class UNet:
         bottleneck: Tensor = self.network.mid_block(down.bottom, down.embedding, **_text(self.network.mid_block, text))
         return bottleneck
 
-    def up(self, down: Down, bottleneck: Tensor, text: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
+    def up(
+        self, down: Down, bottleneck: Tensor, text: Tensor, feature_block: int | None = None, output: bool = True
+    ) -> Up:
         """The decoder half with `bottleneck` in place of the middle block's output.
 
         feature_block: the up block whose output is wanted as features. output: False stops after that block.
@@ -94,7 +110,13 @@ class UNet:
         for index, block in enumerate(net.up_blocks):
             mine, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
             size = skips[-1].shape[2:] if sized and skips else None
-            hidden = block(hidden_states=hidden, temb=down.embedding, res_hidden_states_tuple=mine, upsample_size=size, **_text(block, text))
+            hidden = block(
+                hidden_states=hidden,
+                temb=down.embedding,
+                res_hidden_states_tuple=mine,
+                upsample_size=size,
+                **_text(block, text),
+            )
             if index == feature_block:
                 features = hidden
                 if not output:

@@ -14,7 +14,7 @@ from typing import Any
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from ..errors import ModelError
+from ..errors import ConfigError, ModelError
 
 __all__ = ["Schedule"]
 
@@ -31,13 +31,22 @@ class Schedule:
     def of(cls, config: Mapping[str, Any], steps: int) -> "Schedule":
         """The DDIM schedule of a model's scheduler configuration: leading spacing, offset 1, as the published methods have it.
 
-        Raises ModelError for a model that predicts neither noise nor v, or whose training steps cannot be divided so finely.
+        Raises ModelError for a model that predicts neither noise nor v, ConfigError for as many steps as it was trained on, or more.
         """
         prediction = config.get("prediction_type", "epsilon")
         if prediction not in ("epsilon", "v_prediction"):
-            raise ModelError(f"this model predicts {prediction!r}; only models that predict epsilon or v_prediction can be inverted here")
+            raise ModelError(
+                f"this model predicts {prediction!r}; only models that predict epsilon or v_prediction can be inverted here"
+            )
+        if steps >= (trained := config.get("num_train_timesteps", 1000)):
+            raise ConfigError(f"steps must be fewer than the {trained} that the model was trained on, got {steps}")
         ddim = DDIMScheduler.from_config(
-            dict(config), clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading", thresholding=False
+            dict(config),
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
+            timestep_spacing="leading",
+            thresholding=False,
         )
         ddim.set_timesteps(steps)
         return cls(tuple(int(t) for t in ddim.timesteps), ddim.alphas_cumprod.float(), prediction)
