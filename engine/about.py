@@ -12,7 +12,19 @@ from .model import Model
 
 __all__ = ["about", "cpu_features", "cpu_name"]
 
-_PACKAGES = ("dragnoise", "torch", "diffusers", "transformers", "safetensors", "numpy", "pillow", "xformers", "triton", "onnx", "tensorrt")
+_PACKAGES = (
+    "dragnoise",
+    "torch",
+    "diffusers",
+    "transformers",
+    "safetensors",
+    "numpy",
+    "pillow",
+    "xformers",
+    "triton",
+    "onnx",
+    "tensorrt",
+)
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve")
 
 

@@ -70,14 +70,21 @@ class DragConfig:
 
     def _real(self, name: str, allowed: str, holds: Any) -> None:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not math.isfinite(value)
+            or not holds(value)
+        ):
             raise ConfigError(f"{name} must be a number {allowed}, got {value!r}")
 
     def but(self, **changes: Any) -> Self:
         """The same settings with some changed; None changes nothing. Raises ConfigError for a name that is not a setting."""
         unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
         if unknown:
-            raise ConfigError(f"{', '.join(sorted(unknown))}: no such setting; known: {', '.join(f.name for f in dataclasses.fields(self))}")
+            raise ConfigError(
+                f"{', '.join(sorted(unknown))}: no such setting; known: {', '.join(f.name for f in dataclasses.fields(self))}"
+            )
         return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     @classmethod

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .drawing import enlarged, sheet, with_points
-from .editor import EditResult, Editor, Progress
+from .editor import Editor, EditResult, Progress
 from .errors import OutputError
 from .loading import EMBEDDED
 from .values import Image, Points
@@ -32,7 +32,13 @@ def samples(folder: Path = EMBEDDED / "samples") -> tuple[Sample, ...]:
     """The samples that `folder` lists in its `samples.json`."""
     listed = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
     return tuple(
-        Sample(folder / one["image"], Points.of(one["drags"]), one["prompt"], None if one["mask"] is None else folder / one["mask"]) for one in listed
+        Sample(
+            folder / one["image"],
+            Points.of(one["drags"]),
+            one["prompt"],
+            None if one["mask"] is None else folder / one["mask"],
+        )
+        for one in listed
     )
 
 

@@ -32,7 +32,12 @@ def with_points(image: Image, points: Points, at_least: int = 256) -> PIL.Image.
         draw.line((begin, end), fill=_EDGE, width=round(radius * 1.2))
         draw.line((begin, end), fill=_HANDLE, width=max(1, round(radius * 0.5)))
         for (x, y), colour in ((begin, _HANDLE), (end, _TARGET)):
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour, outline=_EDGE, width=max(1, round(radius / 3)))
+            draw.ellipse(
+                (x - radius, y - radius, x + radius, y + radius),
+                fill=colour,
+                outline=_EDGE,
+                width=max(1, round(radius / 3)),
+            )
     return picture
 
 

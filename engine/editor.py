@@ -50,7 +50,7 @@ class Record:
 
     text [1, L, D]; trajectory: the clean latent to the inverted one, float32 [1, 4, h, w] each; reference_features [1, C, h, w] and
     reference_noise [1, 4, h, w] of the first forward pass (None without one; the noise also where no mask term needs it);
-    handles int64 [iterations, N, 2] and targets int64 [N, 2], (row, column) at the supervision resolution; keep: 1 - mask at the latent's size or None;
+    handles int64 [iterations, N, 2] and targets int64 [N, 2]: (row, column) at the supervision resolution; keep: 1 - mask, latent's size, or None;
     bottleneck_start and bottleneck, float32: before and after; final_latent float32; pixels float32 [1, 3, H, W] in -1..1 as decoded.
     scene and optimum are what the stage functions take, to go on from here.
     """
@@ -143,7 +143,9 @@ class Editor:
         return cls(model, poll_every=poll_every, observers=observers)
 
     @classmethod
-    def from_pipeline(cls, pipeline: "DiffusionPipeline", *, poll_every: int | None = None, observers: Sequence[Observer] = ()) -> Self:
+    def from_pipeline(
+        cls, pipeline: "DiffusionPipeline", *, poll_every: int | None = None, observers: Sequence[Observer] = ()
+    ) -> Self:
         """An editor on a pipeline's own weights, without a copy; the pipeline is not changed."""
         return cls(of_pipeline(pipeline), poll_every=poll_every, observers=observers)
 
@@ -180,14 +182,20 @@ class Editor:
         limit = _limit(mask, source, config)
 
         times = StageTimes(self.model.device)
-        run, total, report = Run((*self._observers, times)), StageTimes(self.model.device), progress or (lambda *_: None)
+        run, total, report = (
+            Run((*self._observers, times)),
+            StageTimes(self.model.device),
+            progress or (lambda *_: None),
+        )
         active, row = config.active_steps, METHODS[method]
         with total("total"):
             text = run(stages.embed, self.model, prompt)
             latent = run(stages.encode, self.model, frame.pixels(source))
             on_step = lambda done: report("invert", done, active)  # noqa: E731
             trajectory = run(stages.invert, self.model, latent, text, config.steps, active, on_step=on_step)
-            scene = self._scene(trajectory[-1], text, frame, pairs, limit, config, wants_noise=record or on_iteration is not None)
+            scene = self._scene(
+                trajectory[-1], text, frame, pairs, limit, config, wants_noise=record or on_iteration is not None
+            )
 
             def watch(iteration: Iteration) -> None:
                 report("drag", iteration.number + 1, config.iterations)
@@ -204,14 +212,24 @@ class Editor:
             image=edited,
             points=Points(frame.image_points(optimum.handles[-1]), pairs.targets),
             reached=optimum.reached,
-            history=History(optimum.losses.cpu().numpy(), np.array([frame.image_points(handles) for handles in optimum.handles])),
+            history=History(
+                optimum.losses.cpu().numpy(), np.array([frame.image_points(handles) for handles in optimum.handles])
+            ),
             timings_ms=times.ms | total.ms,
             settings=self._settings(method, config),
             record=Record(text, trajectory, final, pixels, scene, optimum) if record else None,
         )
 
     def _scene(
-        self, latent: Tensor, text: Tensor, frame: Frame, points: Points, limit: Mask | None, config: DragConfig, *, wants_noise: bool
+        self,
+        latent: Tensor,
+        text: Tensor,
+        frame: Frame,
+        points: Points,
+        limit: Mask | None,
+        config: DragConfig,
+        *,
+        wants_noise: bool,
     ) -> Scene:
         device = self.model.device
         handles, targets = frame.points(points)

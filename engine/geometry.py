@@ -1,12 +1,13 @@
 """Where a picture's pixels, the latent's cells and the supervision map's cells lie, and how points and masks go from one to the other.
 
-A picture whose sides are not multiples of the VAE's factor is padded on the right and at the bottom by repeating its border, so that points keep their
-coordinates, and the result is cropped back. The *supervision resolution*, in which points live inside the drag, is half the (padded) picture.
+A picture whose sides are not multiples of the VAE's factor is padded on the right and at the bottom by repeating its border, so that points keep
+their coordinates, and the result is cropped back. The *supervision resolution*, in which points live inside the drag, is half the (padded) picture.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -66,7 +67,11 @@ class Frame:
 
     def _cells(self, points: tuple[Point, ...]) -> Tensor:
         (height, width), (rows, columns) = self.padded, self.supervision
-        return torch.tensor([[y / height * rows, x / width * columns] for x, y in points], dtype=torch.float32).round().long()
+        return (
+            torch.tensor([[y / height * rows, x / width * columns] for x, y in points], dtype=torch.float32)
+            .round()
+            .long()
+        )
 
     def image_points(self, cells: Tensor) -> tuple[Point, ...]:
         """(x, y) image pixels of (row, column) in the supervision map, kept on the image."""
@@ -79,6 +84,6 @@ class Frame:
         full = torch.from_numpy(self._padded(mask.editable.astype(np.uint8))).float()[None, None]
         return F.interpolate(F.interpolate(full, self.supervision, mode="nearest"), latent, mode="nearest")
 
-    def _padded(self, array: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def _padded(self, array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         below, right = self.padded[0] - self.image[0], self.padded[1] - self.image[1]
         return np.pad(array, ((0, below), (0, right)) + ((0, 0),) * (array.ndim - 2), mode="edge")

@@ -28,7 +28,7 @@ class StageTimes:
             begin.record()
             yield
             end.record()
-            self._spans.append((stage, lambda: (end.synchronize(), float(begin.elapsed_time(end)))[1]))
+            self._spans.append((stage, lambda: _between(begin, end)))
         else:
             started = time.perf_counter()
             yield
@@ -42,3 +42,8 @@ class StageTimes:
         for stage, read in self._spans:
             total[stage] = total.get(stage, 0.0) + read()
         return total
+
+
+def _between(begin: torch.cuda.Event, end: torch.cuda.Event) -> float:
+    end.synchronize()
+    return float(begin.elapsed_time(end))

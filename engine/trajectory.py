@@ -7,10 +7,11 @@ from torch import Tensor
 
 from . import stages
 from .drawing import enlarged, with_points
-from .editor import EditResult, Editor
+from .editor import Editor, EditResult
+from .files import write_whole
 from .geometry import Frame
 from .stages import Iteration
-from .values import Image, Points, write_whole
+from .values import Image, Points
 
 __all__ = ["Trajectory"]
 
@@ -47,4 +48,7 @@ class Trajectory:
         """The frames as an endless GIF, written whole or not at all. Raises OutputError."""
         first, *rest = self.frames(editor, source, result)
         durations = [_FRAME_MS] * len(rest) + [_LAST_MS]
-        return write_whole(path, lambda part: first.save(part, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0))
+        return write_whole(
+            path,
+            lambda part: first.save(part, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0),
+        )

@@ -4,7 +4,6 @@ Coordinates are `(x, y)` in image pixels, x to the right and y down, as every im
 """
 
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,55 +14,16 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageOps
 
-from .errors import ImageError, MaskError, OutputError, PointError
+from .errors import ImageError, MaskError, PointError
+from .files import writable, write_whole
+from .pixels import Bytes, editable, eight_bits, grey, opened, rgb
 
 __all__ = ["Image", "ImageLike", "Mask", "MaskLike", "Point", "Points", "PointsLike"]
 
-Bytes = npt.NDArray[np.uint8]
 Point = tuple[float, float]
 ImageLike = "Image | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str]"
 MaskLike = "Mask | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str]"
 PointsLike = "Points | Sequence[Any] | str"
-
-_FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-
-
-def _opened(path: str | os.PathLike[str], error: type[ImageError | MaskError]) -> PIL.Image.Image:
-    try:
-        with PIL.Image.open(path) as file:
-            file.load()
-            return PIL.ImageOps.exif_transpose(file)
-    except FileNotFoundError as missing:
-        raise error(f"no file at {str(path)!r}; give the path of an image") from missing
-    except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as broken:
-        raise error(f"{str(path)!r} cannot be read as an image ({broken}); give a whole PNG, JPEG, WebP, BMP or TIFF") from broken
-
-
-def _eight_bits(array: npt.NDArray[Any], error: type[ImageError | MaskError]) -> Bytes:
-    """uint8 from uint8, uint16 (scaled by 1/257), bool, or floats in 0..1."""
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype == np.uint16:
-        return np.round(array / 257).astype(np.uint8)
-    if array.dtype in (np.float16, np.float32, np.float64):
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise error(f"float pixels must lie in 0..1, got {np.min(array)} to {np.max(array)}; scale them, or give uint8")
-        return np.round(array * 255).astype(np.uint8)
-    raise error(f"pixels of type {array.dtype} are not known; give uint8, uint16, or floats in 0..1")
-
-
-def _rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """RGB from any mode: 16-bit grey is scaled, transparency is laid over white."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture)
-        scale = 1 if values.max(initial=0) <= 255 and picture.mode != "I;16" else 257
-        return PIL.Image.fromarray(np.round(values / scale).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        with_alpha = picture.convert("RGBA")
-        return PIL.Image.alpha_composite(PIL.Image.new("RGBA", picture.size, "white"), with_alpha).convert("RGB")
-    return picture.convert("RGB")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +38,9 @@ class Image:
     def __post_init__(self) -> None:
         shape = self.pixels.shape
         if self.pixels.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-            raise ImageError(f"pixels must be uint8 [height, width, 3], got {self.pixels.dtype} {list(shape)}; use Image.of for other kinds")
+            raise ImageError(
+                f"pixels must be uint8 [height, width, 3], got {self.pixels.dtype} {list(shape)}; use Image.of for other kinds"
+            )
         kept = np.array(self.pixels, order="C")
         kept.flags.writeable = False
         object.__setattr__(self, "pixels", kept)
@@ -93,20 +55,24 @@ class Image:
         if isinstance(source, Image):
             return source
         if isinstance(source, (str, os.PathLike)):
-            return cls(np.asarray(_rgb(_opened(source, ImageError))))
+            return cls(np.asarray(rgb(opened(source, ImageError))))
         if isinstance(source, PIL.Image.Image):
-            return cls(np.asarray(_rgb(PIL.ImageOps.exif_transpose(source))))
+            return cls(np.asarray(rgb(PIL.ImageOps.exif_transpose(source))))
         if isinstance(source, np.ndarray):
             return cls._of_array(source)
-        raise ImageError(f"an image cannot be made of {type(source).__name__}; give a path, a Pillow image or a numpy array")
+        raise ImageError(
+            f"an image cannot be made of {type(source).__name__}; give a path, a Pillow image or a numpy array"
+        )
 
     @classmethod
     def _of_array(cls, array: npt.NDArray[Any]) -> "Image":
         if array.ndim == 3 and array.shape[2] == 1:
             array = array[..., 0]
         if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
-            raise ImageError(f"an array of shape {list(array.shape)} is not a picture; give [H, W], [H, W, 3] or [H, W, 4]")
-        return cls(np.asarray(_rgb(PIL.Image.fromarray(_eight_bits(array, ImageError)))))
+            raise ImageError(
+                f"an array of shape {list(array.shape)} is not a picture; give [H, W], [H, W, 3] or [H, W, 4]"
+            )
+        return cls(np.asarray(rgb(PIL.Image.fromarray(eight_bits(array, ImageError)))))
 
     @property
     def width(self) -> int:
@@ -123,42 +89,9 @@ class Image:
         """Write to `path` (its suffix names the format) whole or not at all: a temporary name first, then renamed. Raises OutputError."""
         target = writable(path)
         picture = self.to_pil()
-        return write_whole(target, lambda part: picture.save(part, format=PIL.Image.registered_extensions()[target.suffix.lower()]))
-
-
-def writable(path: str | os.PathLike[str], suffixes: Sequence[str] = _FORMATS) -> Path:
-    """`path`, if a file of one of these kinds can be made there. Raises OutputError otherwise, before any work is done."""
-    target = Path(path)
-    if target.suffix.lower() not in suffixes:
-        raise OutputError(f"{str(path)!r} does not end in a known kind of file; use one of {', '.join(suffixes)}")
-    if target.is_dir():
-        raise OutputError(f"{str(path)!r} is a folder; give the name of a file")
-    if not target.parent.is_dir():
-        raise OutputError(f"the folder {str(target.parent)!r} does not exist; make it first")
-    if not os.access(target.parent, os.W_OK):
-        raise OutputError(f"the folder {str(target.parent)!r} cannot be written to; choose another")
-    return target
-
-
-def write_whole(target: Path, write: Any) -> Path:
-    """Call `write(part)` with a temporary name beside `target`, then rename: a reader sees the old file or the new one, never a part.
-
-    Raises OutputError if the disk refuses; the temporary file is gone then.
-    """
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        write(part)
-        mask = os.umask(0)
-        os.umask(mask)
-        part.chmod(0o666 & ~mask)
-        part.replace(target)
-    except OSError as refused:
-        raise OutputError(f"{str(target)!r} could not be written ({refused})") from refused
-    finally:
-        part.unlink(missing_ok=True)
-    return target
+        return write_whole(
+            target, lambda part: picture.save(part, format=PIL.Image.registered_extensions()[target.suffix.lower()])
+        )
 
 
 @dataclass(frozen=True)
@@ -173,9 +106,11 @@ class Points:
 
     def __post_init__(self) -> None:
         if not self.handles or len(self.handles) != len(self.targets):
-            raise PointError(f"{len(self.handles)} handles and {len(self.targets)} targets; give at least one pair, each handle with its target")
+            raise PointError(
+                f"{len(self.handles)} handles and {len(self.targets)} targets; give at least one pair, each handle with its target"
+            )
         for point in (*self.handles, *self.targets):
-            if len(point) != 2 or not all(np.isfinite(value) for value in point):
+            if [bool(np.isfinite(value)) for value in point] != [True, True]:
                 raise PointError(f"{point} is not a point; give two finite numbers, x and y in pixels")
 
     @classmethod
@@ -212,7 +147,9 @@ class Points:
         for name, points in (("handle", self.handles), ("target", self.targets)):
             for x, y in points:
                 if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
-                    raise PointError(f"{name} ({x:g}, {y:g}) lies outside the {width}x{height} image; x goes to {width - 1}, y to {height - 1}")
+                    raise PointError(
+                        f"{name} ({x:g}, {y:g}) lies outside the {width}x{height} image; x goes to {width - 1}, y to {height - 1}"
+                    )
 
     def __len__(self) -> int:
         return len(self.handles)
@@ -224,7 +161,9 @@ def _parsed(text: str) -> tuple[float, ...]:
         (a, b), (c, d) = handle.split(","), target.split(",")
         return float(a), float(b), float(c), float(d)
     except ValueError as malformed:
-        raise PointError(f"{text!r} is not a drag; write it as x,y:x,y, handle before target, for example 60,40:80,40") from malformed
+        raise PointError(
+            f"{text!r} is not a drag; write it as x,y:x,y, handle before target, for example 60,40:80,40"
+        ) from malformed
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,13 +174,17 @@ class Mask:
 
     def __post_init__(self) -> None:
         if self.editable.dtype != np.bool_ or self.editable.ndim != 2 or 0 in self.editable.shape:
-            raise MaskError(f"a mask must be bool [height, width], got {self.editable.dtype} {list(self.editable.shape)}; use Mask.of for other kinds")
+            raise MaskError(
+                f"a mask must be bool [height, width], got {self.editable.dtype} {list(self.editable.shape)}; use Mask.of for other kinds"
+            )
         kept = np.array(self.editable, order="C")
         kept.flags.writeable = False
         object.__setattr__(self, "editable", kept)
 
     @classmethod
-    def of(cls, source: "Mask | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str]", width: int, height: int) -> "Mask":
+    def of(
+        cls, source: "Mask | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str]", width: int, height: int
+    ) -> "Mask":
         """From a path, a Pillow image or an array, in the image's size: white (more than half of the range, or 1 where nothing exceeds 1) may change.
 
         Raises MaskError for an unreadable mask or another size than `width` x `height`.
@@ -249,34 +192,16 @@ class Mask:
         if isinstance(source, Mask):
             mask = source
         elif isinstance(source, np.ndarray):
-            mask = cls(_editable(source))
+            mask = cls(editable(source))
         elif isinstance(source, (str, os.PathLike)):
-            mask = cls(_editable(_grey(_opened(source, MaskError))))
+            mask = cls(editable(grey(opened(source, MaskError))))
         elif isinstance(source, PIL.Image.Image):
-            mask = cls(_editable(_grey(PIL.ImageOps.exif_transpose(source))))
+            mask = cls(editable(grey(PIL.ImageOps.exif_transpose(source))))
         else:
-            raise MaskError(f"a mask cannot be made of {type(source).__name__}; give a path, a Pillow image or a numpy array")
+            raise MaskError(
+                f"a mask cannot be made of {type(source).__name__}; give a path, a Pillow image or a numpy array"
+            )
         if mask.editable.shape != (height, width):
             seen = f"{mask.editable.shape[1]}x{mask.editable.shape[0]}"
             raise MaskError(f"the mask is {seen} but the image is {width}x{height}; give a mask of the image's size")
         return mask
-
-
-def _grey(picture: PIL.Image.Image) -> npt.NDArray[Any]:
-    if picture.mode == "1":
-        return np.asarray(picture)
-    return np.asarray(picture if picture.mode in ("L", "I;16") else _rgb(picture).convert("L"))
-
-
-def _editable(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim != 2 or 0 in array.shape:
-        raise MaskError(f"a mask of shape {list(array.shape)} is not [height, width]; give one channel")
-    if array.dtype == np.bool_:
-        return array
-    if np.issubdtype(array.dtype, np.integer) and array.min() >= 0 and array.max() <= 1:
-        return array == 1
-    if np.issubdtype(array.dtype, np.integer) and array.dtype not in (np.uint8, np.uint16):
-        raise MaskError(f"mask values of type {array.dtype} lie in {array.min()}..{array.max()}; give bool, 0 and 1, uint8, uint16, or floats in 0..1")
-    return _eight_bits(array, MaskError) > 127

@@ -4,7 +4,8 @@ For a handle p (whole numbers) with target q, d = (q - p) / |q - p|, K = 2 r + 1
 
     loss = sum over points with |q - p| >= 2 of  K^2 * mean over channels and patch of | sg[F(p + o)] - F(p + d + o) |,  o in [-r, r]^2
 
-sg stops the gradient: only the shifted patch moves the features. (DragDiffusion, equation 3, as DragNoise's code has it: the source is the current map's.)
+sg stops the gradient: only the shifted patch moves the features. (DragDiffusion, equation 3, as DragNoise's code has it: the source is
+the current map's.)
 
 | tensor     | shape     | dtype                       | meaning                                        |
 |------------|-----------|-----------------------------|------------------------------------------------|
@@ -13,10 +14,10 @@ sg stops the gradient: only the shifted patch moves the features. (DragDiffusion
 | targets    | [N, 2]    | int64                       | likewise; may lie outside the map              |
 | result     | []        | float32, float64 for such   | the loss                                       |
 
-The map is never upsampled: rows of the upsampled map are weights over the small map's rows (bilinear.py), a patch is two small matrix products, and
-autograd gives their transposes. Rows and columns outside the map repeat the border. Where the border makes both patches the same, their difference is
-rounding noise whose sign would decide the gradient: differences of at most `TIE` units of rounding count as nought, with gradient nought. (A wider dead
-zone is not harmless: 8 units swallowed a true difference in a recorded run and turned its gradient by 3 %.)
+The map is never upsampled: rows of the upsampled map are weights over the small map's rows (bilinear.py), a patch is two small matrix products,
+and autograd gives their transposes. Rows and columns outside the map repeat the border. Where the border makes both patches the same, their
+difference is rounding noise whose sign would decide the gradient: differences of at most `TIE` units of rounding count as nought, with gradient
+nought. (A wider dead zone is not harmless: 8 units swallowed a true difference in a recorded run and turned its gradient by 3 %.)
 """
 
 import torch
@@ -32,7 +33,8 @@ TIE = 2
 
 def distances(handles: Tensor, targets: Tensor) -> Tensor:
     """Euclidean distance of every handle to its target, float32 [N], in supervision pixels."""
-    return torch.linalg.vector_norm((targets - handles).float(), dim=1)
+    lengths: Tensor = torch.linalg.vector_norm((targets - handles).float(), dim=1)
+    return lengths
 
 
 def patches(features: Tensor, centres: Tensor, resolution: tuple[int, int], radius: int) -> Tensor:

@@ -60,4 +60,11 @@ class Case:
     def edit_inputs(self) -> dict[str, Any]:
         """What `Editor.edit` takes."""
         said = self.said
-        return {"image": self.image, "points": said["points"], "mask": self.mask, "prompt": said["prompt"], "config": self.config, "record": True}
+        return {
+            "image": self.image,
+            "points": said["points"],
+            "mask": self.mask,
+            "prompt": said["prompt"],
+            "config": self.config,
+            "record": True,
+        }

@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ["kernels", "engine", "export", "bench"]
 ENGINE = [
     "errors",
+    "files",
+    "pixels",
     "values",
     "geometry",
     "config",

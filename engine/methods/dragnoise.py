@@ -1,6 +1,7 @@
 """DragNoise (Liu et al., CVPR 2024): the bottleneck is optimised at one noisy step, then held through the remaining denoising steps.
 
-The latent, the step and the text never change during the drag, so the encoder half and the middle block run once; only the decoder half is in the loop.
+The latent, the step and the text never change during the drag, so the encoder half and the middle block run once; only the decoder half is in the
+loop.
 """
 
 from torch import Tensor
@@ -24,7 +25,9 @@ def _features(scene: Scene, down: Down, bottleneck: Tensor) -> Seen:
     wanted = scene.wants_noise or scene.keep is not None
     up = scene.model.unet.up(down, bottleneck, scene.text, _FEATURE_BLOCK, output=wanted)
     assert up.features is not None
-    return Seen(up.features, None if up.output is None else scene.schedule.noise(up.output, scene.latent, scene.timestep))
+    return Seen(
+        up.features, None if up.output is None else scene.schedule.noise(up.output, scene.latent, scene.timestep)
+    )
 
 
 def _propagate(scene: Scene, down: Down, bottleneck: Tensor) -> Predictor:

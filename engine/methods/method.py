@@ -1,12 +1,12 @@
 """What a drag method is: a row of functions. What differs between DragNoise, DragDiffusion, FreeDrag and DragGAN is which functions stand in the row.
 
-    start      what is constant during the drag, and the float32 variable that is optimised (a bottleneck, a latent, style vectors)
-    features   one forward pass: the feature map that is supervised, and the predicted noise where it is wanted
-    begin      the state before the first update: where the handles (or templates, waypoints) are
-    follow     where they are now
-    finished   whether to stop
-    supervise  the loss
-    propagate  how the optimum becomes an image: the noise predictor of the remaining denoising steps
+start      what is constant during the drag, and the float32 variable that is optimised (a bottleneck, a latent, style vectors)
+features   one forward pass: the feature map that is supervised, and the predicted noise where it is wanted
+begin      the state before the first update: where the handles (or templates, waypoints) are
+follow     where they are now
+finished   whether to stop
+supervise  the loss
+propagate  how the optimum becomes an image: the noise predictor of the remaining denoising steps
 """
 
 from collections.abc import Callable

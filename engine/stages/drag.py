@@ -43,7 +43,9 @@ class Optimum:
     reached: bool
 
 
-def adam(variable: Tensor, gradient: Tensor, first: Tensor, second: Tensor, update: int, lr: float) -> tuple[Tensor, Tensor, Tensor]:
+def adam(
+    variable: Tensor, gradient: Tensor, first: Tensor, second: Tensor, update: int, lr: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """One Adam update (Kingma and Ba 2015; 0.9, 0.999, 1e-8, bias-corrected): the new variable and moments. `update` counts from 1."""
     first = first.lerp(gradient, 0.1)
     second = torch.addcmul(second * 0.999, gradient, gradient, value=0.001)
@@ -51,7 +53,9 @@ def adam(variable: Tensor, gradient: Tensor, first: Tensor, second: Tensor, upda
     return variable - lr / (1 - 0.9**update) * first / scale, first, second
 
 
-def drag(method: Method, scene: Scene, poll_every: int, *, on_iteration: Callable[[Iteration], None] | None = None) -> Optimum:
+def drag(
+    method: Method, scene: Scene, poll_every: int, *, on_iteration: Callable[[Iteration], None] | None = None
+) -> Optimum:
     """Optimise until every handle has arrived or `scene.config.iterations` updates are done.
 
     The stop condition lives on the device and freezes everything once it holds; it is read every `poll_every` iterations, which changes the time

@@ -15,7 +15,8 @@ __all__ = ["embed", "encode"]
 def encode(model: Model, pixels: Tensor) -> Tensor:
     """float32 latent [1, 4, h, w], the mean of the VAE's posterior times its scaling factor, of pixels [1, 3, H, W] in -1..1."""
     posterior = model.vae.encode(pixels.to(model.device, model.vae.dtype)).latent_dist
-    return posterior.mean.float() * model.vae.config["scaling_factor"]
+    latent: Tensor = posterior.mean.float() * model.vae.config["scaling_factor"]
+    return latent
 
 
 @torch.no_grad()
@@ -27,7 +28,11 @@ def embed(model: Model, prompt: str) -> Tensor:
     length = model.tokenizer.model_max_length
     count = len(model.tokenizer(prompt, truncation=False, verbose=False).input_ids)
     if count > length:
-        warnings.warn(f"the prompt has {count} tokens, the model reads {length}; the rest is ignored", InputWarning, stacklevel=2)
-    ids = model.tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+        warnings.warn(
+            f"the prompt has {count} tokens, the model reads {length}; the rest is ignored", InputWarning, stacklevel=2
+        )
+    ids = model.tokenizer(
+        prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
     embedding: Tensor = model.text_encoder(ids.to(model.device))[0]
     return embedding.to(model.dtype)

@@ -46,7 +46,12 @@ def test_card(tmp_path: Path) -> None:
     card = tmp_path / "drag.json"
     card.write_text(json.dumps({"lr": 0.2, "end_step": 3}))
     assert DragConfig.from_card(card) == DragConfig(lr=0.2, end_step=3)
-    for text, says in (("{", "is not JSON"), ("[]", "JSON object"), ('{"rate": 1}', "no such setting"), ('{"lr": -1}', "lr must be")):
+    for text, says in (
+        ("{", "is not JSON"),
+        ("[]", "JSON object"),
+        ('{"rate": 1}', "no such setting"),
+        ('{"lr": -1}', "lr must be"),
+    ):
         card.write_text(text)
         with pytest.raises(ConfigError, match=says):
             DragConfig.from_card(card)

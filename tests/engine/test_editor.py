@@ -9,11 +9,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from golden_cases import GOLDEN, MODEL
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dragnoise.engine import ConfigError, DragConfig, Editor, Image, InputWarning, MaskError, PointError
 from dragnoise.engine.editor import EditResult
+from golden_cases import GOLDEN, MODEL
 
 QUICK = DragConfig(steps=10, strength=0.3, iterations=3, lr=0.05, lam=0.1)
 PICTURE = Image(np.asarray(PIL.Image.open(GOLDEN / "images" / "face_256x256.png").convert("RGB"))[64:160, 64:160])
@@ -32,7 +32,9 @@ def edit(image: Any = PICTURE, points: Any = MIDDLE, config: DragConfig = QUICK,
 def same(one: EditResult, other: EditResult) -> bool:
     assert one.record is not None
     assert other.record is not None
-    return np.array_equal(one.image.pixels, other.image.pixels) and torch.equal(one.record.final_latent, other.record.final_latent)
+    return np.array_equal(one.image.pixels, other.image.pixels) and torch.equal(
+        one.record.final_latent, other.record.final_latent
+    )
 
 
 def test_a_result_says_all() -> None:
@@ -49,7 +51,11 @@ def test_a_result_says_all() -> None:
     assert result.timings_ms["total"] >= sum(ms for stage, ms in result.timings_ms.items() if stage != "total") > 0
     assert result.settings["config"] == QUICK
     assert result.settings["device"] == "cpu"
-    assert seen == [*(("invert", n, 3) for n in (1, 2, 3)), *(("drag", n, 3) for n in (1, 2, 3)), *(("propagate", n, 3) for n in (1, 2, 3))]
+    assert seen == [
+        *(("invert", n, 3) for n in (1, 2, 3)),
+        *(("drag", n, 3) for n in (1, 2, 3)),
+        *(("propagate", n, 3) for n in (1, 2, 3)),
+    ]
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (95, 0), (0, 95), (95, 95), (1, 47), (47, 94), (2, 2)])
@@ -187,7 +193,7 @@ class Calls:
 
 
 def test_no_part_of_the_network_runs_more_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
-    """3 inversion passes; one encoder half and middle block for the drag; 3 decoder halves in it; 3 denoising steps, the first with the drag's encoder half."""
+    """3 inversion passes; in the drag the decoder half alone is repeated; 3 denoising steps, the first with the drag's encoder half."""
     calls = Calls(monkeypatch, editor().model)
     edit()
     assert calls.count == {"down": 3 + 1 + 2, "middle": 3 + 1, "up": 3 + 3 + 3}
@@ -196,7 +202,11 @@ def test_no_part_of_the_network_runs_more_than_it_must(monkeypatch: pytest.Monke
 def test_without_a_mask_the_loop_stops_after_the_supervised_block(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
     up = editor().model.unet.up
-    monkeypatch.setattr(editor().model.unet, "up", lambda *args, output=True, **more: (asked.append(output), up(*args, output=output, **more))[1])
+    monkeypatch.setattr(
+        editor().model.unet,
+        "up",
+        lambda *args, output=True, **more: (asked.append(output), up(*args, output=output, **more))[1],
+    )
     editor().edit(PICTURE, MIDDLE, config=QUICK)
     half = np.zeros((96, 96), np.bool_)
     half[:48] = True

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from golden_cases import GOLDEN
 
 from dragnoise.engine import Image, Mask, Points
 from dragnoise.engine.geometry import Frame
+from golden_cases import GOLDEN
 
 
 def image(height: int, width: int) -> Image:

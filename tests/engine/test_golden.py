@@ -6,7 +6,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from golden_cases import GOLDEN, MODEL, NAMES, TIGHT, Case
 from safetensors.torch import load_file
 
 from dragnoise.engine import Editor, EditResult, Record
@@ -14,6 +13,7 @@ from dragnoise.engine.methods import METHODS, State
 from dragnoise.engine.stages import propagate
 from dragnoise.kernels.patch_motion import patches
 from dragnoise.kernels.point_tracking import track
+from golden_cases import GOLDEN, MODEL, NAMES, TIGHT, Case
 
 DRAGNOISE = METHODS["dragnoise"]
 every_case = pytest.mark.parametrize("name", NAMES)

@@ -123,7 +123,11 @@ def test_saved_whole(tmp_path: Path, suffix: str) -> None:
 
 def test_refused_outputs(tmp_path: Path) -> None:
     image = Image(COLOURS)
-    for path, says in ((tmp_path / "out.xyz", "known kind"), (tmp_path / "no" / "out.png", "does not exist"), (tmp_path / "out", "known kind")):
+    for path, says in (
+        (tmp_path / "out.xyz", "known kind"),
+        (tmp_path / "no" / "out.png", "does not exist"),
+        (tmp_path / "out", "known kind"),
+    ):
         with pytest.raises(OutputError, match=says):
             image.save(path)
     (tmp_path / "folder.png").mkdir()
@@ -211,7 +215,19 @@ HALF[:, 5:] = True
         PIL.Image.fromarray(HALF * np.uint8(255)).convert("RGB"),
         PIL.Image.fromarray(HALF * np.uint16(65535)),
     ],
-    ids=["bool", "0/1", "int64 0/1", "uint8", "uint16", "float", "channel", "pillow 1", "pillow L", "pillow RGB", "pillow I;16"],
+    ids=[
+        "bool",
+        "0/1",
+        "int64 0/1",
+        "uint8",
+        "uint16",
+        "float",
+        "channel",
+        "pillow 1",
+        "pillow L",
+        "pillow RGB",
+        "pillow I;16",
+    ],
 )
 def test_masks(source: Any) -> None:
     np.testing.assert_array_equal(Mask.of(source, 10, 12).editable, HALF)

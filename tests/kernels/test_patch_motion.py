@@ -37,14 +37,19 @@ def upsampled_loss(features: Tensor, handles: Tensor, targets: Tensor, size: tup
     count=st.integers(1, 5),
     radius=st.integers(0, 3),
 )
-def test_equals_the_upsampled_map(seed: int, small: tuple[int, int], size: tuple[int, int], count: int, radius: int) -> None:
+def test_equals_the_upsampled_map(
+    seed: int, small: tuple[int, int], size: tuple[int, int], count: int, radius: int
+) -> None:
     torch.manual_seed(seed)
     features = torch.randn(6, *small, dtype=torch.float64)
     inside = torch.tensor(size) - 2 * radius - 4
     handles = (torch.rand(count, 2) * inside).long() + radius + 2
     targets = (torch.rand(count, 2) * torch.tensor(size)).long()
     got, expected = features.clone().requires_grad_(), features.clone().requires_grad_()
-    loss, formula = motion_loss(got, handles, targets, size, radius), upsampled_loss(expected, handles, targets, size, radius)
+    loss, formula = (
+        motion_loss(got, handles, targets, size, radius),
+        upsampled_loss(expected, handles, targets, size, radius),
+    )
     torch.testing.assert_close(loss, formula, rtol=1e-6, atol=1e-6)
     if formula.requires_grad:
         (there,) = torch.autograd.grad(formula, expected)
@@ -110,5 +115,7 @@ def test_ties_have_no_gradient() -> None:
         assert loss == 0
         assert (gradient == 0).all()
     constant = torch.full((4, 9, 7), 0.3).requires_grad_()
-    (gradient,) = torch.autograd.grad(motion_loss(constant, torch.tensor([[9, 9]]), torch.tensor([[15, 4]]), (25, 19), 1), constant)
+    (gradient,) = torch.autograd.grad(
+        motion_loss(constant, torch.tensor([[9, 9]]), torch.tensor([[15, 4]]), (25, 19), 1), constant
+    )
     assert (gradient == 0).all()
