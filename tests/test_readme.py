@@ -1,0 +1,56 @@
+"""The README's Python runs as it stands, and its commands exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from dragnoise.engine import Image, demo
+from dragnoise.engine.cli import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture
+def in_a_folder_with_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    Image.of(demo.samples()[0].image).save(tmp_path / "picture.png")
+    PIL.Image.fromarray(np.full((128, 128), 255, np.uint8)).save(tmp_path / "mask.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_python(in_a_folder_with_a_picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("python")
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102
+    said = capsys.readouterr().out
+    assert "'drag':" in said
+    assert "torch.Size([1, 4, 32, 32])" in said
+    assert (in_a_folder_with_a_picture / "edited.png").exists()
+
+
+def test_first_command(in_a_folder_with_a_picture: Path) -> None:
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("dragnoise edit")]
+    assert len(commands) == 2
+    assert main([*shlex.split(commands[0])[1:], "--device", "cpu"]) == 0
+    assert (in_a_folder_with_a_picture / "edited.png").exists()
+    assert (in_a_folder_with_a_picture / "way.gif").exists()
+
+
+def test_make_targets() -> None:
+    targets = re.findall(r"^make (\w+)", README, flags=re.MULTILINE)
+    assert targets == ["demo", "test"]
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+def test_links() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (Path(__file__).parents[1] / target).exists(), target
