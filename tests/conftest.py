@@ -34,6 +34,8 @@ def _poisoned(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
 @pytest.fixture(scope="session", autouse=True)
 def poisoned_memory() -> Iterator[None]:
     """`torch.empty` and its kin hand out NaN (the largest integer, True): code that reads what it never wrote cannot pass by luck."""
+    with torch.device("cpu"):
+        torch.empty(0)  # `with torch.device(...)` remembers the allocators when first used: let it see the real ones
     with pytest.MonkeyPatch.context() as patch:
         for owner, names in {torch: ("empty", "empty_like", "empty_strided"), Tensor: ("new_empty",)}.items():
             for name in names:

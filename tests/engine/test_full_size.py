@@ -1,0 +1,87 @@
+"""The real Stable Diffusion 1.5 network at 512 x 512, on the meta device: shapes, and the work of each part counted on the real graph."""
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from dragnoise.engine.unet import Down, UNet
+from dragnoise.kernels.patch_motion import motion_loss
+
+GFLOP = 1e9
+
+
+@cache
+def network() -> UNet:
+    with torch.device("meta"):
+        return UNet(
+            UNet2DConditionModel(
+                sample_size=64,
+                cross_attention_dim=768,
+                attention_head_dim=8,
+                block_out_channels=(320, 640, 1280, 1280),
+                layers_per_block=2,
+                down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+                up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+            )
+            .half()
+            .requires_grad_(False)
+            .eval()
+        )
+
+
+def work(run: Callable[[], object]) -> float:
+    """GFLOP, one multiply-add counted as two."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / GFLOP
+
+
+def inputs() -> tuple[Tensor, Tensor]:
+    return torch.zeros(1, 4, 64, 64, device="meta"), torch.zeros(1, 77, 768, device="meta", dtype=torch.float16)
+
+
+def down() -> Down:
+    return network().down(inputs()[0], 681, inputs()[1])
+
+
+def test_parts() -> None:
+    text, half = inputs()[1], down()
+    assert len(half.skips) == 12
+    bottleneck = network().middle(half, text)
+    assert bottleneck.shape == (1, 1280, 8, 8)
+    up = network().up(half, bottleneck, text, 2)
+    assert up.features is not None
+    assert up.features.shape == (1, 640, 64, 64)
+    assert up.output is not None
+    assert up.output.shape == (1, 4, 64, 64)
+    assert work(down) == pytest.approx(249.3, rel=0.01)
+    assert work(lambda: network().middle(half, text)) == pytest.approx(12.1, rel=0.01)
+    assert work(lambda: network().up(half, bottleneck, text)) == pytest.approx(25.8 + 151.5 + 166.8 + 197.6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"), [(True, 1156.0), (False, 696.0)], ids=["with the mask term", "without it"]
+)
+def test_one_iteration(output: bool, expected: float) -> None:
+    """Forward and backward to the bottleneck alone: no weight has a gradient, nothing goes back through the encoder half.
+
+    The published code's iteration costs 2383 GFLOP.
+    """
+    text, half = inputs()[1], down()
+    handles, targets = (torch.zeros(1, 2, dtype=torch.int64, device="meta") for _ in range(2))
+
+    def iteration() -> None:
+        bottleneck = torch.zeros(1, 1280, 8, 8, device="meta", requires_grad=True)
+        up = network().up(half, bottleneck, text, 2, output=output)
+        assert up.features is not None
+        loss = motion_loss(up.features[0], handles, targets, (256, 256), 1)
+        if up.output is not None:
+            loss = loss + up.output.float().abs().sum()
+        torch.autograd.grad(loss, bottleneck)
+
+    assert work(iteration) == pytest.approx(expected, rel=0.01)
