@@ -1,6 +1,7 @@
 """From a folder to a model: what is read, what is refused, and that a refusal says in one line what was seen and what to do."""
 
 import json
+import logging
 import re
 import shutil
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -145,6 +146,17 @@ def test_pickles_are_read_only_when_allowed(folder: Path) -> None:
     assert same_weights(model.text_encoder, expected.text_encoder)
 
 
+class Heard(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self.said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no unet": (lambda f: shutil.rmtree(f / "unet"), "has no folder unet; a diffusers folder has unet, vae"),
     "no tokenizer": (lambda f: shutil.rmtree(f / "tokenizer"), "has no folder tokenizer;"),
@@ -246,12 +258,26 @@ def test_a_variant_that_is_not_there() -> None:
     assert "unet' could not be loaded" in refusal(MODEL, variant="fp16")
 
 
-def test_a_scheduler_of_another_kind_is_read_in_silence(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_error_is_all_that_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    for library in ("diffusers", "transformers"):
+        monkeypatch.setattr(logging.getLogger(library), "handlers", [Heard(said)])
+    rewrite(folder, TEXT, without("text_model.final_layer_norm.bias"))
+    refusal(folder)
+    (folder / f"{UNET}.safetensors").rename(folder / "unet/other.safetensors")
+    refusal(folder)
+    assert not said
+    with pytest.raises(OSError, match="no file named"):
+        UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
+    assert said, "diffusers logs what it raises where nobody stops it"
+
+
+def test_a_scheduler_of_another_kind(folder: Path) -> None:
     """Stable Diffusion 1.5 is published with PNDM's settings."""
     configure(folder, "scheduler", _class_name="PNDMScheduler", skip_prk_steps=True)
-    schedule = load(folder, device="cpu").schedule(20)
-    assert torch.equal(schedule.alphas, load(MODEL, device="cpu").schedule(20).alphas)
-    assert capfd.readouterr() == ("", "")
+    mine, yours = load(folder, device="cpu").schedule(20), load(MODEL, device="cpu").schedule(20)
+    assert mine.timesteps == yours.timesteps
+    assert torch.equal(mine.alphas, yours.alphas)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
