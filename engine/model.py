@@ -23,7 +23,7 @@ M = TypeVar("M", bound=nn.Module)
 class Model:
     """name: where it came from. scheduler: its scheduler's configuration. defaults: the drag settings it brings (`drag.json`), else ours.
 
-    The VAE runs in float32 where the U-Net is float16, because it overflows there.
+    A VAE that we load runs in float32 where the U-Net is float16, because it overflows there; a pipeline keeps its own.
     """
 
     name: str

@@ -4,9 +4,11 @@ The latent, the step and the text never change during the drag, so the encoder h
 loop.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from ..unet import Down
+from ..unet import Decoder, Down
 from .method import Method, Predictor, Scene, Seen
 from .supervision import all_reached, at_handles, motion_and_mask, track_features
 
@@ -15,26 +17,34 @@ __all__ = ["DRAGNOISE"]
 _FEATURE_BLOCK = 2
 
 
-def _start(scene: Scene) -> tuple[Down, Tensor]:
+@dataclass(frozen=True, eq=False)
+class _Fixed:
+    """What a drag computes once: the encoder half, and the decoder half with the skips folded in."""
+
+    down: Down
+    decoder: Decoder
+
+
+def _start(scene: Scene) -> tuple[_Fixed, Tensor]:
     unet = scene.model.unet
     down = unet.down(scene.latent, scene.timestep, scene.text)
-    return down, unet.middle(down, scene.text).float()
+    return _Fixed(down, unet.decoder(down, scene.text, folded=True)), unet.middle(down, scene.text).float()
 
 
-def _features(scene: Scene, down: Down, bottleneck: Tensor) -> Seen:
+def _features(scene: Scene, fixed: _Fixed, bottleneck: Tensor) -> Seen:
     wanted = scene.wants_noise or scene.keep is not None
-    up = scene.model.unet.up(down, bottleneck, scene.text, _FEATURE_BLOCK, output=wanted)
+    up = fixed.decoder(bottleneck, _FEATURE_BLOCK, output=wanted)
     assert up.features is not None
     return Seen(
         up.features, None if up.output is None else scene.schedule.noise(up.output, scene.latent, scene.timestep)
     )
 
 
-def _propagate(scene: Scene, down: Down, bottleneck: Tensor) -> Predictor:
+def _propagate(scene: Scene, fixed: _Fixed, bottleneck: Tensor) -> Predictor:
     unet = scene.model.unet
 
     def noise(index: int, timestep: int, latent: Tensor) -> Tensor:
-        here = down if index == scene.index else unet.down(latent, timestep, scene.text)
+        here = fixed.down if index == scene.index else unet.down(latent, timestep, scene.text)
         hidden = bottleneck if index < scene.config.injected_steps else unet.middle(here, scene.text)
         output = unet.up(here, hidden, scene.text).output
         assert output is not None

@@ -4,8 +4,9 @@
 Run in a row the three are the U-Net, bit for bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ..errors import ModelError
+from .folded import FoldedBlock
 
-__all__ = ["Down", "UNet", "Up", "objections"]
+__all__ = ["Decoder", "Down", "UNet", "Up", "objections"]
 
 _UNKNOWN = (
     "class_embed_type",
@@ -100,28 +102,27 @@ class UNet:
     def up(
         self, down: Down, bottleneck: Tensor, text: Tensor, feature_block: int | None = None, output: bool = True
     ) -> Up:
-        """The decoder half with `bottleneck` in place of the middle block's output.
+        """The decoder half, once; see `Decoder`."""
+        return self.decoder(down, text)(bottleneck, feature_block, output)
 
-        feature_block: the up block whose output is wanted as features. output: False stops after that block.
+    def decoder(self, down: Down, text: Tensor, folded: bool = False) -> "Decoder":
+        """The decoder half on these skips, to be run with several bottlenecks.
+
+        folded: what the skips contribute is computed now, once; the same sums in another order (see folded.py).
         """
         net = self.network
-        hidden, skips, features = bottleneck.to(self.dtype), down.skips, None
+        blocks: list[Callable[[Tensor], Tensor]] = []
+        skips = down.skips
         sized = any(side % 2 ** (len(net.up_blocks) - 1) for side in skips[0].shape[2:])
-        for index, block in enumerate(net.up_blocks):
+        for block in net.up_blocks:
             mine, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
-            size = skips[-1].shape[2:] if sized and skips else None
-            hidden = block(
-                hidden_states=hidden,
-                temb=down.embedding,
-                res_hidden_states_tuple=mine,
-                upsample_size=size,
-                **_text(block, text),
-            )
-            if index == feature_block:
-                features = hidden
-                if not output:
-                    return Up(features, None)
-        return Up(features, net.conv_out(net.conv_act(net.conv_norm_out(hidden))))
+            size = tuple(skips[-1].shape[2:]) if sized and skips else None
+            if folded:
+                blocks.append(FoldedBlock.of(block, mine, down.embedding, text, size))
+            else:
+                given = {"temb": down.embedding, "res_hidden_states_tuple": mine, "upsample_size": size}
+                blocks.append(partial(block, **given, **_text(block, text)))
+        return Decoder(net, tuple(blocks))
 
     def __call__(self, latent: Tensor, timestep: int, text: Tensor) -> Tensor:
         """The whole network's output [B, 4, H, W], in its own precision."""
@@ -129,6 +130,29 @@ class UNet:
         output = self.up(down, self.middle(down, text), text).output
         assert output is not None
         return output
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """The decoder half on given skips: a function of the bottleneck alone."""
+
+    network: UNet2DConditionModel
+    blocks: tuple[Callable[[Tensor], Tensor], ...]
+
+    def __call__(self, bottleneck: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
+        """With `bottleneck` in place of the middle block's output.
+
+        feature_block: the up block whose output is wanted as features. output: False stops after that block.
+        """
+        net = self.network
+        hidden, features = bottleneck.to(net.dtype), None
+        for index, block in enumerate(self.blocks):
+            hidden = block(hidden)
+            if index == feature_block:
+                features = hidden
+                if not output:
+                    return Up(features, None)
+        return Up(features, net.conv_out(net.conv_act(net.conv_norm_out(hidden))))
 
 
 def _text(block: torch.nn.Module, text: Tensor) -> dict[str, Tensor]:

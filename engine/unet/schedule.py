@@ -49,6 +49,10 @@ class Schedule:
             thresholding=False,
         )
         ddim.set_timesteps(steps)
+        if ddim.alphas_cumprod[ddim.timesteps[0]] == 0:
+            raise ConfigError(
+                f"{steps} steps begin at pure noise, where this model's schedule has no signal left; take fewer"
+            )
         return cls(tuple(int(t) for t in ddim.timesteps), ddim.alphas_cumprod.float(), prediction)
 
     def active(self, count: int) -> tuple[tuple[int, int], ...]:

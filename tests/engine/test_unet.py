@@ -218,3 +218,17 @@ def test_more_steps_than_the_model_knows_are_refused(trained: int, steps: int) -
     ):
         Schedule.of(SD | {"num_train_timesteps": trained}, steps)
     assert len(Schedule.of(SD | {"num_train_timesteps": trained}, trained - 1).timesteps) == trained - 1
+
+
+def test_a_schedule_that_begins_at_pure_noise_is_refused() -> None:
+    """Rescaled to zero terminal signal, 500 steps begin at timestep 999, where nothing can be divided by sqrt(alpha)."""
+    config = {
+        "num_train_timesteps": 1000,
+        "rescale_betas_zero_snr": True,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+    }
+    assert Schedule.of(config, 50).timesteps[0] == 981
+    with pytest.raises(ConfigError, match="500 steps begin at pure noise"):
+        Schedule.of(config, 500)

@@ -164,8 +164,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 )
 def test_spellings_of_points(source: Any) -> None:
     points = Points.of(source)
-    assert points.handles == ((60, 40), (5, 6))
-    assert points.targets == ((80, 40), (7.5, 8))
+    assert points == Points(((60, 40), (5, 6)), ((80, 40), (7.5, 8)))
 
 
 @pytest.mark.parametrize(
