@@ -1,4 +1,4 @@
-"""A loaded Stable Diffusion model: the networks, frozen, and what belongs to them. How it gets here is loading.py's business."""
+"""A loaded Stable Diffusion model: the networks, frozen, and what belongs to them. How it gets here is loading's business."""
 
 import copy
 from collections.abc import Mapping
