@@ -44,7 +44,6 @@ def _parser() -> argparse.ArgumentParser:
         "--pairs", type=float, default=train.Budget(0).pairs, help="share of pair samples (default: %(default)s)"
     )
     sub.add_argument("--final", action="store_true", help="the last run: the rate decays to 5 %%")
-    sub.add_argument("--compile", action="store_true", help="compile the network first: minutes, then a fifth faster")
     decoder = commands.add_parser("decoder", help="teach the VAE's decoder this world; the result is used by `pack`")
     decoder.add_argument("--seconds", type=float, required=True)
     for command in (sub, decoder):
@@ -84,7 +83,7 @@ def _train(asked: argparse.Namespace) -> None:
         if not path.exists():
             _say(f"drawing {path}")
             shards.make_shard(path, networks.read_vae(asked.start), number)
-    trainer = train.Trainer(asked.work, asked.start, device, compiled=asked.compile)
+    trainer = train.Trainer(asked.work, asked.start, device)
     trainer.run(shards.read_shards(asked.work), train.Budget(asked.seconds, asked.rate, asked.pairs, asked.final), _say)
 
 

@@ -16,6 +16,7 @@ from . import words
 
 CHANNELS = (48, 96, 160, 192)
 WIDTH = 128
+OPEN_SKIPS = 2  # those at the latent's resolution: they reach only the last up block, after the supervision features
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ def warm_start(networks: Networks, folder: Path) -> None:
 
 @torch.no_grad()
 def mask_deep_skips(unet: UNet2DConditionModel) -> None:
-    """Zero the weights that read every skip but the outermost: what is in the picture then has to pass the bottleneck."""
+    """Zero the weights that read a skip below the top level: what is in the picture then has to pass the bottleneck."""
     for weight, first in _deep_skip_columns(unet):
         weight[:, first:].zero_()
 
@@ -82,7 +83,7 @@ def _deep_skip_columns(unet: UNet2DConditionModel) -> list[tuple[Tensor, int]]:
     found = []
     for resnet in (resnet for block in unet.up_blocks for resnet in block.resnets):
         size = sizes.pop()
-        if sizes:
+        if len(sizes) >= OPEN_SKIPS:
             readers = [resnet.conv1] + ([resnet.conv_shortcut] if resnet.conv_shortcut is not None else [])
             found += [(reader.weight, reader.weight.shape[1] - size) for reader in readers]
     return found

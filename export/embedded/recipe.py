@@ -2,6 +2,8 @@
 
 plain     a noisy latent of picture B at a time t, its own bottleneck, B's noise: ordinary diffusion.
 pair      the bottleneck of B at a high time; the latent on the exact path that leads from A's noisy latent there to B: a drag that succeeded.
+          Three in five have gone astray, towards a blend of A and B as a first hesitant step leads to, and the noise to predict leads back to B:
+          without these a double exposure, once there, stays.
 constant  the same with A = B: the bottleneck of the drag's step held through the later steps.
 """
 
@@ -17,6 +19,7 @@ BATCH = 24
 CONSTANT = 2
 DRAG_TIME = 681
 WORDLESS = 0.15
+ASTRAY = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,18 +52,21 @@ def draw_batch(pairs: Pairs, alphas: Tensor, pair_share: float, generator: torch
     flipped = torch.randint(2, (size,), generator=generator)
     here, there = pairs.latents[chosen, flipped].float(), pairs.latents[chosen, 1 - flipped].float()
     noise = torch.randn(here.shape, generator=generator)
-    uniform = torch.rand((7, size), generator=generator)
+    uniform = torch.rand((9, size), generator=generator)
     time = torch.where(uniform[0] < 0.4, 500 + 500 * uniform[1], 800 * uniform[1])
     high = torch.where(uniform[2] < 0.5, float(DRAG_TIME), 550 + 350 * uniform[3])
-    later = torch.where(uniform[4] < 0.3, high, high * uniform[1])
+    later = torch.where(uniform[4] < 0.15, high, high * uniform[1])
     rank = torch.arange(size)
     is_moved, is_pair = rank >= size - moved, rank >= size - paired
     time = torch.where(is_moved, later, time).long()
     high = torch.where(is_moved, high.long(), time)
     start, now = _wide(alphas[high]), _wide(alphas[time])
     offset = torch.where(_wide(is_pair), there - here, torch.zeros(()))
-    path = noise + (start / (1 - start)).sqrt() * offset
-    noisy = now.sqrt() * here + (1 - now).sqrt() * path
+    astray = torch.where(_wide(uniform[7] < ASTRAY), _wide(uniform[8]), 0.0) * 0.6
+    astray = torch.minimum(astray, 0.5 * ((1 - now) / now).sqrt())
+    path = noise + (start / (1 - start)).sqrt() * (1 - astray) * offset
+    noisy = now.sqrt() * (here + astray * offset) + (1 - now).sqrt() * path
+    path = path + (now / (1 - now)).sqrt() * astray * offset
     source = (start.sqrt() * here + (1 - start).sqrt() * noise)[size - moved :]
     tokens = pairs.tokens[chosen].long()
     tokens[uniform[5] < WORDLESS] = torch.tensor([0] + [1] * (tokens.shape[1] - 1))

@@ -1,7 +1,7 @@
 """Train the embedded model within a time budget, from the last checkpoint of its work folder on.
 
 It draws batches (recipe.py) from shards (shards.py) and updates the U-Net and the text encoder; the VAE is not touched. It does not judge the
-result: accept.py does.
+result: accept.py does. It never compiles the networks: on a CPU torch 2.13 then gives most weights a gradient of exactly zero.
 """
 
 import json
@@ -37,7 +37,7 @@ class Budget:
 class Trainer:
     """The networks, their optimiser and their running average. `folder` holds the checkpoint."""
 
-    def __init__(self, folder: Path, start: Path | None = None, device: str = "cpu", compiled: bool = False) -> None:
+    def __init__(self, folder: Path, start: Path | None = None, device: str = "cpu") -> None:
         torch.manual_seed(0)
         self.folder, self.device, self.step = folder, torch.device(device), 0
         self.networks = networks.new_networks(len(words.tokenizer()))
@@ -52,8 +52,6 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             self.networks.weights(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, fused=True
         )
-        self._down = torch.compile(networks.down, dynamic=False) if compiled else networks.down
-        self._up = torch.compile(networks.up, dynamic=False) if compiled else networks.up
         self.average = self._state()
         if (folder / CHECKPOINT).exists():
             self._resume()
@@ -102,12 +100,12 @@ class Trainer:
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             text = net.text(batch.tokens).last_hidden_state
             stacked = torch.cat([batch.noisy, batch.source]).contiguous(memory_format=torch.channels_last)
-            embedding, skips, bottleneck = self._down(
+            embedding, skips, bottleneck = networks.down(
                 net.unet, stacked, torch.cat([batch.time, batch.high]), torch.cat([text, text[own:]])
             )
             theirs = bottleneck[size:]
             blurred = theirs + batch.blur * theirs.detach().std((1, 2, 3), keepdim=True) * torch.randn_like(theirs)
-            output, features = self._up(
+            output, features = networks.up(
                 net.unet,
                 embedding[:size],
                 [skip[:size] for skip in skips],
