@@ -181,30 +181,28 @@ class Editor:
         frame = Frame.of(source, self.model.factor, config.parity)
         limit = _limit(mask, source, config)
 
-        times = StageTimes(self.model.device)
-        run, total, report = (
-            Run((*self._observers, times)),
-            StageTimes(self.model.device),
-            progress or (lambda *_: None),
-        )
-        active, row = config.active_steps, METHODS[method]
+        times, total = StageTimes(self.model.device), StageTimes(self.model.device)
+        run, row, active = Run((*self._observers, times)), METHODS[method], config.active_steps
+        report = progress or (lambda stage, done, of: None)
+
+        def steps(stage: str) -> Callable[[int], None]:
+            return lambda done: report(stage, done, active)
+
+        def watch(iteration: Iteration) -> None:
+            report("drag", iteration.number + 1, config.iterations)
+            if on_iteration is not None:
+                on_iteration(iteration)
+
         with total("total"):
             text = run(stages.embed, self.model, prompt)
             latent = run(stages.encode, self.model, frame.pixels(source))
-            on_step = lambda done: report("invert", done, active)  # noqa: E731
-            trajectory = run(stages.invert, self.model, latent, text, config.steps, active, on_step=on_step)
+            trajectory = run(stages.invert, self.model, latent, text, config.steps, active, on_step=steps("invert"))
             scene = self._scene(
                 trajectory[-1], text, frame, pairs, limit, config, wants_noise=record or on_iteration is not None
             )
 
-            def watch(iteration: Iteration) -> None:
-                report("drag", iteration.number + 1, config.iterations)
-                if on_iteration is not None:
-                    on_iteration(iteration)
-
             optimum = run(stages.drag, row, scene, self.poll_every, on_iteration=watch)
-            on_step = lambda done: report("propagate", done, active)  # noqa: E731
-            final = run(stages.propagate, row, scene, optimum.constants, optimum.variable, on_step=on_step)
+            final = run(stages.propagate, row, scene, optimum.constants, optimum.variable, on_step=steps("propagate"))
             pixels = run(stages.decode, self.model, final)
             edited = frame.image_of(pixels)
 
