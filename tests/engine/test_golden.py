@@ -1,6 +1,7 @@
 """DragNoise equals the published code on the golden cases, stage by stage and as a whole. Tolerances: golden/README.md and algorithm.md."""
 
 import dataclasses
+import json
 from functools import cache
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dragnoise.engine import Editor, EditResult, Record
+from dragnoise.engine import DragConfig, Editor, EditResult, Record
 from dragnoise.engine.methods import METHODS, State
 from dragnoise.engine.stages import propagate
 from dragnoise.kernels.patch_motion import patches
@@ -139,3 +140,23 @@ def test_patches_and_tracking_units() -> None:
         assert largest(patches(now, units["patch_pos"], size, radius) - units[f"patch_r{radius}"]) < 1e-5
     origin = patches(before, units["track_init"].float(), size, 0)[:, :, 0, 0]
     assert torch.equal(track(now, origin, units["track_in"].long(), size, 3).float(), units["track_out"].float())
+
+
+BORDERS = json.loads((GOLDEN / "dragnoise" / "border_behaviour.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize("name", BORDERS)
+def test_borders_where_the_published_code_fails(name: str) -> None:
+    """Twelve runs at the border, of which the published code completes four: all of ours do, from where the published code puts the points."""
+    case = BORDERS[name]
+    config = DragConfig(strength=0.1, iterations=4, lr=0.02, parity=True)
+    image = GOLDEN / "images" / "discs_256x256.png"
+    record = editor().edit(image, case["points_xy"], mask=np.ones((256, 256)), config=config, record=True).record
+    assert record is not None
+    assert record.scene.handles.tolist() == [case["handle_yx_sup"]]
+    assert record.targets.tolist() == [case["target_yx_sup"]]
+    assert ((record.handles >= 0) & (record.handles <= 127)).all()
+    assert len(record.optimum.losses) == 4 or record.optimum.reached
+    assert record.optimum.losses.isfinite().all()
+    assert len(BORDERS) == 12
+    assert sum(one["outcome"] == "completes" for one in BORDERS.values()) == 4
