@@ -63,6 +63,7 @@ def pack(work: Path, vae: AutoencoderKL, target: Path, extras: Path | None = Non
     part.chmod(0o755)
     try:
         pipeline(work, vae).save_pretrained(part, safe_serialization=True)
+        words.save_tokenizer(part / "tokenizer")
         _bring(extras if extras is not None else target, part)
         total = size_bytes(part)
         if total > LIMIT_BYTES:

@@ -1,6 +1,7 @@
 """The embedded model's tokenizer: CLIP's, with merges that make one token of every word of its captions."""
 
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,4 +58,9 @@ def tokenizer() -> CLIPTokenizer:
 
 
 def save_tokenizer(folder: Path) -> None:
-    tokenizer().save_pretrained(str(folder))
+    """Write the tokenizer's folder; besides tokenizer.json also the two files that transformers before 5 reads."""
+    made = tokenizer()
+    made.save_pretrained(str(folder))
+    (folder / "vocab.json").write_text(json.dumps(made.get_vocab()), encoding="utf-8")
+    lines = [" ".join(merge) for merge in merges_for(WORDS)]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *lines, ""]), encoding="utf-8")

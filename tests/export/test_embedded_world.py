@@ -85,4 +85,6 @@ def test_psnr_of_known_differences() -> None:
 
 
 def test_the_demo_ships_a_sample_of_each_kind() -> None:
-    assert [drag.kind for drag in samples.demo_drags()] == list(KINDS)
+    found = samples.demo_drags()
+    assert [drag.kind for drag in found] == list(samples.PICKED)
+    assert len({drag.kind for drag in found}) == len(found) >= 4
