@@ -13,7 +13,7 @@ PICKED = {
     "balloon": 4,
     "boat": 4,
     "sun": 0,
-    "house": 1,
+    "house": 0,
     "peak": 1,
 }  # which of a kind: bright skies, and chosen to look well
 
