@@ -1,5 +1,7 @@
 """The parts that DragNoise and DragDiffusion share: track points by features, stop when all have arrived, motion loss plus mask term."""
 
+import dataclasses
+from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor
@@ -12,15 +14,24 @@ from .method import Scene, Seen, State
 __all__ = ["all_reached", "at_handles", "motion_and_mask", "track_features"]
 
 
-def at_handles(scene: Scene, reference: Seen) -> State:
-    """Before the first update every handle is where it was put."""
-    return State(scene.handles)
+@dataclass(frozen=True, eq=False)
+class Tracked(State):
+    """origins: [N, C], the features at each handle in the reference pass."""
+
+    origins: Tensor
+
+
+def at_handles(scene: Scene, reference: Seen) -> Tracked:
+    """Before the first update every handle is where it was put; what it looks like there is what tracking compares with."""
+    return Tracked(scene.handles, patches(reference.features[0], scene.handles, scene.resolution, 0)[:, :, 0, 0])
 
 
 def track_features(scene: Scene, reference: Seen, seen: Seen, state: State) -> State:
     """Every handle goes to the place in its window whose features now are nearest (L1) to those at the handle in the reference pass."""
-    original = patches(reference.features[0], scene.handles, scene.resolution, 0)[:, :, 0, 0]
-    return State(track(seen.features[0].detach(), original, state.handles, scene.resolution, scene.config.r_p))
+    tracked = cast(Tracked, state)
+    features, radius = seen.features[0].detach(), scene.config.r_p
+    moved = track(features, tracked.origins, tracked.handles, scene.resolution, radius)
+    return dataclasses.replace(tracked, handles=moved)
 
 
 def all_reached(scene: Scene, state: State) -> Tensor:

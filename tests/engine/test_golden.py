@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from dragnoise.engine import DragConfig, Editor, EditResult, Record
-from dragnoise.engine.methods import METHODS, State
+from dragnoise.engine.methods import METHODS
 from dragnoise.engine.stages import propagate
 from dragnoise.kernels.patch_motion import patches
 from dragnoise.kernels.point_tracking import track
@@ -89,13 +89,14 @@ def test_teacher_forced_loss_gradient_and_tracking(name: str) -> None:
     scene = dataclasses.replace(recorded(name).scene, latent=data["inverted"])
     constants, start = DRAGNOISE.start(scene)
     reference = DRAGNOISE.features(scene, constants, start).detach()
+    begun = DRAGNOISE.begin(scene, reference)
     errors = []
     for number, step in enumerate(data["step_index"].tolist() if "step_index" in data else []):
         bottleneck = (start if step == 0 else data["step_param"][number : number + 1]).clone().requires_grad_()
         seen = DRAGNOISE.features(scene, constants, bottleneck)
-        state = State(data["step_handles"][step].long())
+        state = dataclasses.replace(begun, handles=data["step_handles"][step].long())
         if step > 0:
-            before = State(data["step_handles"][step - 1].long())
+            before = dataclasses.replace(begun, handles=data["step_handles"][step - 1].long())
             assert torch.equal(DRAGNOISE.follow(scene, reference, seen, before).handles, state.handles)
         loss = DRAGNOISE.supervise(scene, reference, seen, state)
         assert loss.item() == pytest.approx(data["step_loss"][step].item(), rel=2e-5)
