@@ -68,8 +68,7 @@ class Schedule:
 
     def clean(self, eps: Tensor, latent: Tensor, timestep: int) -> Tensor:
         """The clean latent x0 that eps implies."""
-        a = self.alphas[timestep]
-        return (latent - (1 - a).sqrt() * eps) / a.sqrt()
+        return _clean(eps, latent, self.alphas[timestep])
 
     def denoise(self, eps: Tensor, latent: Tensor, timestep: int) -> Tensor:
         """From `timestep` to the next cleaner one."""
@@ -94,5 +93,8 @@ class Schedule:
 
     @staticmethod
     def _move(eps: Tensor, latent: Tensor, a: Tensor, after: Tensor) -> Tensor:
-        x0 = (latent - (1 - a).sqrt() * eps) / a.sqrt()
-        return after.sqrt() * x0 + (1 - after).sqrt() * eps
+        return after.sqrt() * _clean(eps, latent, a) + (1 - after).sqrt() * eps
+
+
+def _clean(eps: Tensor, latent: Tensor, a: Tensor) -> Tensor:
+    return (latent - (1 - a).sqrt() * eps) / a.sqrt()

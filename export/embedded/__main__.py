@@ -102,7 +102,7 @@ def _pack(asked: argparse.Namespace) -> None:
 
 def _tune(asked: argparse.Namespace) -> None:
     editor = Editor.from_pretrained(asked.model)
-    sweep = itertools.product((0.1, 0.2, 0.4), (0.02, 0.1), (0, 10))
+    sweep = itertools.product((0.2, 0.4, 0.8), (0.02, 0.1), (0, 10))
     best = accept.tune(
         editor, asked.drags, [editor.defaults.but(lr=lr, lam=lam, end_step=end) for lr, lam, end in sweep], _say
     )

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dragnoise.engine import DragConfig, Editor, EditResult, Mask, Points, stages
+from dragnoise.engine import DragConfig, Editor, EditResult, Image, Mask, Points, stages
+from dragnoise.engine.geometry import Frame
 from dragnoise.engine.methods import METHODS
 from dragnoise.engine.model import Model
 from dragnoise.engine.stages import Optimum
@@ -95,7 +96,6 @@ def oracle(editor: Editor, drag: Drag, config: DragConfig) -> tuple[float, Tenso
     _, timestep = schedule.active(config.active_steps)[0]
     downs = [unet.down(latent, timestep, text) for latent in noisy]
     here, there = (unet.middle(down, text) for down in downs)
-    a = schedule.alphas[timestep]
     clean = []
     for latent, down, bottleneck in (
         (noisy[0], downs[0], here),
@@ -104,13 +104,13 @@ def oracle(editor: Editor, drag: Drag, config: DragConfig) -> tuple[float, Tenso
     ):
         output = unet.up(down, bottleneck, text).output
         assert output is not None
-        clean.append((latent - (1 - a).sqrt() * schedule.noise(output, latent, timestep)) / a.sqrt())
+        clean.append(schedule.clean(schedule.noise(output, latent, timestep), latent, timestep))
     wanted, got = clean[1] - clean[0], clean[2] - clean[0]
     return float((wanted * got).sum() / wanted.square().sum()), there.float()
 
 
 def _inverted(editor: Editor, picture: Pixels, text: Tensor, config: DragConfig) -> Tensor:
     model = editor.model
-    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    latent = stages.encode(model, pixels.to(model.device))
+    source = Image(picture)
+    latent = stages.encode(model, Frame.of(source, model.factor).pixels(source))
     return stages.invert(model, latent, text, config.steps, config.active_steps)[-1]
