@@ -106,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _wait_politely() -> None:
     """OpenMP threads that wait by spinning, its default, make an edit many times slower on a machine that is busy with anything else.
 
-    (Measured on two cores beside a training run: 8 min 47 s against 33 s for the demo.) Read once, when PyTorch is loaded; what the user set stands.
+    (Measured on two cores beside a training run: 8 min 47 s against 33 s for the demo, one run each.)
+    Read once, when PyTorch is loaded; what the user set stands.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
