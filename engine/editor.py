@@ -183,6 +183,7 @@ class Editor:
 
         times, total = StageTimes(self.model.device), StageTimes(self.model.device)
         run, row, active = Run((*self._observers, times)), METHODS[method], config.active_steps
+        model = row.prepare(self.model)
         report = progress or (lambda stage, done, of: None)
 
         def steps(stage: str) -> Callable[[int], None]:
@@ -194,16 +195,16 @@ class Editor:
                 on_iteration(iteration)
 
         with total("total"):
-            text = run(stages.embed, self.model, prompt)
-            latent = run(stages.encode, self.model, frame.pixels(source))
-            trajectory = run(stages.invert, self.model, latent, text, config.steps, active, on_step=steps("invert"))
-            scene = self._scene(
-                trajectory[-1], text, frame, pairs, limit, config, wants_noise=record or on_iteration is not None
+            text = run(stages.embed, model, prompt)
+            latent = run(stages.encode, model, frame.pixels(source))
+            trajectory = run(stages.invert, model, latent, text, config.steps, active, on_step=steps("invert"))
+            scene = _scene(
+                model, trajectory[-1], text, frame, pairs, limit, config, wants_noise=record or on_iteration is not None
             )
 
             optimum = run(stages.drag, row, scene, self.poll_every, on_iteration=watch)
             final = run(stages.propagate, row, scene, optimum.constants, optimum.variable, on_step=steps("propagate"))
-            pixels = run(stages.decode, self.model, final)
+            pixels = run(stages.decode, model, final)
             edited = frame.image_of(pixels)
 
         return EditResult(
@@ -218,37 +219,6 @@ class Editor:
             record=Record(text, trajectory, final, pixels, scene, optimum) if record else None,
         )
 
-    def _scene(
-        self,
-        latent: Tensor,
-        text: Tensor,
-        frame: Frame,
-        points: Points,
-        limit: Mask | None,
-        config: DragConfig,
-        *,
-        wants_noise: bool,
-    ) -> Scene:
-        device = self.model.device
-        handles, targets = frame.points(points)
-        keep = None
-        if limit is not None and config.lam > 0:
-            keep = 1 - frame.editable(limit, (latent.shape[2], latent.shape[3]))
-            keep = keep.to(device) if bool(keep.any()) else None
-        return Scene(
-            model=self.model,
-            schedule=self.model.schedule(config.steps),
-            index=config.steps - config.active_steps,
-            latent=latent,
-            text=text,
-            handles=handles.to(device),
-            targets=targets.to(device),
-            resolution=frame.supervision,
-            keep=keep,
-            config=config,
-            wants_noise=wants_noise,
-        )
-
     def _settings(self, method: str, config: DragConfig) -> dict[str, Any]:
         model = self.model
         return {
@@ -259,6 +229,37 @@ class Editor:
             "threads": torch.get_num_threads(),
             "config": config,
         }
+
+
+def _scene(
+    model: Model,
+    latent: Tensor,
+    text: Tensor,
+    frame: Frame,
+    points: Points,
+    limit: Mask | None,
+    config: DragConfig,
+    *,
+    wants_noise: bool,
+) -> Scene:
+    handles, targets = frame.points(points)
+    keep = None
+    if limit is not None and config.lam > 0:
+        keep = 1 - frame.editable(limit, (latent.shape[2], latent.shape[3]))
+        keep = keep.to(model.device) if bool(keep.any()) else None
+    return Scene(
+        model=model,
+        schedule=model.schedule(config.steps),
+        index=config.steps - config.active_steps,
+        latent=latent,
+        text=text,
+        handles=handles.to(model.device),
+        targets=targets.to(model.device),
+        resolution=frame.supervision,
+        keep=keep,
+        config=config,
+        wants_noise=wants_noise,
+    )
 
 
 def _limit(mask: Any, image: Image, config: DragConfig) -> Mask | None:

@@ -1,12 +1,16 @@
 """What holds for every test: fresh memory is full of NaN, and a test that needs a GPU says so where there is none."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
 import torch
 from torch import Tensor
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is defined: before any is imported
 
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("house")

@@ -7,6 +7,7 @@ follow     where they are now
 finished   whether to stop
 supervise  the loss
 propagate  how the optimum becomes an image: the noise predictor of the remaining denoising steps
+prepare    the model as the method runs it, in every stage
 """
 
 from collections.abc import Callable
@@ -70,6 +71,10 @@ class State:
     handles: Tensor
 
 
+def _as_it_is(model: Model) -> Model:
+    return model
+
+
 @dataclass(frozen=True)
 class Method:
     """A row of the table. `Constants` below is whatever `start` returned first; nobody but the method's own functions looks into it."""
@@ -83,3 +88,4 @@ class Method:
     finished: Callable[[Scene, State], Tensor]
     supervise: Callable[[Scene, Seen, Seen, State], Tensor]
     propagate: Callable[[Scene, Any, Tensor], Predictor]
+    prepare: Callable[[Model], Model] = _as_it_is
