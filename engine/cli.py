@@ -219,7 +219,7 @@ def _print_times(done: list[tuple[str, Any]]) -> None:
     for name, result in done:
         times = (f"{result.timings_ms[stage] / 1e3:.2f}" for stage in stages)
         table.add_row(name, str(len(result.history.losses)), "yes" if result.reached else "no", *times)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(table)
 
 
 @contextmanager

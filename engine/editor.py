@@ -22,6 +22,7 @@ from .model import Model
 from .observe import Observer, StageTimes
 from .run import Run
 from .stages import Iteration, Optimum
+from .unet import Conditioning
 from .values import Image, Mask, Points
 
 if TYPE_CHECKING:
@@ -197,9 +198,17 @@ class Editor:
         with total("total"):
             text = run(stages.embed, model, prompt)
             latent = run(stages.encode, model, frame.pixels(source))
-            trajectory = run(stages.invert, model, latent, text, config.steps, active, on_step=steps("invert"))
+            conditioning = run(stages.condition, model, text, config.steps)
+            trajectory = run(stages.invert, model, latent, conditioning, active, on_step=steps("invert"))
             scene = _scene(
-                model, trajectory[-1], text, frame, pairs, limit, config, wants_noise=record or on_iteration is not None
+                model,
+                trajectory[-1],
+                conditioning,
+                frame,
+                pairs,
+                limit,
+                config,
+                wants_noise=record or on_iteration is not None,
             )
 
             optimum = run(stages.drag, row, scene, self.poll_every, on_iteration=watch)
@@ -234,7 +243,7 @@ class Editor:
 def _scene(
     model: Model,
     latent: Tensor,
-    text: Tensor,
+    conditioning: Conditioning,
     frame: Frame,
     points: Points,
     limit: Mask | None,
@@ -252,7 +261,7 @@ def _scene(
         schedule=model.schedule(config.steps),
         index=config.steps - config.active_steps,
         latent=latent,
-        text=text,
+        conditioning=conditioning,
         handles=handles.to(model.device),
         targets=targets.to(model.device),
         resolution=frame.supervision,

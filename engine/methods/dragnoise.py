@@ -5,6 +5,7 @@ loop.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor
 
@@ -27,13 +28,13 @@ class _Fixed:
 
 def _start(scene: Scene) -> tuple[_Fixed, Tensor]:
     unet = scene.model.unet
-    down = unet.down(scene.latent, scene.timestep, scene.text)
-    return _Fixed(down, unet.decoder(down, scene.text, folded=True)), unet.middle(down, scene.text).float()
+    down = unet.down(scene.latent, scene.step)
+    return _Fixed(down, unet.folded(down)), unet.middle(down).float()
 
 
 def _features(scene: Scene, fixed: _Fixed, bottleneck: Tensor) -> Seen:
     wanted = scene.wants_noise or scene.keep is not None
-    up = fixed.decoder(bottleneck, _FEATURE_BLOCK, output=wanted)
+    up = fixed.decoder(bottleneck, _FEATURE_BLOCK, wanted)
     assert up.features is not None
     return Seen(
         up.features, None if up.output is None else scene.schedule.noise(up.output, scene.latent, scene.timestep)
@@ -44,10 +45,13 @@ def _propagate(scene: Scene, fixed: _Fixed, bottleneck: Tensor) -> Predictor:
     unet = scene.model.unet
 
     def noise(index: int, timestep: int, latent: Tensor) -> Tensor:
-        here = fixed.down if index == scene.index else unet.down(latent, timestep, scene.text)
-        hidden = bottleneck if index < scene.config.injected_steps else unet.middle(here, scene.text)
-        output = unet.up(here, hidden, scene.text).output
-        assert output is not None
+        step = scene.conditioning.at(timestep)
+        if index >= scene.config.injected_steps:
+            output = unet(latent, step)
+        elif index == scene.index:
+            output = cast(Tensor, unet.up(fixed.down, bottleneck).output)
+        else:
+            output = unet.replaced(latent, step, bottleneck)
         return scene.schedule.noise(output, latent, timestep)
 
     return noise

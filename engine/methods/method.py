@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..config import DragConfig
 from ..model import Model
-from ..unet import Schedule
+from ..unet import Conditioning, Schedule, Step
 
 __all__ = ["Method", "Predictor", "Scene", "Seen", "State"]
 
@@ -30,7 +30,7 @@ Predictor = Callable[[int, int, Tensor], Tensor]
 class Scene:
     """Everything that a drag is given and never changes.
 
-    latent: float32 [1, 4, h, w] at step `index` of `schedule` (the inverted image). text: [1, L, D].
+    latent: float32 [1, 4, h, w] at step `index` of `schedule` (the inverted image). conditioning: prompt and schedule, as the network is told.
     handles, targets: int64 [N, 2], (row, column) in the supervision map of size `resolution`, on the model's device.
     keep: float32 [1, 1, h, w], 1 where the picture must stay; None where nothing must (the mask term is then exactly nought).
     wants_noise: the predicted noise is wanted at every iteration (for previews), not only where the mask term needs it.
@@ -40,7 +40,7 @@ class Scene:
     schedule: Schedule
     index: int
     latent: Tensor
-    text: Tensor
+    conditioning: Conditioning
     handles: Tensor
     targets: Tensor
     resolution: tuple[int, int]
@@ -51,6 +51,16 @@ class Scene:
     @property
     def timestep(self) -> int:
         return self.schedule.timesteps[self.index]
+
+    @property
+    def step(self) -> Step:
+        """The step at which the drag happens."""
+        return self.conditioning.at(self.timestep)
+
+    @property
+    def text(self) -> Tensor:
+        """The text embedding [1, L, D]."""
+        return self.conditioning.embedding
 
 
 @dataclass(frozen=True, eq=False)

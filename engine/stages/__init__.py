@@ -5,8 +5,8 @@ Positional arguments are what a result depends on; keyword arguments only watch.
 
 from .decode import decode
 from .drag import Iteration, Optimum, drag
-from .encode import embed, encode
+from .encode import condition, embed, encode
 from .invert import invert
 from .propagate import propagate
 
-__all__ = ["Iteration", "Optimum", "decode", "drag", "embed", "encode", "invert", "propagate"]
+__all__ = ["Iteration", "Optimum", "condition", "decode", "drag", "embed", "encode", "invert", "propagate"]

@@ -1,4 +1,4 @@
-"""Image to latent, prompt to text embedding."""
+"""Image to latent, prompt to text embedding, prompt and schedule to what the network is told."""
 
 import warnings
 
@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ..errors import InputWarning
 from ..model import Model
+from ..unet import Conditioning
 
-__all__ = ["embed", "encode"]
+__all__ = ["condition", "embed", "encode"]
 
 
 @torch.no_grad()
@@ -36,3 +37,8 @@ def embed(model: Model, prompt: str) -> Tensor:
     ).input_ids
     embedding: Tensor = model.text_encoder(ids.to(model.device))[0]
     return embedding.to(model.dtype)
+
+
+def condition(model: Model, text: Tensor, steps: int) -> Conditioning:
+    """Keys and values of the text [1, L, D] and projections of every timestep of a schedule of `steps` steps: once, for every pass of an edit."""
+    return model.unet.condition(model.schedule(steps).timesteps, text)

@@ -1,6 +1,7 @@
 """The U-Net, cut at the bottleneck, and the schedule that it is run on."""
 
-from .parts import Decoder, Down, UNet, Up, objections
+from .operators import Operators
+from .parts import PARTS, Conditioning, Decoder, Down, Step, UNet, Up, objections
 from .schedule import Schedule
 
-__all__ = ["Decoder", "Down", "Schedule", "UNet", "Up", "objections"]
+__all__ = ["PARTS", "Conditioning", "Decoder", "Down", "Operators", "Schedule", "Step", "UNet", "Up", "objections"]

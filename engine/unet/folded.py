@@ -12,94 +12,93 @@ which is the same sum in another order: exact but for rounding. On Stable Diffus
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["FoldedBlock", "FoldedResnet"]
+from .layers import Resnet, scaled
+from .operators import Convolution, Layer, Operators
+
+__all__ = ["Constants", "FoldedResnet"]
+
+
+class Constants(NamedTuple):
+    """What the skips [1, S, H, W] and the step contribute to one block, [1, O, H, W] each, and the skip channels [1, B - C_d, H, W] that share a
+    group with dynamic ones (None where none does)."""
+
+    straddling: Tensor | None
+    inner: Tensor
+    outer: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class FoldedResnet:
-    """A residual block of which only the dynamic channels are still to come.
+    """A residual block split at its boundary: weights only, so made once for a network.
 
-    norm: weight [B] and bias [B] of the first normalisation, in `groups` groups. straddling: [1, B - C_d, H, W], the skip channels that share a group
-    with dynamic ones. conv: [O, B, 3, 3]; conv_constant [1, O, H, W] holds the rest, biases and time embedding included.
-    shortcut: [O, C_d, 1, 1] and its constant. resnet: the block itself, for its second half.
+    dynamic, bound: C_d and B above. norm, conv, shortcut: what reads dynamic channels. rest_*: what reads
+    constant ones, None where there are none.
     """
 
-    norm: tuple[Tensor, Tensor]
-    groups: int
-    straddling: Tensor
-    conv: Tensor
-    conv_constant: Tensor
-    shortcut: Tensor
-    shortcut_constant: Tensor
-    resnet: Any
+    resnet: Resnet
+    dynamic: int
+    bound: int
+    norm: Layer
+    conv: Convolution
+    rest_norm: Layer | None
+    rest_conv: Convolution | None
+    shortcut: Convolution
+    rest_shortcut: Convolution
 
     @classmethod
-    @torch.no_grad()
-    def of(cls, resnet: Any, skip: Tensor, embedding: Tensor) -> "FoldedResnet":
-        """Fold `skip` [1, S, H, W] and the time embedding [1, E] into a diffusers `ResnetBlock2D` that reads [dynamic, skip]."""
-        norm, conv, shortcut = resnet.norm1, resnet.conv1, resnet.conv_shortcut
-        dynamic = norm.num_channels - skip.shape[1]
-        size = norm.num_channels // norm.num_groups
+    def of(cls, operators: Operators, resnet: Resnet, module: Any, skip_channels: int) -> "FoldedResnet":
+        """`resnet` and the diffusers module that it was made of, whose last `skip_channels` inputs are a skip."""
+        norm, conv, channels = module.norm1, module.conv1, module.norm1.num_channels
+        dynamic, size = channels - skip_channels, channels // norm.num_groups
         groups = -(-dynamic // size)
         bound = groups * size
-        constant = resnet.time_emb_proj(resnet.nonlinearity(embedding))[:, :, None, None] + conv.bias[:, None, None]
-        if bound < norm.num_channels:
-            alone = skip[:, bound - dynamic :]
-            alone = F.group_norm(alone, norm.num_groups - groups, norm.weight[bound:], norm.bias[bound:], norm.eps)
-            constant = constant + F.conv2d(resnet.nonlinearity(alone), conv.weight[:, bound:], padding=conv.padding)
-        weight = torch.eye(norm.num_channels).to(skip)[:, :, None, None] if shortcut is None else shortcut.weight
+        weight, bias = _shortcut(module)
+        rest = slice(bound, None)
+        padding = int(conv.padding[0])
         return cls(
-            norm=(norm.weight[:bound], norm.bias[:bound]),
-            groups=groups,
-            straddling=skip[:, : bound - dynamic],
-            conv=conv.weight[:, :bound].contiguous(),
-            conv_constant=constant,
-            shortcut=weight[:, :dynamic].contiguous(),
-            shortcut_constant=F.conv2d(skip, weight[:, dynamic:], None if shortcut is None else shortcut.bias),
-            resnet=resnet,
+            resnet,
+            dynamic,
+            bound,
+            norm=operators.norm(norm.weight[:bound], norm.bias[:bound], groups, norm.eps, True),
+            conv=operators.conv(conv.weight[:, :bound].contiguous(), None, 1, padding),
+            rest_norm=None
+            if bound == channels
+            else operators.norm(norm.weight[rest], norm.bias[rest], norm.num_groups - groups, norm.eps, True),
+            rest_conv=None
+            if bound == channels
+            else operators.conv(conv.weight[:, rest].contiguous(), None, 1, padding),
+            shortcut=operators.conv(weight[:, :dynamic].contiguous(), None, 1, 0),
+            rest_shortcut=operators.conv(weight[:, dynamic:].contiguous(), bias, 1, 0),
         )
 
-    def __call__(self, hidden: Tensor) -> Tensor:
+    def constants(self, skip: Tensor, times: Tensor) -> Constants:
+        """Of this block's skip and step."""
+        straddling = self.bound - self.dynamic
+        outer = self.rest_shortcut(skip)
+        own = times[self.resnet.times]
+        if self.rest_norm is None or self.rest_conv is None:
+            inner = own[None, :, None, None].expand_as(outer)
+        else:
+            inner = self.rest_conv(self.rest_norm(skip[:, straddling:]), own)
+        return Constants(skip[:, :straddling] if straddling else None, inner, outer)
+
+    def __call__(self, hidden: Tensor, constants: Constants) -> Tensor:
         """[1, O, H, W] from the dynamic channels [1, C_d, H, W]."""
-        resnet = self.resnet
-        joined = torch.cat([hidden, self.straddling], dim=1) if self.straddling.shape[1] else hidden
-        normed = resnet.nonlinearity(F.group_norm(joined, self.groups, *self.norm, resnet.norm1.eps))
-        inner = F.conv2d(normed, self.conv, padding=resnet.conv1.padding) + self.conv_constant
-        inner = resnet.conv2(resnet.nonlinearity(resnet.norm2(inner)))
-        outer = F.conv2d(hidden, self.shortcut) + self.shortcut_constant
-        folded: Tensor = (outer + inner) / resnet.output_scale_factor
-        return folded
+        resnet, straddling = self.resnet, constants.straddling
+        joined = hidden if straddling is None else torch.cat([hidden, straddling], dim=1)
+        inner = self.conv(self.norm(joined)) + constants.inner
+        inner = resnet.conv2(resnet.norm2(inner))
+        return scaled(self.shortcut(hidden) + constants.outer + inner, resnet.scale)
 
 
-@dataclass(frozen=True, eq=False)
-class FoldedBlock:
-    """An up block: folded residual blocks, each followed by its attention where the block has any, then the upsampling where there is one."""
-
-    resnets: tuple[FoldedResnet, ...]
-    block: Any
-    text: Tensor
-    size: tuple[int, ...] | None
-
-    @classmethod
-    def of(
-        cls, block: Any, skips: tuple[Tensor, ...], embedding: Tensor, text: Tensor, size: tuple[int, ...] | None
-    ) -> "FoldedBlock":
-        """skips: the block's own, last first used. size: what to upsample to where it is not the double."""
-        pairs = zip(block.resnets, reversed(skips), strict=True)
-        return cls(tuple(FoldedResnet.of(resnet, skip, embedding) for resnet, skip in pairs), block, text, size)
-
-    def __call__(self, hidden: Tensor) -> Tensor:
-        attentions = getattr(self.block, "attentions", None) or [None] * len(self.resnets)
-        for resnet, attention in zip(self.resnets, attentions, strict=True):
-            hidden = resnet(hidden)
-            if attention is not None:
-                hidden = attention(hidden, encoder_hidden_states=self.text, return_dict=False)[0]
-        for upsampler in self.block.upsamplers or ():
-            hidden = upsampler(hidden, self.size)
-        return hidden
+def _shortcut(module: Any) -> tuple[Tensor, Tensor | None]:
+    """The shortcut's weight [O, C, 1, 1] and bias; the identity has a weight too."""
+    if module.conv_shortcut is not None:
+        return module.conv_shortcut.weight, module.conv_shortcut.bias
+    like = module.conv1.weight
+    return torch.eye(module.norm1.num_channels).to(like)[:, :, None, None], None

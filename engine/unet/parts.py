@@ -1,39 +1,100 @@
-"""A diffusers U-Net cut at the bottleneck: down | middle | up.
+"""A Stable Diffusion U-Net cut at the bottleneck: down | middle | up, run with layers of our own over the weights of diffusers' network.
 
 `down` and `middle` depend on (latent, step, text) alone, so within a drag, where none of these changes, they run once; `up` runs with any bottleneck.
-Run in a row the three are the U-Net, bit for bit.
+Run in a row the three are the network. Every part is a function of tensors alone, so that a backend can compile, capture or export it:
+
+    whole     latent [B, 4, H, W], times [S], text [B, L, P]                   -> output [B, 4, H, W]
+    replaced  latent, times, text, bottleneck                                  -> output, with that bottleneck and no middle block
+    down      latent, times, text                                              -> the skips from high to low resolution, and the middle block's input
+    middle    the middle block's input, times, text                            -> bottleneck [B, C, h, w]
+    up        bottleneck, skips, times, text, feature_block, output            -> features, output
+    folded    bottleneck, constants (folded.py), text, sizes, feature_block, output  -> features, output
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ModelError
-from .folded import FoldedBlock
+from .folded import Constants, FoldedResnet
+from .layers import Build, Level, conv_of, norm_of
+from .operators import Operators
 
-__all__ = ["Decoder", "Down", "UNet", "Up", "objections"]
+__all__ = ["PARTS", "Conditioning", "Decoder", "Down", "Step", "UNet", "Up", "objections"]
 
-_UNKNOWN = (
-    "class_embed_type",
-    "addition_embed_type",
-    "encoder_hid_dim_type",
-    "time_cond_proj_dim",
-    "center_input_sample",
-    "num_class_embeds",
-)
-"""Settings of a U-Net that bring inputs which Stable Diffusion has not."""
+PARTS = ("whole", "replaced", "down", "middle", "up", "folded")
+
+T = TypeVar("T")
+Prepare = Callable[[str, Callable[..., Any]], Callable[..., Any]]
+"""(name of a part, the part) -> what is run in its place."""
+
+_STANDARD: Mapping[str, Any] = {
+    "class_embed_type": None,
+    "addition_embed_type": None,
+    "encoder_hid_dim_type": None,
+    "time_cond_proj_dim": None,
+    "center_input_sample": False,
+    "num_class_embeds": None,
+    "act_fn": "silu",
+    "attention_type": "default",
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "cross_attention_norm": None,
+    "downsample_padding": 1,
+    "dual_cross_attention": False,
+    "mid_block_only_cross_attention": None,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "only_cross_attention": False,
+    "resnet_skip_time_act": False,
+    "resnet_time_scale_shift": "default",
+    "time_embedding_act_fn": None,
+    "time_embedding_type": "positional",
+    "timestep_post_act": None,
+}
+"""What a U-Net's configuration must say, where it says anything: Stable Diffusion's own values."""
+
+_BLOCKS = {"CrossAttnDownBlock2D", "DownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"}
+_PLAIN_ATTENTION = {"AttnProcessor", "AttnProcessor2_0", "SlicedAttnProcessor", "XFormersAttnProcessor"}
+"""Processors of diffusers that compute plain attention, whatever they compute it with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of a schedule, as the network is told of it: what depends on the timestep [S] and what depends on the text [B, L, P]."""
+
+    timestep: int
+    times: Tensor
+    text: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """Everything that the network is told beside the latent, computed once for a prompt and a schedule.
+
+    timesteps: T of them. embedding: the text [B, L, D]. text: every cross attention's keys and values [B, L, P].
+    times: every residual block's projection of the time embedding, with its convolution's bias [T, S].
+    """
+
+    timesteps: tuple[int, ...]
+    embedding: Tensor
+    text: Tensor
+    times: Tensor
+
+    def at(self, timestep: int) -> Step:
+        return Step(timestep, self.times[self.timesteps.index(timestep)], self.text)
 
 
 @dataclass(frozen=True, eq=False)
 class Down:
-    """What the encoder half hands on: the time embedding [B, E], the skips from high to low resolution, and the middle block's input."""
+    """What the encoder half hands on: the step, the skips from high to low resolution, and the middle block's input."""
 
-    embedding: Tensor
+    step: Step
     skips: tuple[Tensor, ...]
     bottom: Tensor
 
@@ -46,114 +107,259 @@ class Up:
     output: Tensor | None
 
 
+Decoder = Callable[[Tensor, int | None, bool], Up]
+"""The decoder half on given skips: (bottleneck, the up block whose output is wanted as features, whether the output is) -> Up. Without the output it
+stops after that block."""
+
+
 def objections(config: Mapping[str, Any]) -> list[str]:
     """Why a U-Net with this configuration cannot be run in parts; empty if it can. Stable Diffusion 1.x and 2.x can."""
-    reads, gives, blocks = (
-        config.get("in_channels"),
-        config.get("out_channels"),
-        len(config.get("up_block_types") or ()),
-    )
-    found = [f"{name}={config[name]!r} is not supported" for name in _UNKNOWN if config.get(name)]
+    reads, gives = config.get("in_channels"), config.get("out_channels")
+    kinds = (*(config.get("down_block_types") or ()), *(config.get("up_block_types") or ()))
+    blocks = len(config.get("up_block_types") or ())
+    found = [
+        f"{name}={config[name]!r} is not supported"
+        for name, value in _STANDARD.items()
+        if name != "mid_block_type" and config.get(name, value) not in (value, None)
+    ]
     if (reads, gives) != (4, 4):
         found.append(f"it maps {reads} channels to {gives}, not 4 to 4 (an inpainting or depth model?)")
     if config.get("mid_block_type") is None:
         found.append("it has no middle block, so no bottleneck to optimise")
+    elif config["mid_block_type"] != _STANDARD["mid_block_type"]:
+        found.append(f"its middle block is a {config['mid_block_type']}, which is not supported")
+    if unknown := sorted(set(kinds) - _BLOCKS):
+        found.append(f"blocks of type {', '.join(unknown)} are not supported")
     if blocks != 4:
         found.append(f"it has {blocks} up blocks, not 4, so the supervision features are not defined")
+    return found
+
+
+def _objections_to(network: UNet2DConditionModel) -> list[str]:
+    """What was done to a network after it was built that running it in parts would not see."""
+    found = []
+    adapters = sorted(name for name, module in network.named_modules() if hasattr(module, "base_layer"))
+    if adapters:
+        found.append(f"{len(adapters)} layers have unmerged adapters ({adapters[0]}, ...): merge them with fuse_lora()")
+    if any(getattr(block, "s1", None) for block in network.up_blocks):
+        found.append("FreeU is on: call disable_freeu()")
+    processors = {type(processor).__name__ for processor in network.attn_processors.values()} - _PLAIN_ATTENTION
+    if processors:
+        found.append(f"attention processors {', '.join(sorted(processors))} are not plain attention")
     return found
 
 
 class UNet:
     """The parts of a frozen `UNet2DConditionModel` in evaluation mode. Latents may have any float type; they are cast to the network's.
 
+    operators: what layers are computed with. prepare: what is run in a part's place (compiled, captured, a plan); the part itself where it is None.
     Raises ModelError for a network that cannot be cut, with every reason.
     """
 
-    def __init__(self, network: UNet2DConditionModel) -> None:
-        reasons = objections(network.config)
+    def __init__(
+        self, network: UNet2DConditionModel, operators: Operators | None = None, prepare: Prepare | None = None
+    ) -> None:
+        reasons = objections(network.config) or _objections_to(network)
         if reasons:
             raise ModelError(
                 f"this U-Net cannot be dragged: {'; '.join(reasons)}. Use a Stable Diffusion 1.x or 2.x text-to-image model"
             )
         self.network = network
+        self.operators = operators or Operators()
+        self._build = build = Build(self.operators)
+        self._conv_in = conv_of(self.operators, network.conv_in)
+        self._downs = tuple(Level.of(build, block) for block in network.down_blocks)
+        self._middle = Level.of(build, network.mid_block)
+        self._ups = tuple(Level.of(build, block) for block in network.up_blocks)
+        self._norm_out = norm_of(self.operators, network.conv_norm_out, silu=True)
+        self._conv_out = conv_of(self.operators, network.conv_out)
+        self._prepare = prepare
+        self._prepared: dict[str, Callable[..., Any]] = {}
 
     @property
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = next(self.network.parameters()).dtype
         return dtype
 
-    def down(self, latent: Tensor, timestep: int, text: Tensor) -> Down:
-        """latent [B, 4, H, W], timestep 0 to 999, text [B, L, D]."""
-        net = self.network
-        times = torch.full((latent.shape[0],), timestep, device=latent.device)
-        embedding = net.time_embedding(net.time_proj(times).to(self.dtype))
-        hidden = net.conv_in(latent.to(self.dtype))
-        skips: tuple[Tensor, ...] = (hidden,)
-        for block in net.down_blocks:
-            hidden, more = block(hidden, embedding, **_text(block, text))
-            skips += more
-        return Down(embedding, skips, hidden)
+    @torch.no_grad()
+    def condition(self, timesteps: Sequence[int], text: Tensor) -> Conditioning:
+        """timesteps: each 0 to 999. text: [B, L, D]."""
+        net, build = self.network, self._build
+        text = text.to(self.dtype)
+        embedding = net.time_embedding(net.time_proj(torch.tensor(timesteps, device=text.device)).to(self.dtype))
+        active = F.silu(embedding)
+        times = [projection(active) + conv.bias for projection, conv in build.times]
+        packed = [projected for both in build.texts for projected in (both[0](text), both[1](text))]
+        return Conditioning(tuple(timesteps), text, torch.cat(packed, dim=2), torch.cat(times, dim=1))
 
-    def middle(self, down: Down, text: Tensor) -> Tensor:
+    def step(self, timestep: int, text: Tensor) -> Step:
+        """A single step: `condition` for one timestep."""
+        return self.condition((timestep,), text).at(timestep)
+
+    def down(self, latent: Tensor, step: Step) -> Down:
+        """latent [B, 4, H, W]."""
+        *skips, bottom = self._run("down")(latent, step.times, step.text)
+        return Down(step, tuple(skips), bottom)
+
+    def middle(self, down: Down) -> Tensor:
         """The bottleneck [B, C, h, w] that the network itself computes."""
-        bottleneck: Tensor = self.network.mid_block(down.bottom, down.embedding, **_text(self.network.mid_block, text))
+        bottleneck: Tensor = self._run("middle")(down.bottom, down.step.times, down.step.text)
         return bottleneck
 
-    def up(
-        self, down: Down, bottleneck: Tensor, text: Tensor, feature_block: int | None = None, output: bool = True
-    ) -> Up:
-        """The decoder half, once; see `Decoder`."""
-        return self.decoder(down, text)(bottleneck, feature_block, output)
+    def up(self, down: Down, bottleneck: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
+        """The decoder half with `bottleneck` in place of the middle block's output; see `Decoder`."""
+        step = down.step
+        return Up(*self._run("up")(bottleneck, down.skips, step.times, step.text, feature_block, output))
 
-    def decoder(self, down: Down, text: Tensor, folded: bool = False) -> "Decoder":
-        """The decoder half on these skips, to be run with several bottlenecks.
+    @torch.no_grad()
+    def folded(self, down: Down) -> Decoder:
+        """The decoder half to be run with several bottlenecks: what the skips contribute is computed now, once (see folded.py)."""
+        by_level = self._by_level(down.skips)
+        constants = tuple(
+            tuple(resnet.constants(skip, down.step.times) for resnet, skip in zip(level, skips, strict=True))
+            for level, skips in zip(self._folded_resnets, by_level, strict=True)
+        )
+        sizes, run = self._sizes(down.skips), self._run("folded")
 
-        folded: what the skips contribute is computed now, once; the same sums in another order (see folded.py).
-        """
-        net = self.network
-        blocks: list[Callable[[Tensor], Tensor]] = []
-        skips = down.skips
-        sized = any(side % 2 ** (len(net.up_blocks) - 1) for side in skips[0].shape[2:])
-        for block in net.up_blocks:
-            mine, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
-            size = tuple(skips[-1].shape[2:]) if sized and skips else None
-            if folded:
-                blocks.append(FoldedBlock.of(block, mine, down.embedding, text, size))
-            else:
-                given = {"temb": down.embedding, "res_hidden_states_tuple": mine, "upsample_size": size}
-                blocks.append(partial(block, **given, **_text(block, text)))
-        return Decoder(net, tuple(blocks))
+        def decoder(bottleneck: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
+            return Up(*run(bottleneck, constants, down.step.text, sizes, feature_block, output))
 
-    def __call__(self, latent: Tensor, timestep: int, text: Tensor) -> Tensor:
+        return decoder
+
+    def replaced(self, latent: Tensor, step: Step, bottleneck: Tensor) -> Tensor:
+        """The whole network's output with `bottleneck` in place of the middle block's, which does not run."""
+        output: Tensor = self._run("replaced")(latent, step.times, step.text, bottleneck)
+        return output
+
+    def __call__(self, latent: Tensor, step: Step) -> Tensor:
         """The whole network's output [B, 4, H, W], in its own precision."""
-        down = self.down(latent, timestep, text)
-        output = self.up(down, self.middle(down, text), text).output
+        output: Tensor = self._run("whole")(latent, step.times, step.text)
+        return output
+
+    def _run(self, part: str) -> Callable[..., Any]:
+        """The part as the backend prepared it, prepared when first wanted."""
+        function: Callable[..., Any] = getattr(self, f"part_{part}")
+        if self._prepare is None:
+            return function
+        if part not in self._prepared:
+            self._prepared[part] = self._prepare(part, function)
+        return self._prepared[part]
+
+    # The parts: functions of tensors, as in the table above.
+
+    def part_whole(self, latent: Tensor, times: Tensor, text: Tensor) -> Tensor:
+        *skips, bottom = self.part_down(latent, times, text)
+        output = self.part_up(self.part_middle(bottom, times, text), tuple(skips), times, text)[1]
         assert output is not None
         return output
 
+    def part_replaced(self, latent: Tensor, times: Tensor, text: Tensor, bottleneck: Tensor) -> Tensor:
+        *skips, _ = self.part_down(latent, times, text)
+        output = self.part_up(bottleneck, tuple(skips), times, text)[1]
+        assert output is not None
+        return output
 
-@dataclass(frozen=True, eq=False)
-class Decoder:
-    """The decoder half on given skips: a function of the bottleneck alone."""
+    def part_down(self, latent: Tensor, times: Tensor, text: Tensor) -> tuple[Tensor, ...]:
+        hidden = self._conv_in(latent.to(self.dtype, memory_format=self.operators.memory_format))
+        skips = [hidden]
+        for level in self._downs:
+            for resnet, transformer in zip(level.resnets, level.transformers, strict=True):
+                hidden = resnet(hidden, times)
+                hidden = hidden if transformer is None else transformer(hidden, text)
+                skips.append(hidden)
+            if level.sampler is not None:
+                hidden = level.sampler(hidden)
+                skips.append(hidden)
+        return (*skips, hidden)
 
-    network: UNet2DConditionModel
-    blocks: tuple[Callable[[Tensor], Tensor], ...]
+    def part_middle(self, bottom: Tensor, times: Tensor, text: Tensor) -> Tensor:
+        first, *others = self._middle.resnets
+        hidden = first(bottom, times)
+        for transformer, resnet in zip(self._middle.transformers, others, strict=False):
+            assert transformer is not None
+            hidden = resnet(transformer(hidden, text), times)
+        return hidden
 
-    def __call__(self, bottleneck: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
-        """With `bottleneck` in place of the middle block's output.
+    def part_up(
+        self,
+        bottleneck: Tensor,
+        skips: tuple[Tensor, ...],
+        times: Tensor,
+        text: Tensor,
+        feature_block: int | None = None,
+        output: bool = True,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        by_level, sizes = self._by_level(skips), self._sizes(skips)
 
-        feature_block: the up block whose output is wanted as features. output: False stops after that block.
-        """
-        net = self.network
-        hidden, features = bottleneck.to(net.dtype), None
-        for index, block in enumerate(self.blocks):
-            hidden = block(hidden)
+        def resnet(index: int, number: int, hidden: Tensor) -> Tensor:
+            return self._ups[index].resnets[number](torch.cat([hidden, by_level[index][number]], dim=1), times)
+
+        return self._decode(resnet, bottleneck, text, sizes, feature_block, output)
+
+    def part_folded(
+        self,
+        bottleneck: Tensor,
+        constants: tuple[tuple[Constants, ...], ...],
+        text: Tensor,
+        sizes: tuple[tuple[int, ...] | None, ...],
+        feature_block: int | None,
+        output: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        def resnet(index: int, number: int, hidden: Tensor) -> Tensor:
+            return self._folded_resnets[index][number](hidden, constants[index][number])
+
+        return self._decode(resnet, bottleneck, text, sizes, feature_block, output)
+
+    def _decode(
+        self,
+        resnet: Callable[[int, int, Tensor], Tensor],
+        bottleneck: Tensor,
+        text: Tensor,
+        sizes: tuple[tuple[int, ...] | None, ...],
+        feature_block: int | None,
+        output: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The decoder half, whatever its residual blocks are: `resnet(level, number, hidden)`."""
+        hidden, features = bottleneck.to(self.dtype, memory_format=self.operators.memory_format), None
+        for index, (level, size) in enumerate(zip(self._ups, sizes, strict=True)):
+            for number, transformer in enumerate(level.transformers):
+                hidden = resnet(index, number, hidden)
+                hidden = hidden if transformer is None else transformer(hidden, text)
+            hidden = level.upsampled(hidden, size)
             if index == feature_block:
                 features = hidden
                 if not output:
-                    return Up(features, None)
-        return Up(features, net.conv_out(net.conv_act(net.conv_norm_out(hidden))))
+                    return features, None
+        return features, self._conv_out(self._norm_out(hidden))
 
+    @cached_property
+    def _folded_resnets(self) -> tuple[tuple[FoldedResnet, ...], ...]:
+        """Every up block's residual blocks, split where their skips begin. Made when a drag first wants them."""
+        by_level = self._by_level(self._skip_channels)
+        return tuple(
+            tuple(
+                FoldedResnet.of(self.operators, resnet, module, skip)
+                for resnet, module, skip in zip(level.resnets, block.resnets, skips, strict=True)
+            )
+            for level, block, skips in zip(self._ups, self.network.up_blocks, by_level, strict=True)
+        )
 
-def _text(block: torch.nn.Module, text: Tensor) -> dict[str, Tensor]:
-    return {"encoder_hidden_states": text} if getattr(block, "has_cross_attention", False) else {}
+    @property
+    def _skip_channels(self) -> tuple[int, ...]:
+        channels = [self.network.conv_in.out_channels]
+        for block in self.network.down_blocks:
+            convs: list[nn.Conv2d] = [resnet.conv2 for resnet in block.resnets]
+            convs += [sampler.conv for sampler in block.downsamplers or ()]
+            channels += [conv.out_channels for conv in convs]
+        return tuple(channels)
+
+    def _by_level(self, skips: Sequence[T]) -> list[tuple[T, ...]]:
+        """The skips of every up block, in the order in which its residual blocks read them."""
+        rest = list(skips)
+        return [tuple(rest.pop() for _ in level.resnets) for level in self._ups]
+
+    def _sizes(self, skips: Sequence[Tensor]) -> tuple[tuple[int, ...] | None, ...]:
+        """What every up block upsamples to: None for the double, which it is unless a side is odd somewhere."""
+        if not any(side % 2 ** (len(self._ups) - 1) for side in skips[0].shape[2:]):
+            return (None,) * len(self._ups)
+        return (*(tuple(level[0].shape[2:]) for level in self._by_level(skips)[1:]), None)

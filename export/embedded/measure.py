@@ -12,6 +12,7 @@ from dragnoise.engine.geometry import Frame
 from dragnoise.engine.methods import METHODS
 from dragnoise.engine.model import Model
 from dragnoise.engine.stages import Optimum
+from dragnoise.engine.unet import Conditioning
 
 from .drags import Drag, completion, grown, psnr
 from .world import Pixels
@@ -91,26 +92,26 @@ def oracle(editor: Editor, drag: Drag, config: DragConfig) -> tuple[float, Tenso
     and that bottleneck."""
     model = editor.model
     schedule, unet = model.schedule(config.steps), model.unet
-    text = stages.embed(model, drag.caption)
-    noisy = [_inverted(editor, picture, text, config) for picture in (drag.before, drag.after)]
+    told = stages.condition(model, stages.embed(model, drag.caption), config.steps)
+    noisy = [_inverted(editor, picture, told, config) for picture in (drag.before, drag.after)]
     _, timestep = schedule.active(config.active_steps)[0]
-    downs = [unet.down(latent, timestep, text) for latent in noisy]
-    here, there = (unet.middle(down, text) for down in downs)
+    downs = [unet.down(latent, told.at(timestep)) for latent in noisy]
+    here, there = (unet.middle(down) for down in downs)
     clean = []
     for latent, down, bottleneck in (
         (noisy[0], downs[0], here),
         (noisy[1], downs[1], there),
         (noisy[0], downs[0], there),
     ):
-        output = unet.up(down, bottleneck, text).output
+        output = unet.up(down, bottleneck).output
         assert output is not None
         clean.append(schedule.clean(schedule.noise(output, latent, timestep), latent, timestep))
     wanted, got = clean[1] - clean[0], clean[2] - clean[0]
     return float((wanted * got).sum() / wanted.square().sum()), there.float()
 
 
-def _inverted(editor: Editor, picture: Pixels, text: Tensor, config: DragConfig) -> Tensor:
+def _inverted(editor: Editor, picture: Pixels, told: Conditioning, config: DragConfig) -> Tensor:
     model = editor.model
     source = Image(picture)
     latent = stages.encode(model, Frame.of(source, model.factor).pixels(source))
-    return stages.invert(model, latent, text, config.steps, config.active_steps)[-1]
+    return stages.invert(model, latent, told, config.active_steps)[-1]

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dragnoise.engine import ConfigError, DragConfig, Editor, Image, InputWarning, MaskError, PointError
 from dragnoise.engine.editor import EditResult
-from dragnoise.engine.unet import Decoder, Up
+from dragnoise.engine.unet import UNet
 from golden_cases import GOLDEN, MODEL
 
 QUICK = DragConfig(steps=10, strength=0.3, iterations=3, lr=0.05, lam=0.1)
@@ -48,7 +48,7 @@ def test_a_result_says_all() -> None:
     assert result.history.handles[0].tolist() == [[40, 40]]
     assert list(result.points.targets) == [(70, 60)]
     assert not result.reached
-    assert list(result.timings_ms) == ["embed", "encode", "invert", "drag", "propagate", "decode", "total"]
+    assert list(result.timings_ms) == ["embed", "encode", "condition", "invert", "drag", "propagate", "decode", "total"]
     assert result.timings_ms["total"] >= sum(ms for stage, ms in result.timings_ms.items() if stage != "total") > 0
     assert result.settings["config"] == QUICK
     assert result.settings["device"] == "cpu"
@@ -177,40 +177,34 @@ def test_end_step_over_all_steps_is_the_reconstruction() -> None:
 
 
 class Calls:
-    """Counts calls of the U-Net's parts; `output` of every decoder half is noted."""
+    """Counts the parts of the U-Net as they are run; `outputs`: whether each decoder half went on to the output."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
-        self.count = dict.fromkeys(("down", "middle", "up"), 0)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, unet: UNet) -> None:
+        self.count: dict[str, int] = dict.fromkeys(("down", "middle", "up", "folded"), 0)
         self.outputs: list[bool] = []
-        for part in ("down", "middle"):
-            monkeypatch.setattr(model.unet, part, self._counting(part, getattr(model.unet, part)))
-        run = Decoder.__call__
-
-        def up(decoder: Decoder, bottleneck: torch.Tensor, feature_block: int | None = None, output: bool = True) -> Up:
-            self.count["up"] += 1
-            self.outputs.append(output)
-            return run(decoder, bottleneck, feature_block, output)
-
-        monkeypatch.setattr(Decoder, "__call__", up)
+        for part in self.count:
+            monkeypatch.setattr(unet, f"part_{part}", self._counting(part, getattr(unet, f"part_{part}")))
 
     def _counting(self, part: str, run: Any) -> Any:
-        def counted(*args: Any, **kwargs: Any) -> Any:
+        def counted(*args: Any) -> Any:
             self.count[part] += 1
-            assert part != "down" or args[0].shape[0] == 1, "one image is denoised, not two"
-            return run(*args, **kwargs)
+            assert args[0].shape[0] == 1, "one image is denoised, not two"
+            if part in ("up", "folded"):
+                self.outputs.append(args[-1] if isinstance(args[-1], bool) else True)
+            return run(*args)
 
         return counted
 
 
 def test_no_part_of_the_network_runs_more_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
     """3 inversion passes; in the drag the decoder half alone is repeated; 3 denoising steps, the first with the drag's encoder half."""
-    calls = Calls(monkeypatch, editor().model)
+    calls = Calls(monkeypatch, editor().model.unet)
     edit()
-    assert calls.count == {"down": 3 + 1 + 2, "middle": 3 + 1, "up": 3 + 3 + 3}
+    assert calls.count == {"down": 3 + 1 + 2, "middle": 3 + 1, "up": 3 + 3, "folded": 3}
 
 
 def test_without_a_mask_the_loop_stops_after_the_supervised_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = Calls(monkeypatch, editor().model)
+    calls = Calls(monkeypatch, editor().model.unet)
     editor().edit(PICTURE, MIDDLE, config=QUICK)
     half = np.zeros((96, 96), np.bool_)
     half[:48] = True

@@ -1,12 +1,13 @@
 """Folding the skips into the decoder half changes the order of sums and nothing else."""
 
+from functools import partial
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from dragnoise.engine.unet import UNet, Up
-from dragnoise.engine.unet.folded import FoldedBlock
 
 
 def network(dtype: torch.dtype, **changes: object) -> UNet:
@@ -34,13 +35,13 @@ def both(unet: UNet, size: tuple[int, int], output: bool = True) -> list[tuple[U
     torch.manual_seed(1)
     dtype = unet.dtype
     latent, text = torch.randn(1, 4, *size).to(dtype), torch.randn(1, 9, 24).to(dtype)
-    down = unet.down(latent, 481, text)
-    bottleneck = unet.middle(down, text)
+    down = unet.down(latent, unet.step(481, text))
+    bottleneck = unet.middle(down)
     moved = bottleneck + 0.3 * torch.randn_like(bottleneck)
     found = []
-    for folded in (False, True):
+    for decoder in (partial(unet.up, down), unet.folded(down)):
         leaf = moved.clone().requires_grad_()
-        up = unet.decoder(down, text, folded=folded)(leaf, 2, output)
+        up = decoder(leaf, 2, output)
         assert up.features is not None
         seen = [part for part in (up.features, up.output) if part is not None]
         weights = [torch.linspace(-1, 1, part.numel()).view(part.shape).to(part) for part in seen]
@@ -70,11 +71,8 @@ def test_float64(size: tuple[int, int], output: bool) -> None:
 
 def test_groups_do_straddle() -> None:
     """The network above has blocks of every kind: aligned, straddling, with and without constant groups."""
-    unet = network(torch.float64)
-    text = torch.zeros(1, 9, 24, dtype=torch.float64)
-    blocks = unet.decoder(unet.down(torch.zeros(1, 4, 16, 16, dtype=torch.float64), 1, text), text, folded=True).blocks
-    resnets = [resnet for block in blocks if isinstance(block, FoldedBlock) for resnet in block.resnets]
-    straddling = [resnet.straddling.shape[1] for resnet in resnets]
+    resnets = [resnet for level in network(torch.float64)._folded_resnets for resnet in level]
+    straddling = [resnet.bound - resnet.dynamic for resnet in resnets]
     assert len(resnets) == 12
     assert 0 in straddling
     assert sum(map(bool, straddling)) == 4
@@ -94,7 +92,7 @@ def test_other_structures(changes: dict[str, object]) -> None:
 def test_bfloat16_is_as_near_to_the_truth_as_the_plain_graph() -> None:
     """Against float32 with the same rounded weights: folding may not lose more than 1.3 times what bfloat16 loses anyway."""
     exact, rounded = network(torch.bfloat16), network(torch.bfloat16)
-    exact.network.float()
+    exact = UNet(exact.network.float())
     truth, truth_gradient, _ = both(exact, (16, 16))[0]
     (plain, gradient, _), (folded, folded_gradient, _) = both(rounded, (16, 16))
     for true, one, other in ((truth.output, plain.output, folded.output), (truth_gradient, gradient, folded_gradient)):

@@ -53,8 +53,8 @@ def check_edit(device: str, dtype: torch.dtype) -> None:
     assert len(result.history.losses) == QUICK.iterations
 
     unet, text = editor.model.unet, exact.text.to(device, dtype)
-    down = unet.down(exact.inverted.to(device), exact.scene.timestep, text)
-    features = unet.up(down, unet.middle(down, text), text, 2).features
+    down = unet.down(exact.inverted.to(device), unet.step(exact.scene.timestep, text))
+    features = unet.up(down, unet.middle(down), 2).features
     assert features is not None
     assert exact.reference_features is not None
     distance = (features.cpu().float() - exact.reference_features).norm() / exact.reference_features.norm()
