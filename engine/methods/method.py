@@ -8,12 +8,14 @@ finished   whether to stop
 supervise  the loss
 propagate  how the optimum becomes an image: the noise predictor of the remaining denoising steps
 prepare    the model as the method runs it, in every stage
+gradient   of the loss, with respect to the variable
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..config import DragConfig
@@ -76,13 +78,21 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What moves from iteration to iteration beside the variable. handles: int64 [N, 2] now. Methods that keep more extend it."""
+    """What moves from iteration to iteration beside the variable: tensors of fixed shapes. handles: int64 [N, 2] now.
+
+    Methods that keep more extend it.
+    """
 
     handles: Tensor
 
 
 def _as_it_is(model: Model) -> Model:
     return model
+
+
+def _of_the_variable_alone(loss: Tensor, variable: Tensor) -> Tensor:
+    (gradient,) = torch.autograd.grad(loss, variable)
+    return gradient
 
 
 @dataclass(frozen=True)
@@ -99,3 +109,4 @@ class Method:
     supervise: Callable[[Scene, Seen, Seen, State], Tensor]
     propagate: Callable[[Scene, Any, Tensor], Predictor]
     prepare: Callable[[Model], Model] = _as_it_is
+    gradient: Callable[[Tensor, Tensor], Tensor] = _of_the_variable_alone

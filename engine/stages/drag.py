@@ -2,8 +2,11 @@
 
 The first forward pass, on the unchanged variable, is both the reference and iteration 0: the two are the same bits, as the method needs
 (sign(0) = 0 in the mask term, where a difference of rounding would decide the first update).
+
+An iteration reads nothing from the device: it works on buffers that stay where they are, so that on CUDA it is captured as one graph and replayed.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..methods import Method, Scene, Seen
+from ..capture import Graph, LateFlag, graph_on
+from ..methods import Method, Scene, Seen, State
 
-__all__ = ["Iteration", "Optimum", "adam", "drag"]
+__all__ = ["Iteration", "Optimum", "drag"]
 
 
 @dataclass(frozen=True, eq=False)
 class Iteration:
-    """What `on_iteration` is shown: the number from 0, the handles int64 [N, 2], the forward pass. Reading a tensor's value waits for the device."""
+    """What `on_iteration` is shown: the number from 0, the handles int64 [N, 2], the forward pass. Reading a tensor's value waits for the device; on
+    CUDA the next iteration overwrites them all."""
 
     number: int
     handles: Tensor
@@ -43,16 +48,6 @@ class Optimum:
     reached: bool
 
 
-def adam(
-    variable: Tensor, gradient: Tensor, first: Tensor, second: Tensor, update: int, lr: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One Adam update (Kingma and Ba 2015; 0.9, 0.999, 1e-8, bias-corrected): the new variable and moments. `update` counts from 1."""
-    first = first.lerp(gradient, 0.1)
-    second = torch.addcmul(second * 0.999, gradient, gradient, value=0.001)
-    scale = (second / (1 - 0.999**update)).sqrt() + 1e-8
-    return variable - lr / (1 - 0.9**update) * first / scale, first, second
-
-
 def drag(
     method: Method, scene: Scene, poll_every: int, *, on_iteration: Callable[[Iteration], None] | None = None
 ) -> Optimum:
@@ -63,40 +58,91 @@ def drag(
     """
     with torch.no_grad():
         constants, start = method.start(scene)
-    variable, first, second = start, torch.zeros_like(start), torch.zeros_like(start)
-    reference, losses, tracks = None, [], []
-    stopped = torch.zeros((), dtype=torch.bool, device=start.device)
-    updates = torch.zeros((), dtype=torch.int64, device=start.device)
+    loop, flag = _Loop(method, scene, constants, start), LateFlag(start.device)
     for k in range(scene.config.iterations):
-        leaf = variable.detach().requires_grad_()
-        with torch.enable_grad():
-            seen = method.features(scene, constants, leaf)
-        if reference is None:
-            reference = seen.detach()
-            state = method.begin(scene, reference)
-        else:
-            state = method.follow(scene, reference, seen, state)
-        tracks.append(state.handles)
-        stopped = stopped | method.finished(scene, state)
+        loop.turn()
         if on_iteration is not None:
-            on_iteration(Iteration(k, state.handles, seen.detach()))
-        if k % poll_every == 0 and bool(stopped):
+            on_iteration(Iteration(k, loop.state.handles.clone(), loop.seen))
+        if k % poll_every == 0 and flag.ask(loop.stopped):
             break
-        with torch.enable_grad():
-            loss = method.supervise(scene, reference, seen, state)
-        (gradient,) = torch.autograd.grad(loss, leaf)
-        losses.append(loss.detach())
-        moved, first, second = adam(variable, gradient, first, second, k + 1, scene.config.lr)
-        variable = torch.where(stopped, variable, moved)
-        updates = updates + ~stopped
-    count, reached = int(updates), bool(stopped)
-    empty = torch.zeros(0, device=start.device)
+    updates, reached = int(loop.updates), bool(loop.stopped)
     return Optimum(
-        variable,
+        loop.variable,
         start,
         constants,
-        torch.stack(losses[:count]).float() if count else empty,
-        torch.stack(tracks[: count + 1]) if tracks else scene.handles[None],
-        reference,
+        loop.losses[:updates],
+        loop.tracks[: updates + 1] if scene.config.iterations else scene.handles[None],
+        loop.reference,
         reached,
     )
+
+
+class _Loop:
+    """The buffers of a drag and one turn on them. Iteration 0 runs as it is and leaves the reference; the others are a graph."""
+
+    seen: Seen
+    state: State
+
+    def __init__(self, method: Method, scene: Scene, constants: Any, start: Tensor) -> None:
+        iterations, device = scene.config.iterations, start.device
+        self._method, self._scene, self._constants = method, scene, constants
+        self.variable, self._first, self._second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
+        self.losses = torch.zeros(iterations, device=device)
+        self.tracks = scene.handles.new_zeros(iterations, *scene.handles.shape)
+        self.stopped = torch.zeros((), dtype=torch.bool, device=device)
+        self.updates = torch.zeros((), dtype=torch.int64, device=device)
+        self._number = torch.zeros((), dtype=torch.int64, device=device)
+        self.reference: Seen | None = None
+        self._graph: Graph | None = None
+
+    def turn(self) -> None:
+        if self.reference is None:
+            self._iterate(self._begin)
+        else:
+            self._graph = self._graph or graph_on(self.variable.device)(lambda: self._iterate(self._follow))
+            self._graph()
+
+    def _iterate(self, look: Callable[[Seen], None]) -> None:
+        method, scene = self._method, self._scene
+        leaf = self.variable.detach().requires_grad_()
+        with torch.enable_grad():
+            seen = method.features(scene, self._constants, leaf)
+        look(seen.detach())
+        self.tracks.index_copy_(0, self._number[None], self.state.handles[None])
+        self.stopped |= method.finished(scene, self.state)
+        assert self.reference is not None
+        with torch.enable_grad():
+            loss = method.supervise(scene, self.reference, seen, self.state)
+        self.losses.index_copy_(0, self._number[None], loss.detach().float()[None])
+        self._number += 1
+        self._update(method.gradient(loss, leaf))
+        self.updates += ~self.stopped
+
+    def _begin(self, seen: Seen) -> None:
+        self.seen = self.reference = seen
+        self.state = _own(self._method.begin(self._scene, seen))
+
+    def _follow(self, seen: Seen) -> None:
+        assert self.reference is not None
+        self.seen = seen
+        _overwrite(self.state, self._method.follow(self._scene, self.reference, seen, self.state))
+
+    def _update(self, gradient: Tensor) -> None:
+        """Adam (Kingma and Ba 2015; 0.9, 0.999, 1e-8, bias-corrected); nothing moves once the drag has stopped."""
+        first = self._first.lerp(gradient, 0.1)
+        second = torch.addcmul(self._second * 0.999, gradient, gradient, value=0.001)
+        step = self._number.double()
+        scale = (second / (1 - 0.999**step).float()).sqrt() + 1e-8
+        moved = self.variable - self._scene.config.lr * first / (1 - 0.9**step).float() / scale
+        for buffer, value in ((self.variable, moved), (self._first, first), (self._second, second)):
+            buffer.copy_(torch.where(self.stopped, buffer, value))
+
+
+def _own(state: State) -> State:
+    """A copy in buffers of the loop's own."""
+    return dataclasses.replace(state, **{name: value.clone() for name, value in vars(state).items()})
+
+
+def _overwrite(buffers: State, state: State) -> None:
+    for name, value in vars(state).items():
+        getattr(buffers, name).copy_(value)
