@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .config import DragConfig
     from .editor import Editor, EditResult, History, Record
     from .errors import (
+        BackendError,
         ConfigError,
         DeviceError,
         DragnoiseError,
@@ -30,6 +31,7 @@ _HOMES = {
     "config": ("DragConfig",),
     "editor": ("EditResult", "Editor", "History", "Record"),
     "errors": (
+        "BackendError",
         "ConfigError",
         "DeviceError",
         "DragnoiseError",
@@ -44,6 +46,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BackendError",
     "ConfigError",
     "DeviceError",
     "DragConfig",

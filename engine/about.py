@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from .backends import ATTENTION, BACKENDS, Choice
 from .model import Model
 
-__all__ = ["about", "cpu_features", "cpu_name"]
+__all__ = ["about", "backends", "cpu_features", "cpu_name"]
 
 _PACKAGES = (
     "dragnoise",
@@ -44,6 +45,17 @@ def about(model: Model) -> dict[str, Any]:
         "model device": str(model.device),
         "model dtype": str(model.dtype).removeprefix("torch."),
         "model settings": str(model.defaults),
+    }
+
+
+def backends(model: Model, running: Choice) -> dict[str, Any]:
+    """Who runs the network, and of every other backend and attention either that it could or why it cannot."""
+    could = {name: row.objections(model) for name, row in BACKENDS.items()}
+    could |= {name: row.objections(model.device, model.dtype) for name, row in ATTENTION.items()}
+    said = running.said()
+    return {
+        "running": f"{said['backend']} with {said['attention']} attention",
+        **{f"can use {name}": f"no: {'; '.join(reasons)}" if reasons else "yes" for name, reasons in could.items()},
     }
 
 

@@ -84,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--dtype", default="float32", help="float32, bfloat16 or (CUDA) float16 (default: %(default)s)"
         )
+        command.add_argument(
+            "--backend",
+            default="auto",
+            help="auto, packed, compiled, eager: what runs the network (default: %(default)s)",
+        )
+        command.add_argument("--attention", default="sdpa", help="sdpa or xformers (default: %(default)s)")
         command.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's)")
     return parser
 
@@ -122,7 +128,14 @@ def _editor(asked: argparse.Namespace) -> Any:
         if asked.threads < 1:
             raise ConfigError(f"--threads must be 1 or more, got {asked.threads}")
         torch.set_num_threads(asked.threads)
-    return Editor.from_pretrained(asked.model, device=asked.device, dtype=asked.dtype, config=asked.model_config)
+    return Editor.from_pretrained(
+        asked.model,
+        device=asked.device,
+        dtype=asked.dtype,
+        config=asked.model_config,
+        backend=asked.backend,
+        attention=asked.attention,
+    )
 
 
 def _edit(asked: argparse.Namespace) -> int:
@@ -185,9 +198,10 @@ def _demo(asked: argparse.Namespace) -> int:
 
 
 def _info(asked: argparse.Namespace) -> int:
-    from .about import about
+    from .about import about, backends
 
-    found = about(_editor(asked).model)
+    editor = _editor(asked)
+    found = about(editor.model) | backends(editor.model, editor.running)
     if asked.json:
         print(json.dumps(found))
     else:

@@ -1,8 +1,10 @@
 """An edit, read from top to bottom: image -> encode -> invert -> drag -> propagate -> decode -> image."""
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from . import stages
+from .backends import choose
 from .config import DragConfig
 from .errors import ConfigError, InputWarning
 from .geometry import Frame
@@ -101,7 +104,7 @@ class EditResult:
     """image: the edited picture, in the input's size. points: where the handles ended, with their targets, image pixels.
 
     reached: every handle came within 2 supervision pixels of its target. timings_ms: by stage, and "total".
-    settings: what the edit ran with (method, model, device, precision, threads, configuration). record: if it was asked for.
+    settings: what the edit ran with (method, model, device, precision, threads, configuration, backend and why no other). record: if asked for.
     """
 
     image: Image
@@ -116,11 +119,22 @@ class EditResult:
 class Editor:
     """Edits images with one loaded model. Nothing is random: the same input gives the same bits on the same machine with the same threads.
 
-    `poll_every`: how often the drag reads its stop condition from the device; None: every iteration on a CPU, every eighth on CUDA.
+    backend, attention: what runs the network (`dragnoise.engine.backends`); "auto" takes the fastest without an objection.
+    poll_every: how often the drag reads its stop condition from the device; None: every iteration on a CPU, every eighth on CUDA.
+    Raises BackendError where what was asked for cannot serve. On CUDA one edit runs at a time: others wait.
     """
 
-    def __init__(self, model: Model, *, poll_every: int | None = None, observers: Sequence[Observer] = ()) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: Model,
+        *,
+        backend: str = "auto",
+        attention: str = "sdpa",
+        poll_every: int | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.model, self.running = choose(model, backend, attention)
+        self._alone = threading.Lock() if model.device.type == "cuda" else nullcontext()
         self.poll_every = poll_every if poll_every is not None else (1 if model.device.type == "cpu" else 8)
         if self.poll_every < 1:
             raise ConfigError(f"poll_every must be 1 or more, got {poll_every}")
@@ -136,19 +150,28 @@ class Editor:
         config: str | os.PathLike[str] | None = None,
         variant: str | None = None,
         allow_pickle: bool = False,
+        backend: str = "auto",
+        attention: str = "sdpa",
         poll_every: int | None = None,
         observers: Sequence[Observer] = (),
     ) -> Self:
         """An editor on a diffusers folder, a `.safetensors` checkpoint, or (None) the embedded model; see `loading.load` for the rest."""
         model = load(source, device=device, dtype=dtype, config=config, variant=variant, allow_pickle=allow_pickle)
-        return cls(model, poll_every=poll_every, observers=observers)
+        return cls(model, backend=backend, attention=attention, poll_every=poll_every, observers=observers)
 
     @classmethod
     def from_pipeline(
-        cls, pipeline: "DiffusionPipeline", *, poll_every: int | None = None, observers: Sequence[Observer] = ()
+        cls,
+        pipeline: "DiffusionPipeline",
+        *,
+        backend: str = "auto",
+        attention: str = "sdpa",
+        poll_every: int | None = None,
+        observers: Sequence[Observer] = (),
     ) -> Self:
-        """An editor on a pipeline's own weights, without a copy; the pipeline is not changed."""
-        return cls(of_pipeline(pipeline), poll_every=poll_every, observers=observers)
+        """An editor on a pipeline's own weights, without a copy but for what a backend packs; the pipeline is not changed."""
+        model = of_pipeline(pipeline)
+        return cls(model, backend=backend, attention=attention, poll_every=poll_every, observers=observers)
 
     @property
     def defaults(self) -> DragConfig:
@@ -195,7 +218,7 @@ class Editor:
             if on_iteration is not None:
                 on_iteration(iteration)
 
-        with total("total"):
+        with self._alone, total("total"):
             text = run(stages.embed, model, prompt)
             latent = run(stages.encode, model, frame.pixels(source))
             conditioning = run(stages.condition, model, text, config.steps)
@@ -237,7 +260,7 @@ class Editor:
             "dtype": str(model.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(),
             "config": config,
-        }
+        } | self.running.said()
 
 
 def _scene(

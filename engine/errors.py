@@ -29,6 +29,10 @@ class DeviceError(DragnoiseError):
     """The device or precision asked for is not available here."""
 
 
+class BackendError(DragnoiseError):
+    """The backend or attention asked for cannot serve here; the message has every reason."""
+
+
 class OutputError(DragnoiseError):
     """The result cannot be written where it was asked to be."""
 
