@@ -17,3 +17,32 @@ def track_points(
     Returns [N, 2] int64, inside `resolution`. Releases the GIL; one thread.
     Raises ValueError where sizes do not fit each other, TypeError for another dtype, rank, device or memory order.
     """
+
+def group_norm_silu(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    y: Tensor,
+    statistics: Tensor,
+    eps: float,
+    silu: bool,
+    threads: int,
+) -> None:
+    """Group normalisation and SiLU into `y`; formula in `group_norm_silu`.
+
+    x, y: [B, places, C]; weight, bias: [C]: float32, or int16 for the bits of bfloat16. statistics: [2, B, groups] float32, written: mean and rstd.
+    All contiguous. At most `threads` threads, the same bits for any number of them. Releases the GIL.
+    Raises ValueError where sizes do not fit each other, TypeError for another dtype, rank, device or memory order.
+    """
+
+def group_norm_silu_gradient(
+    gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: Tensor,
+    found: Tensor,
+    silu: bool,
+    threads: int,
+) -> None:
+    """The gradient of x into `found`, from that of y and the statistics of the forward pass; otherwise as `group_norm_silu`."""

@@ -13,6 +13,8 @@
 
 namespace nb = nanobind;
 
+void bind_group_norm_silu(nb::module_& module);
+
 namespace {
 
 using Features = nb::ndarray<const float, nb::ndim<3>, nb::device::cpu>;
@@ -56,6 +58,7 @@ Moved track_points(const Features& features, const References& references, const
 
 NB_MODULE(_native, module) {
     module.doc() = "CPU twins of the kernels, in C++.";
+    bind_group_norm_silu(module);
     module.def("track_points", &track_points, nb::arg("features").noconvert(), nb::arg("references").noconvert(),
                nb::arg("handles").noconvert(), nb::arg("resolution"), nb::arg("radius"),
                "The nearest feature in a window around every handle; see kernels/point_tracking.py.");

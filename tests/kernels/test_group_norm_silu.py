@@ -1,0 +1,214 @@
+"""The fused normalisation equals the formula: value and gradient, every layout and precision, on the CPU, and the GPU's kernels interpreted."""
+
+import importlib.util
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dragnoise.kernels.group_norm_silu import _forward, _gradient, formula, group_norm_silu
+from tolerances import assert_close
+
+LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+SHAPES = {
+    "groups of two": (1, 8, 4, 6, 4),
+    "groups that are no power of two": (1, 30, 3, 5, 6),
+    "one group": (1, 6, 4, 4, 1),
+    "a group a channel": (1, 5, 7, 3, 5),
+    "a batch": (3, 12, 4, 5, 3),
+    "one place": (2, 8, 1, 1, 2),
+    "several blocks of places": (1, 4, 19, 11, 2),
+}
+every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+EPS = 1e-5
+
+
+def inputs(shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, mean: float = 0.5) -> list[Tensor]:
+    """x, weight, bias, and a gradient of y."""
+    torch.manual_seed(sum(shape))
+    *size, _ = shape
+    x = (torch.randn(size) + mean).to(dtype).contiguous(memory_format=layout)
+    return [x, (torch.randn(size[1]) + 1).to(dtype), torch.randn(size[1]).to(dtype), torch.randn(size).to(dtype)]
+
+
+def truth(x: Tensor, groups: int, weight: Tensor, bias: Tensor, along: Tensor, silu: bool) -> tuple[Tensor, Tensor]:
+    """y and the gradient of x, by PyTorch in float64."""
+    leaf = x.detach().double().requires_grad_()
+    y = F.group_norm(leaf, groups, weight.double(), bias.double(), EPS)
+    y = F.silu(y) if silu else y
+    (gradient,) = torch.autograd.grad(y, leaf, along.double())
+    return y.detach(), gradient
+
+
+def check(y: Tensor, gradient: Tensor, x: Tensor, expected: tuple[Tensor, Tensor]) -> None:
+    assert y.dtype == gradient.dtype == x.dtype
+    assert y.stride() == gradient.stride() == x.stride()
+    assert_close(y, expected[0], x.dtype)
+    scale = expected[1].abs().max().clamp(min=1)
+    assert_close(gradient / scale, expected[1] / scale, x.dtype)
+
+
+@every_layout
+@every_shape
+@every_dtype
+@pytest.mark.parametrize("silu", [True, False], ids=["with SiLU", "alone"])
+def test_on_the_cpu(shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, silu: bool) -> None:
+    x, weight, bias, along = inputs(shape, dtype, layout)
+    leaf = x.clone().requires_grad_()
+    y = group_norm_silu(leaf, shape[-1], weight, bias, EPS, silu)
+    (gradient,) = torch.autograd.grad(y, leaf, along)
+    check(y.detach(), gradient, x, truth(x, shape[-1], weight, bias, along, silu))
+    assert_close(formula(x, shape[-1], weight, bias, EPS, silu), y.detach())
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 3),
+    groups=st.integers(1, 9),
+    width=st.integers(1, 7),
+    height=st.integers(1, 17),
+    columns=st.integers(1, 17),
+    half=st.booleans(),
+)
+def test_the_native_twin(seed: int, batch: int, groups: int, width: int, height: int, columns: int, half: bool) -> None:
+    torch.manual_seed(seed)
+    dtype = torch.bfloat16 if half else torch.float32
+    shape = (batch, groups * width, height, columns, groups)
+    x, weight, bias, along = inputs(shape, dtype, torch.channels_last)
+    if groups * height * columns * width > groups:  # a group of one value has no variance to speak of
+        leaf = x.clone().requires_grad_()
+        y = group_norm_silu(leaf, groups, weight, bias, 0.1)
+        (gradient,) = torch.autograd.grad(y, leaf, along)
+        exact = x.detach().double().requires_grad_()
+        expected = F.silu(F.group_norm(exact, groups, weight.double(), bias.double(), 0.1))
+        (true,) = torch.autograd.grad(expected, exact, along.double())
+        assert_close(y, expected, dtype)
+        scale = true.abs().max().clamp(min=1)
+        assert_close(gradient / scale, true / scale, dtype)
+
+
+@every_layout
+@pytest.mark.parametrize(("dtype", "mean"), [(torch.float32, 1e4), (torch.bfloat16, 100.0)])
+def test_a_mean_far_from_nought(dtype: torch.dtype, mean: float, layout: torch.memory_format) -> None:
+    """Sums of squares as they are would lose the variance: 1e8 and 1 do not fit into one float32."""
+    shape = (1, 8, 9, 8, 2)
+    x, weight, bias, along = inputs(shape, dtype, layout, mean)
+    y = group_norm_silu(x, 2, weight, bias, EPS)
+    expected, _ = truth(x, 2, weight, bias, along, True)
+    assert float((y.double() - expected).abs().max()) < (5e-3 if dtype == torch.float32 else 5e-2)
+
+
+def test_threads_change_no_bit() -> None:
+    x, weight, bias, along = inputs((2, 64, 40, 33, 8), torch.float32, torch.channels_last)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            y, statistics = _forward(x, weight, bias, 8, EPS, True)
+            found.append((y, _gradient(along, x, weight, bias, statistics, True)))
+    finally:
+        torch.set_num_threads(before)
+    for y, gradient in found[1:]:
+        assert torch.equal(y, found[0][0])
+        assert torch.equal(gradient, found[0][1])
+
+
+def test_extreme_values() -> None:
+    """z from -200 to 200: SiLU is 0 below, z above, and never not a number."""
+    x = torch.linspace(-1, 1, 64).view(1, 1, 8, 8).contiguous(memory_format=torch.channels_last)
+    y = group_norm_silu(x, 1, torch.tensor([120.0]), torch.zeros(1), EPS)
+    expected = F.silu(F.group_norm(x.double(), 1, torch.tensor([120.0]).double(), eps=EPS))
+    assert_close(y, expected)
+    strange = x.clone()
+    strange[0, 0, 3, 3] = torch.nan
+    assert group_norm_silu(strange, 1, torch.ones(1), torch.zeros(1), EPS).isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"x": torch.zeros(1, 8, 4)}, r"x must be \[B, C, H, W\]"),
+        ({"x": torch.zeros(1, 8, 0, 4)}, r"no side 0 .*got \[1, 8, 0, 4\]"),
+        ({"groups": 3}, "multiple of 3 groups"),
+        ({"groups": 0}, "multiple of 0 groups"),
+        ({"bias": torch.zeros(7)}, r"must be \[8\], got \[8\] and \[7\]"),
+        ({"weight": torch.zeros(8, requires_grad=True)}, "must be frozen"),
+    ],
+)
+def test_refusals(change: dict[str, object], words: str) -> None:
+    given = {"x": torch.zeros(1, 8, 4, 4), "groups": 4, "weight": torch.zeros(8), "bias": torch.zeros(8), "eps": EPS}
+    with pytest.raises(ValueError, match=words):
+        group_norm_silu(**(given | change))  # type: ignore[arg-type]
+
+
+@every_layout
+def test_operators(layout: torch.memory_format) -> None:
+    for dtype in (torch.float32, torch.float64):
+        x, weight, bias, along = inputs((2, 6, 3, 4, 3), dtype, layout)
+        torch.library.opcheck(_forward, (x.clone().requires_grad_(), weight, bias, 3, EPS, True))
+        _, statistics = _forward(x, weight, bias, 3, EPS, True)
+        torch.library.opcheck(_gradient, (along, x, weight, bias, statistics, True))
+
+
+def test_in_a_compiled_function() -> None:
+    x, weight, bias, _ = inputs((1, 8, 4, 4, 4), torch.float32, torch.channels_last)
+
+    def run(x: Tensor) -> Tensor:
+        return group_norm_silu(x, 4, weight, bias, EPS).square().sum()
+
+    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
+    (gradient,) = torch.autograd.grad(compiled(mine), mine)
+    (expected,) = torch.autograd.grad(run(theirs), theirs)
+    assert torch.equal(gradient, expected)
+
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+
+
+@needs_triton
+@pytest.mark.skipif(torch.cuda.is_available(), reason="interpreted only where there is no CUDA device")
+@every_layout
+@every_shape
+@every_dtype
+def test_the_gpus_kernels_interpreted(
+    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles of 32 elements, so that maps this small have several blocks of places."""
+    from dragnoise.kernels.gpu import group_norm_silu as gpu
+
+    monkeypatch.setattr(gpu, "ELEMENTS", 32)
+    x, weight, bias, along = inputs(shape, dtype, layout)
+    for silu in (True, False):
+        y, statistics = gpu.forward(x, weight, bias, shape[-1], EPS, silu)
+        gradient = gpu.backward(along, x, weight, bias, statistics, silu)
+        check(y, gradient, x, truth(x, shape[-1], weight, bias, along, silu))
+
+
+@needs_triton
+@pytest.mark.skipif(torch.cuda.is_available(), reason="interpreted only where there is no CUDA device")
+def test_a_mean_far_from_nought_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dragnoise.kernels.gpu import group_norm_silu as gpu
+
+    monkeypatch.setattr(gpu, "ELEMENTS", 32)
+    x, weight, bias, along = inputs((1, 8, 9, 8, 2), torch.float32, torch.channels_last, 1e4)
+    y, _ = gpu.forward(x, weight, bias, 2, EPS, True)
+    assert float((y.double() - truth(x, 2, weight, bias, along, True)[0]).abs().max()) < 5e-3
+
+
+@pytest.mark.gpu
+@every_layout
+@every_dtype
+@pytest.mark.parametrize("size", [(1, 320, 64, 64, 32), (1, 1320, 16, 16, 44), (2, 1280, 8, 8, 32)])
+def test_on_cuda(size: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format) -> None:
+    x, weight, bias, along = (given.cuda() for given in inputs(size, dtype, layout))
+    x = x.contiguous(memory_format=layout)
+    leaf = x.clone().requires_grad_()
+    y = group_norm_silu(leaf, size[-1], weight, bias, EPS)
+    (gradient,) = torch.autograd.grad(y, leaf, along)
+    check(y.detach(), gradient, x, truth(x, size[-1], weight, bias, along, True))
