@@ -13,6 +13,8 @@
 
 namespace nb = nanobind;
 
+void bind_patch_motion(nb::module_& module);
+
 namespace {
 
 using Features = nb::ndarray<const float, nb::ndim<3>, nb::device::cpu>;
@@ -59,4 +61,5 @@ NB_MODULE(_native, module) {
     module.def("track_points", &track_points, nb::arg("features").noconvert(), nb::arg("references").noconvert(),
                nb::arg("handles").noconvert(), nb::arg("resolution"), nb::arg("radius"),
                "The nearest feature in a window around every handle; see kernels/point_tracking.py.");
+    bind_patch_motion(module);
 }
