@@ -1,5 +1,6 @@
 #include "patch_motion.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
