@@ -46,3 +46,20 @@ def group_norm_silu_gradient(
     threads: int,
 ) -> None:
     """The gradient of x into `found`, from that of y and the statistics of the forward pass; otherwise as `group_norm_silu`."""
+
+def patch_motion(
+    features: Tensor | NDArray[np.float32],
+    handles: Tensor | NDArray[np.int64],
+    targets: Tensor | NDArray[np.int64],
+    resolution: tuple[int, int],
+    radius: int,
+    reached: float,
+    tie: float,
+    gradient: Tensor | NDArray[np.float32],
+) -> float:
+    """The motion loss; its gradient is added to `gradient`; formula in `patch_motion`.
+
+    features, gradient: [C, h, w] float32, any strides. handles, targets: [N, 2] int64 (row, column), contiguous. reached: points nearer than this to
+    their target do not count. tie: units of rounding that count as nought. Releases the GIL; one thread.
+    Raises ValueError where sizes do not fit each other, TypeError for another dtype, rank, device or memory order.
+    """

@@ -5,27 +5,38 @@ For a handle p (whole numbers) with target q, d = (q - p) / |q - p|, K = 2 r + 1
     loss = sum over points with |q - p| >= 2 of  K^2 * mean over channels and patch of | sg[F(p + o)] - F(p + d + o) |,  o in [-r, r]^2
 
 sg stops the gradient: only the shifted patch moves the features. (DragDiffusion, equation 3, as DragNoise's code has it: the source is
-the current map's.)
+the current map's.) With s the sign of the difference and U, V the rows of both bilinears composed (bilinear.py), the gradient is
 
-| tensor     | shape     | dtype                       | meaning                                        |
-|------------|-----------|-----------------------------|------------------------------------------------|
-| features   | [C, h, w] | any float; differentiated   | the small map                                  |
-| handles    | [N, 2]    | int64                       | (row, column) at the supervision resolution    |
-| targets    | [N, 2]    | int64                       | likewise; may lie outside the map              |
-| result     | []        | float32, float64 for such   | the loss                                       |
+    dloss / dF[c, y, x] = 1 / C * sum over points and o of  s[c, o] * U[o, y] * V[o, x]
 
-The map is never upsampled: rows of the upsampled map are weights over the small map's rows (bilinear.py), a patch is two small matrix products,
-and autograd gives their transposes. Rows and columns outside the map repeat the border. Where the border makes both patches the same, their
-difference is rounding noise whose sign would decide the gradient: differences of at most `TIE` units of rounding count as nought, with gradient
-nought. (A wider dead zone is not harmless: 8 units swallowed a true difference in a recorded run and turned its gradient by 3 %.)
+| tensor     | shape     | dtype                       | meaning                                                        |
+|------------|-----------|-----------------------------|----------------------------------------------------------------|
+| features   | [C, h, w] | any float; differentiated   | the small map, finite, any strides                             |
+| handles    | [N, 2]    | int64                       | (row, column) at the supervision resolution                    |
+| targets    | [N, 2]    | int64                       | likewise; may lie outside the map                              |
+| loss       | []        | float32, float64 for such   | computed in this dtype whatever the map's                      |
+| gradient   | [C, h, w] | as features                 | summed in float32 and rounded once; memory order as features   |
+
+The map is never upsampled: a row of a patch has at most four rows of the small map in it. Rows and columns outside the map repeat the border. Where
+the border makes both patches the same, their difference is rounding noise whose sign would decide the gradient: differences of at most `TIE` units
+of rounding count as nought, with gradient nought. (A wider dead zone is not harmless: 8 units swallowed a true difference in a recorded run and
+turned its gradient by 3 %.) The kernels mix as a + f (b - a), so that there the difference is nought to the last bit; they keep the dead zone.
+
+Loss and gradient come from one pass, and the backward pass only scales. A Triton program owns a group of channels on one tile of the small map: it
+visits every point that touches the tile, and writes its part of the gradient once. The native kernel visits the points one after another, in groups
+of channels, and adds to the few positions under a patch. Both add in a fixed order.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from . import _native
 from .bilinear import shifted_weights
+from .installed import has_triton
 
-__all__ = ["REACHED", "TIE", "distances", "motion_loss", "patches"]
+__all__ = ["REACHED", "TIE", "distances", "formula", "motion_loss", "patches"]
 
 REACHED = 2.0
 TIE = 2
@@ -42,23 +53,140 @@ def patches(features: Tensor, centres: Tensor, resolution: tuple[int, int], radi
 
     features: [C, h, w]. resolution: (H, W) of the upsampled map. Differentiable in `features`.
     """
-    exact = features if features.dtype == torch.float64 else features.float()
-    first = centres.to(exact.dtype) - radius
-    count = 2 * radius + 1
-    rows = shifted_weights(first[:, 0], count, features.shape[1], resolution[0])
-    columns = shifted_weights(first[:, 1], count, features.shape[2], resolution[1])
-    return torch.einsum("nckw,nlw->nckl", torch.einsum("nkh,chw->nckw", rows, exact), columns)
+    rows, columns = _weights(features, centres, resolution, radius)
+    sampled: Tensor = torch.einsum(
+        "nckw,nlw->nckl", torch.einsum("nkh,chw->nckw", rows, features.to(rows.dtype)), columns
+    )
+    return sampled
 
 
 def motion_loss(features: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int) -> Tensor:
-    """The loss above, a scalar; see the table for shapes. Points nearer than `REACHED` to their target do not count. No host synchronisation."""
-    distance = distances(handles, targets)
-    moving = (distance >= REACHED).float()
-    direction = (targets - handles).float() / distance.clamp(min=REACHED)[:, None]
+    """The loss above, a scalar, differentiable in `features` once; see the table. No host synchronisation.
+
+    resolution: (H, W) of the upsampled map, at least 1 each. radius: r in positions of it, 0 or more. Points nearer than `REACHED` do not count.
+    Raises ValueError where shapes, dtypes or devices do not fit each other.
+    """
+    _check(features, handles, targets, resolution, radius)
+    loss: Tensor = _patch_motion(features, handles, targets, *resolution, radius)[0]
+    return loss
+
+
+def formula(features: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int) -> Tensor:
+    """What the kernels must equal: `motion_loss` in plain PyTorch with autograd, on any device. Float64 features are computed with in float64."""
+    moving, centres = _steps(handles, targets)
     source = patches(features.detach(), handles, resolution, radius)
-    shifted = patches(features, handles + direction, resolution, radius)
+    shifted = patches(features, centres, resolution, radius)
+    return _loss(_difference(shifted, source), moving)
+
+
+def _closed_form(
+    features: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int
+) -> tuple[Tensor, Tensor]:
+    """Loss and gradient where no kernel is: the formula, its gradient written out."""
+    moving, centres = _steps(handles, targets)
+    difference = _difference(
+        patches(features, centres, resolution, radius), patches(features, handles, resolution, radius)
+    )
+    sign = difference.sign() * moving[:, None, None, None] / features.shape[0]
+    rows, columns = _weights(features, centres, resolution, radius)
+    gradient = torch.einsum("nckw,nkh->chw", torch.einsum("nckl,nlw->nckw", sign, columns), rows)
+    return _loss(difference, moving), torch.empty_like(features).copy_(gradient)
+
+
+def _steps(handles: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Which points count, float32 [N], and the places one unit step on, float32 [N, 2]."""
+    distance = distances(handles, targets)
+    direction = (targets - handles).float() / distance.clamp(min=REACHED)[:, None]
+    return (distance >= REACHED).float(), handles + direction
+
+
+def _weights(features: Tensor, centres: Tensor, resolution: tuple[int, int], radius: int) -> tuple[Tensor, Tensor]:
+    """Of the patches around `centres`: rows [N, 2 r + 1, h] and columns [N, 2 r + 1, w], float32 or float64."""
+    first = centres.to(_computed_in(features)) - radius
+    count = 2 * radius + 1
+    rows = shifted_weights(first[:, 0], count, features.shape[1], resolution[0])
+    return rows, shifted_weights(first[:, 1], count, features.shape[2], resolution[1])
+
+
+def _difference(shifted: Tensor, source: Tensor) -> Tensor:
+    """shifted - source, nought in the dead zone."""
     difference = shifted - source
     rounding = torch.finfo(source.dtype).eps * (shifted.detach().abs() + source.abs())
-    tied = difference.detach().abs() <= TIE * rounding
-    by_point = difference.masked_fill(tied, 0).abs().mean(dim=(1, 2, 3))
-    return (2 * radius + 1) ** 2 * (by_point * moving).sum()
+    return difference.masked_fill(difference.detach().abs() <= TIE * rounding, 0)
+
+
+def _loss(difference: Tensor, moving: Tensor) -> Tensor:
+    by_point = difference.abs().mean(dim=(1, 2, 3))
+    return difference.shape[2] * difference.shape[3] * (by_point * moving).sum()
+
+
+def _computed_in(features: Tensor) -> torch.dtype:
+    return torch.float64 if features.dtype == torch.float64 else torch.float32
+
+
+def _check(features: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int) -> None:
+    if features.ndim != 3 or 0 in features.shape or not features.is_floating_point():
+        raise ValueError(
+            f"features must be [C, h, w] floats with no side 0, got {list(features.shape)} {features.dtype}"
+        )
+    for name, points in (("handles", handles), ("targets", targets)):
+        if points.ndim != 2 or points.shape[1] != 2 or points.dtype != torch.int64:
+            raise ValueError(f"{name} must be [N, 2] int64, got {list(points.shape)} {points.dtype}")
+    if handles.shape != targets.shape:
+        raise ValueError(f"every handle has a target: got {handles.shape[0]} handles and {targets.shape[0]} targets")
+    if not features.device == handles.device == targets.device:
+        raise ValueError(f"devices differ: {features.device}, {handles.device}, {targets.device}")
+    if min(resolution) < 1 or radius < 0:
+        raise ValueError(f"resolution must be at least (1, 1) and radius at least 0, got {resolution} and {radius}")
+
+
+@torch.library.custom_op("dragnoise::patch_motion", mutates_args=())
+def _patch_motion(
+    features: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
+) -> tuple[Tensor, Tensor]:
+    return _closed_form(features, handles, targets, (rows, columns), radius)
+
+
+@_patch_motion.register_fake
+def _(
+    features: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
+) -> tuple[Tensor, Tensor]:
+    return features.new_empty((), dtype=_computed_in(features)), torch.empty_like(features)
+
+
+@_patch_motion.register_kernel("cpu")
+def _(
+    features: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
+) -> tuple[Tensor, Tensor]:
+    if features.dtype == torch.float64:
+        return _closed_form(features, handles, targets, (rows, columns), radius)
+    exact = features.float()
+    gradient = torch.zeros_like(exact)
+    loss = _native.patch_motion(
+        exact, handles.contiguous(), targets.contiguous(), (rows, columns), radius, REACHED, TIE, gradient
+    )
+    return torch.tensor(loss, dtype=torch.float32), gradient.to(features.dtype)
+
+
+@_patch_motion.register_kernel("cuda")
+def _(
+    features: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
+) -> tuple[Tensor, Tensor]:
+    if features.dtype == torch.float64 or not has_triton():
+        return _closed_form(features, handles, targets, (rows, columns), radius)
+    from .gpu.patch_motion import launch
+
+    return launch(features, handles, targets, (rows, columns), radius, REACHED, TIE)
+
+
+def _keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx: Any, by_loss: Tensor, _: Tensor | None) -> tuple[Tensor, None, None, None, None, None]:
+    (gradient,) = ctx.saved_tensors
+    return by_loss * gradient, None, None, None, None, None
+
+
+_patch_motion.register_autograd(_backward, setup_context=_keep_gradient)

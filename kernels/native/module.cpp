@@ -14,6 +14,7 @@
 namespace nb = nanobind;
 
 void bind_group_norm_silu(nb::module_& module);
+void bind_patch_motion(nb::module_& module);
 
 namespace {
 
@@ -62,4 +63,5 @@ NB_MODULE(_native, module) {
     module.def("track_points", &track_points, nb::arg("features").noconvert(), nb::arg("references").noconvert(),
                nb::arg("handles").noconvert(), nb::arg("resolution"), nb::arg("radius"),
                "The nearest feature in a window around every handle; see kernels/point_tracking.py.");
+    bind_patch_motion(module);
 }

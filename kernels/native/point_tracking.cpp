@@ -5,24 +5,10 @@
 #include <limits>
 #include <vector>
 
+#include "bilinear.h"
+
 namespace dragnoise {
 namespace {
-
-// One row (or column) of the upsampled map: (1 - fraction) * small[lower] + fraction * small[upper].
-struct Tap {
-    std::int64_t lower, upper;
-    float fraction;
-};
-
-// Whole numbers up to the last division, as in kernels/bilinear.py, so both have the same weights.
-Tap tap(std::int64_t position, std::int64_t size_small, std::int64_t size_large) {
-    const std::int64_t denominator = 2 * size_large;
-    const std::int64_t numerator =
-        std::clamp<std::int64_t>((2 * position + 1) * size_small - size_large, 0, denominator * (size_small - 1));
-    const std::int64_t lower = numerator / denominator;
-    return {lower, std::min(lower + 1, size_small - 1),
-            static_cast<float>(numerator % denominator) / static_cast<float>(denominator)};
-}
 
 // The part of an axis that a window covers: its positions, and the small map's rows that they are made of.
 struct Span {
