@@ -233,4 +233,5 @@ BASELINE = Method(
     propagate=_propagate,
     prepare=_prepare,
     gradient=_gradient,
+    captured=False,
 )
