@@ -6,10 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dragnoise.engine import DragConfig
+from dragnoise.engine import DragConfig, EditResult
 
 GOLDEN = Path(__file__).parent / "golden"
 MODEL = GOLDEN / "model"
@@ -68,3 +69,22 @@ class Case:
             "config": self.config,
             "record": True,
         }
+
+
+def assert_is_the_recorded_edit(name: str, result: EditResult) -> None:
+    """A recorded free run is the golden one: tolerances of golden/README.md, the tight ones where it says so."""
+    case, record, tight = Case(name), result.record, name in TIGHT
+    data = case.data
+    assert record is not None
+    assert record.handles.tolist() == data["step_handles"].tolist()
+    losses = data["step_loss"].numpy() if "step_loss" in data else np.zeros(0)
+    np.testing.assert_allclose(result.history.losses, losses, rtol=5e-3)
+    assert _largest(record.bottleneck - data["h_final"]) < (1e-4 if tight else 1.5e-2)
+    assert _largest(record.final_latent[0] - data["final_latents"][1]) < (1e-4 if tight else 5e-2)
+    pixels = np.abs(result.image.pixels.astype(int) - data["final_image_u8"].numpy())
+    assert pixels.max() <= (1 if tight else 6)
+    assert result.reached == case.said["result"]["reached"]
+
+
+def _largest(difference: Tensor) -> float:
+    return float(difference.abs().max())

@@ -1,8 +1,9 @@
 """The table of drag methods."""
 
+from .baseline import BASELINE
 from .dragnoise import DRAGNOISE
 from .method import Method, Predictor, Scene, Seen, State
 
 __all__ = ["METHODS", "Method", "Predictor", "Scene", "Seen", "State"]
 
-METHODS: dict[str, Method] = {method.name: method for method in (DRAGNOISE,)}
+METHODS: dict[str, Method] = {method.name: method for method in (DRAGNOISE, BASELINE)}

@@ -9,6 +9,7 @@ supervise  the loss
 propagate  how the optimum becomes an image: the noise predictor of the remaining denoising steps
 prepare    the model as the method runs it, in every stage
 gradient   of the loss, with respect to the variable
+captured   whether an iteration reads nothing from the device, so that it can be captured as a graph and the stop condition read late
 """
 
 from collections.abc import Callable
@@ -110,3 +111,4 @@ class Method:
     propagate: Callable[[Scene, Any, Tensor], Predictor]
     prepare: Callable[[Model], Model] = _as_it_is
     gradient: Callable[[Tensor, Tensor], Tensor] = _of_the_variable_alone
+    captured: bool = True

@@ -3,7 +3,7 @@
 The first forward pass, on the unchanged variable, is both the reference and iteration 0: the two are the same bits, as the method needs
 (sign(0) = 0 in the mask term, where a difference of rounding would decide the first update).
 
-An iteration reads nothing from the device: it works on buffers that stay where they are, so that on CUDA it is captured as one graph and replayed.
+An iteration works on buffers that stay where they are. Unless its method reads values on the host, it is captured as one graph on CUDA and replayed.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..capture import Graph, LateFlag, graph_on
+from ..capture import Graph, LateFlag, NullGraph, graph_on
 from ..methods import Method, Scene, Seen, State
 
 __all__ = ["Iteration", "Optimum", "drag"]
@@ -54,16 +54,17 @@ def drag(
     """Optimise until every handle has arrived or `scene.config.iterations` updates are done.
 
     The stop condition lives on the device and freezes everything once it holds; it is read every `poll_every` iterations, which changes the time
-    that passes, never the result.
+    that passes, never the result. A method that reads values on the host anyway is stopped at once.
     """
     with torch.no_grad():
         constants, start = method.start(scene)
-    loop, flag = _Loop(method, scene, constants, start), LateFlag(start.device)
+    loop = _Loop(method, scene, constants, start)
+    ask, every = (LateFlag(start.device).ask, poll_every) if method.captured else (bool, 1)
     for k in range(scene.config.iterations):
         loop.turn()
         if on_iteration is not None:
             on_iteration(Iteration(k, loop.state.handles.clone(), loop.seen))
-        if k % poll_every == 0 and flag.ask(loop.stopped):
+        if k % every == 0 and ask(loop.stopped):
             break
     updates, reached = int(loop.updates), bool(loop.stopped)
     return Optimum(
@@ -93,13 +94,14 @@ class _Loop:
         self.updates = torch.zeros((), dtype=torch.int64, device=device)
         self._number = torch.zeros((), dtype=torch.int64, device=device)
         self.reference: Seen | None = None
+        self._capture = graph_on(device) if method.captured else NullGraph
         self._graph: Graph | None = None
 
     def turn(self) -> None:
         if self.reference is None:
             self._iterate(self._begin)
         else:
-            self._graph = self._graph or graph_on(self.variable.device)(lambda: self._iterate(self._follow))
+            self._graph = self._graph or self._capture(lambda: self._iterate(self._follow))
             self._graph()
 
     def _iterate(self, look: Callable[[Seen], None]) -> None:

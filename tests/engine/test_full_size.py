@@ -5,11 +5,14 @@ from functools import cache, partial
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dragnoise.engine.unet import Down, UNet
+from dragnoise.engine import DragConfig
+from dragnoise.engine.methods import METHODS, Scene, State
+from dragnoise.engine.model import Model
+from dragnoise.engine.unet import Down, Schedule, UNet
 from dragnoise.kernels.patch_motion import motion_loss
 
 GFLOP = 1e9
@@ -88,3 +91,30 @@ def test_one_iteration(folded: bool, output: bool, expected: float) -> None:
         torch.autograd.grad(loss, bottleneck)
 
     assert work(iteration) == pytest.approx(expected, rel=0.01)
+
+
+def test_the_published_algorithm() -> None:
+    """`baseline` does the published code's work: an iteration of 2383 GFLOP, whole passes to invert, two at once to denoise."""
+    baseline, config, meta = METHODS["baseline"], DragConfig(), torch.device("meta")
+    with meta:
+        vae = AutoencoderKL(block_out_channels=(32,) * 4, down_block_types=("DownEncoderBlock2D",) * 4)
+    model = baseline.prepare(Model("meta", network(), vae, torch.nn.Identity(), None, {}, meta))
+    schedule, (latent, text) = Schedule.of({}, config.steps), inputs()
+    conditioning = model.unet.condition(schedule.timesteps, text)
+    handles, targets = torch.tensor([[100, 90]]), torch.tensor([[120, 105]])
+    keep = torch.zeros(1, 1, 64, 64, device=meta)
+    scene = Scene(model, schedule, 15, latent, conditioning, handles, targets, (256, 256), keep, config)
+    bottleneck = torch.zeros(1, 1280, 8, 8, device=meta, requires_grad=True)
+
+    def iteration() -> None:
+        seen = baseline.features(scene, None, bottleneck)
+        baseline.gradient(baseline.supervise(scene, seen.detach(), seen, State(handles)), bottleneck)
+
+    def denoise() -> None:
+        baseline.propagate(scene, None, bottleneck)(20, schedule.timesteps[20], latent)
+
+    assert work(iteration) == pytest.approx(2383, rel=0.01)
+    with torch.no_grad():
+        assert work(lambda: baseline.start(scene)) == pytest.approx(803.3, rel=0.01)
+        assert work(lambda: model.unet(latent, scene.step)) == pytest.approx(803.3, rel=0.01)
+        assert work(denoise) == pytest.approx(2 * 803.3, rel=0.01)

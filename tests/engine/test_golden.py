@@ -14,7 +14,7 @@ from dragnoise.engine.methods import METHODS
 from dragnoise.engine.stages import propagate
 from dragnoise.kernels.patch_motion import patches
 from dragnoise.kernels.point_tracking import track
-from golden_cases import GOLDEN, MODEL, NAMES, TIGHT, Case
+from golden_cases import GOLDEN, MODEL, NAMES, TIGHT, Case, assert_is_the_recorded_edit
 
 DRAGNOISE = METHODS["dragnoise"]
 every_case = pytest.mark.parametrize("name", NAMES)
@@ -121,15 +121,7 @@ def test_denoise_from_the_recorded_bottleneck(name: str) -> None:
 @every_case
 def test_free_run(name: str) -> None:
     """The whole edit through the public API."""
-    data, result, record = Case(name).data, edited(name), recorded(name)
-    assert torch.equal(record.handles, data["step_handles"].long())
-    losses = data["step_loss"].numpy() if "step_loss" in data else np.zeros(0)
-    np.testing.assert_allclose(result.history.losses, losses, rtol=5e-3)
-    assert largest(record.bottleneck - data["h_final"]) < (1e-4 if name in TIGHT else 1.5e-2)
-    assert largest(record.final_latent[0] - data["final_latents"][1]) < (1e-4 if name in TIGHT else 5e-2)
-    pixels = np.abs(result.image.pixels.astype(int) - data["final_image_u8"].numpy())
-    assert pixels.max() <= (1 if name in TIGHT else 6)
-    assert result.reached == Case(name).said["result"]["reached"]
+    assert_is_the_recorded_edit(name, edited(name))
 
 
 def test_patches_and_tracking_units() -> None:
