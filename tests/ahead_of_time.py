@@ -131,7 +131,6 @@ def _patch_motion() -> Iterator[Kernel]:
 KERNELS: tuple[Kernel, ...] = (*_group_norm_silu(), *_patch_motion())
 
 
-
 def main() -> None:
     found = [vars(compiled(kernel, capability)) for kernel in KERNELS for capability in CAPABILITIES]
     json.dump(found, sys.stdout)

@@ -4,6 +4,10 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 
+# Before PyTorch is imported: tests run side by side, and idle OpenMP threads that spin slow each other down many times.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import hypothesis
 import pytest
 import torch

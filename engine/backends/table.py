@@ -11,6 +11,7 @@ from ..capture import Captured, graph_on
 from ..errors import BackendError
 from ..model import Model
 from ..unet import Operators, UNet
+from ..unet.operators import FusedNorm
 from . import packed
 from .attention import ATTENTION, Attention
 from .compiled import Gate, cache_folder, identity
@@ -51,9 +52,10 @@ class Choice:
 
 
 def _eager(model: Model, attention: Attention) -> tuple[UNet, Mapping[str, Gate]]:
-    """PyTorch's operators, one after the other. On CUDA maps are channels_last, and a whole pass is a graph."""
-    where = torch.channels_last if model.device.type == "cuda" else torch.contiguous_format
-    operators = Operators(memory_format=where, attention=attention.attend)
+    """PyTorch's operators one by one. On CUDA maps are channels_last, which PyTorch's own normalisation would undo, and a pass is a graph."""
+    operators = Operators(attention=attention.attend)
+    if model.device.type == "cuda":
+        operators = dataclasses.replace(operators, memory_format=torch.channels_last, norm=FusedNorm)
     return UNet(model.unet.network, operators, lambda part, run: _captured(part, run, model.device)), {}
 
 

@@ -22,7 +22,8 @@ from dragnoise.engine.capture import Captured, CudaGraph, LateFlag, NullGraph, g
 from dragnoise.engine.editor import EditResult
 from dragnoise.engine.loading import load
 from dragnoise.engine.model import Model
-from dragnoise.engine.unet import UNet
+from dragnoise.engine.unet import Operators, UNet
+from dragnoise.engine.unet.operators import FusedNorm
 from golden_cases import GOLDEN, MODEL
 from tolerances import assert_close
 
@@ -127,6 +128,14 @@ def test_a_packed_linear_map() -> None:
 def test_packed_objects() -> None:
     assert "packed weights are the CPU's" in objections(torch.device("cuda:0"), torch.float32)[0]
     assert "torch.float16 are not packed" in objections(CPU, torch.float16)[0]
+
+
+def test_fused_normalisation_edits_alike() -> None:
+    """What runs on CUDA without a compiler, on the CPU: channels_last throughout, our own normalisation."""
+    operators = Operators(memory_format=torch.channels_last, norm=FusedNorm)
+    editor = Editor(model(), backend="eager")
+    editor.model = dataclasses.replace(editor.model, unet=UNet(model().unet.network, operators))
+    assert_same_edit(edited(editor), eagerly())
 
 
 # The choice.
