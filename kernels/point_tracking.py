@@ -1,56 +1,81 @@
-"""Point tracking: where in a window around each handle the features are nearest to that handle's reference.
+"""Point tracking: where in a window around each handle the features are nearest to that handle's reference, and whether that is the target.
 
 With U the feature map F resized bilinearly to the supervision resolution (H, W), and W_i the (2 radius + 1)^2 positions around handle i, each
 clamped into U:
 
-    moved_i = argmin over p in W_i of  sum_c |U[c, p] - reference_i[c]|
+    moved_i   = argmin over p in W_i of  sum_c |U[c, p] - reference_i[c]|
+    reached_i = |target_i - moved_i| < REACHED
 
 The first position in row-major order where several are equally near. U is not built: only the windows are sampled. Features are finite; with
 others the result is some position of the window.
 
-    name        shape      dtype
-    features    [C, h, w]  any float        F, any strides; computed with in float32
-    reference   [N, C]     any float        what each handle looked like at the start; computed with in float32
-    handles     [N, 2]     int64            (row, column) in U
-    moved       [N, 2]     int64            (row, column), inside U
+    name         shape      dtype
+    features     [C, h, w]  any float        F, any strides; computed with in float32, float64 where either it or reference is
+    reference    [N, C]     any float        what each handle looked like at the start
+    handles      [N, 2]     int64            (row, column) in U; may lie outside
+    targets      [N, 2]     int64            likewise
+    moved        [N, 2]     int64            (row, column), inside U
+    reached      [N]        bool
+    all_reached  []         bool             the drag may stop; true of no points
 
-The native kernel owns one handle at a time: it gathers the few features under the window and keeps one running least distance.
+Every kernel does all points at once, one program (or one turn of the loop) to a point: it owns the point's window and keeps one running least
+distance. Interpolating as a + f (b - a) makes all positions of a plateau exactly equal, so that there too the first wins. On a GPU a point that
+has not arrived clears `all_reached`: all that write to it write the same, so their order cannot matter, and no program waits for another.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import _native
 from .bilinear import upsample_weights
+from .installed import has_triton
+from .patch_motion import REACHED, distances
 
-__all__ = ["formula", "track"]
+__all__ = ["Tracked", "formula", "track"]
 
 
-def track(features: Tensor, reference: Tensor, handles: Tensor, resolution: tuple[int, int], radius: int) -> Tensor:
-    """Each handle's new position, as in the table above, on the device of `features` and without waiting for it.
+class Tracked(NamedTuple):
+    """Where the handles are now and which have arrived; see the table above. On the device of the features, nothing of it read by the host."""
 
-    resolution: (H, W), at least 1 each. radius: r_p in positions of U, 0 or more. Inputs carry no gradient through; handles may lie outside U.
+    moved: Tensor
+    reached: Tensor
+    all_reached: Tensor
+
+
+def track(
+    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int
+) -> Tracked:
+    """Each handle's new position and what it has reached, as in the table above, without waiting for the device.
+
+    resolution: (H, W), at least 1 each. radius: r_p in positions of U, 0 or more. Inputs carry no gradient through.
     Raises ValueError where shapes, dtypes or devices do not fit each other.
     """
-    _check(features, reference, handles, resolution, radius)
-    if features.device.type == "cpu" and features.dtype == reference.dtype == torch.float32:
-        moved: Tensor = _native_track(features.detach(), reference.detach(), handles, *resolution, radius)
-        return moved
-    return formula(features, reference, handles, resolution, radius)
+    _check(features, reference, handles, targets, resolution, radius)
+    return Tracked(*_track_points(features.detach(), reference.detach(), handles, targets, *resolution, radius))
 
 
-def formula(features: Tensor, reference: Tensor, handles: Tensor, resolution: tuple[int, int], radius: int) -> Tensor:
-    """What the kernels must equal: `track` in plain PyTorch, on any device. Float64 inputs are computed with in float64."""
-    dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
-    small = features.detach().to(dtype)
+def formula(
+    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int
+) -> Tracked:
+    """What the kernels must equal: `track` in plain PyTorch, on any device."""
+    moved = _nearest(features.detach(), reference.detach(), handles, resolution, radius)
+    reached = distances(moved, targets) < REACHED
+    return Tracked(moved, reached, reached.all())
+
+
+def _nearest(features: Tensor, reference: Tensor, handles: Tensor, resolution: tuple[int, int], radius: int) -> Tensor:
+    dtype = torch.float64 if _exact(features, reference) else torch.float32
+    small = features.to(dtype)
     offsets = torch.arange(-radius, radius + 1, device=handles.device)
     rows = (handles[:, :1] + offsets).clamp(0, resolution[0] - 1)
     columns = (handles[:, 1:] + offsets).clamp(0, resolution[1] - 1)
     row_weights = upsample_weights(rows.to(dtype), small.shape[1], resolution[0])
     column_weights = upsample_weights(columns.to(dtype), small.shape[2], resolution[1])
     window = torch.einsum("nkh,chw,nlw->nckl", row_weights, small, column_weights)
-    distances = (window - reference.detach().to(dtype)[:, :, None, None]).abs().sum(1)
-    first = _first_least(distances.flatten(1))
+    distance = (window - reference.to(dtype)[:, :, None, None]).abs().sum(1)
+    first = _first_least(distance.flatten(1))
     row = rows.gather(1, first // rows.shape[1])
     column = columns.gather(1, first % rows.shape[1])
     return torch.cat([row, column], dim=1)
@@ -67,26 +92,71 @@ def _first_least(values: Tensor) -> Tensor:
     return torch.where(values == values.amin(1, keepdim=True), indices, count).amin(1, keepdim=True)
 
 
-def _check(features: Tensor, reference: Tensor, handles: Tensor, resolution: tuple[int, int], radius: int) -> None:
-    if features.ndim != 3 or 0 in features.shape:
-        raise ValueError(f"features must be [C, h, w] with no side 0, got {list(features.shape)}")
+def _exact(features: Tensor, reference: Tensor) -> bool:
+    return torch.float64 in (features.dtype, reference.dtype)
+
+
+def _check(
+    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int
+) -> None:
+    if features.ndim != 3 or 0 in features.shape or not features.is_floating_point():
+        got = f"{list(features.shape)} {features.dtype}"
+        raise ValueError(f"features must be [C, h, w] floats with no side 0, got {got}")
     if handles.ndim != 2 or handles.shape[1] != 2 or handles.dtype != torch.int64:
         raise ValueError(f"handles must be [N, 2] int64, got {list(handles.shape)} {handles.dtype}")
+    if targets.shape != handles.shape or targets.dtype != torch.int64:
+        raise ValueError(f"targets must be {list(handles.shape)} int64, got {list(targets.shape)} {targets.dtype}")
     if reference.shape != (handles.shape[0], features.shape[0]):
         expected = [handles.shape[0], features.shape[0]]
         raise ValueError(f"reference must be {expected} (handles, channels), got {list(reference.shape)}")
-    if not features.device == reference.device == handles.device:
-        raise ValueError(f"devices differ: {features.device}, {reference.device}, {handles.device}")
+    devices = [str(tensor.device) for tensor in (features, reference, handles, targets)]
+    if len(set(devices)) > 1:
+        raise ValueError(f"devices differ: {', '.join(devices)}")
     if min(resolution) < 1 or radius < 0:
         raise ValueError(f"resolution must be at least (1, 1) and radius at least 0, got {resolution} and {radius}")
 
 
-@torch.library.custom_op("dragnoise::track_points", mutates_args=(), device_types="cpu")
-def _native_track(features: Tensor, reference: Tensor, handles: Tensor, rows: int, columns: int, radius: int) -> Tensor:
-    moved = _native.track_points(features, reference.contiguous(), handles.contiguous(), (rows, columns), radius)
-    return torch.from_numpy(moved)
+_Tensors = tuple[Tensor, Tensor, Tensor]
 
 
-@_native_track.register_fake
-def _(features: Tensor, reference: Tensor, handles: Tensor, rows: int, columns: int, radius: int) -> Tensor:
-    return torch.empty_like(handles, memory_format=torch.contiguous_format)
+@torch.library.custom_op("dragnoise::track_points", mutates_args=())
+def _track_points(
+    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
+) -> _Tensors:
+    return formula(features, reference, handles, targets, (rows, columns), radius)
+
+
+@_track_points.register_fake
+def _(
+    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
+) -> _Tensors:
+    moved = torch.empty_like(handles, memory_format=torch.contiguous_format)
+    reached = handles.new_empty(handles.shape[0], dtype=torch.bool)
+    return moved, reached, handles.new_empty((), dtype=torch.bool)
+
+
+@_track_points.register_kernel("cpu")
+def _(
+    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
+) -> _Tensors:
+    if _exact(features, reference):
+        return formula(features, reference, handles, targets, (rows, columns), radius)
+    wanted = reference.float().contiguous()
+    moved, reached = map(
+        torch.from_numpy,
+        _native.track_points(
+            features, wanted, handles.contiguous(), targets.contiguous(), (rows, columns), radius, REACHED
+        ),
+    )
+    return moved, reached, reached.all()
+
+
+@_track_points.register_kernel("cuda")
+def _(
+    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
+) -> _Tensors:
+    if _exact(features, reference) or not has_triton():
+        return formula(features, reference, handles, targets, (rows, columns), radius)
+    from .gpu.point_tracking import launch
+
+    return launch(features, reference, handles, targets, (rows, columns), radius, REACHED)

@@ -6,6 +6,7 @@ the stack; cuobjdump (in the triton wheel) shows the stack.
 
 import importlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -128,7 +129,52 @@ def _patch_motion() -> Iterator[Kernel]:
             yield Kernel("dragnoise.kernels.gpu.patch_motion", "patch_motion_kernel", given, fixed | more, 8)
 
 
-KERNELS: tuple[Kernel, ...] = (*_group_norm_silu(), *_patch_motion())
+def _track_points() -> Iterator[Kernel]:
+    """Both memory orders of the map, any radius and one whose value 1 is known; maps of one row."""
+    points = {"handles": "*i64", "targets": "*i64", "moved": "*i64", "reached": "*i1", "all_reached": "*i1"}
+    sizes = ("channels", "small_rows", "small_columns", "rows", "columns", "radius")
+    strides = [f"{name}_stride" for name in ("channel", "row", "column", "point", "reference")]
+    fixed = {"BLOCK_P": 64, "BLOCK_C": 32, "reference_stride": 1}
+    for kind in _FLOATS:
+        maps = {"features": kind, "reference": "*fp32", "near": "fp32"}
+        given = maps | points | dict.fromkeys((*sizes, *strides), "i32")
+        for more in ({"channel_stride": 1}, {"column_stride": 1}, {"channel_stride": 1, "radius": 1, "rows": 1}):
+            yield Kernel("dragnoise.kernels.gpu.point_tracking", "track_points_kernel", given, fixed | more, 8)
+
+
+def _latent_term() -> Iterator[Kernel]:
+    """Both memory orders of the prediction."""
+    maps = ("noise", "reference", "gradient")
+    strides = [f"{name}_{axis}" for name in maps for axis in ("entry", "channel", "row", "column")]
+    numbers = dict.fromkeys(("channels", "places", "columns", "keep_entry", "keep_row", "keep_column", *strides), "i32")
+    fixed = {"CHANNELS": 4, "BLOCK": 256, "keep_column": 1}
+    for kind in _FLOATS:
+        given = dict.fromkeys(maps, kind) | {"keep": "*fp32", "partial": "*fp32", "slope": "fp32", "lam": "fp32"}
+        for axis in ("column", "channel"):
+            more = {f"{name}_{axis}": 1 for name in maps}
+            yield Kernel("dragnoise.kernels.gpu.latent_term", "latent_term_kernel", given | numbers, fixed | more)
+
+
+def _adam() -> Iterator[Kernel]:
+    """With a copy, in the gradient's dtype, and without."""
+    kept = dict.fromkeys(("variable", "first", "second"), "*fp32")
+    numbers = {"step": "*i64", "done": "*i1", "count": "i32", "done_stride": "i32", "lr": "fp32"}
+    fixed = {
+        "EPSILON": 1e-8,
+        "FIRST_WEIGHT": 1 - 0.9,
+        "SECOND_DECAY": 0.999,
+        "SECOND_WEIGHT": 1 - 0.999,
+        "FIRST_LOG": math.log(0.9),
+        "SECOND_LOG": math.log(0.999),
+        "BLOCK": 1024,
+    }
+    for kind in _FLOATS:
+        for copied in (True, False):
+            given = kept | numbers | {"gradient": kind, "copy": kind if copied else "*fp32"}
+            yield Kernel("dragnoise.kernels.gpu.adam", "adam_kernel", given, fixed | {"COPIED": copied})
+
+
+KERNELS: tuple[Kernel, ...] = (*_group_norm_silu(), *_patch_motion(), *_track_points(), *_latent_term(), *_adam())
 
 
 def main() -> None:

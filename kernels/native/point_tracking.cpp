@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "bilinear.h"
+#include "clones.h"
+#include "half.h"
 
 namespace dragnoise {
 namespace {
@@ -29,18 +31,27 @@ struct Span {
     std::int64_t small_count() const { return taps.back().upper - taps.front().lower + 1; }
 };
 
-// The covered block of the small map, [rows, columns, channels], so that whatever the map's strides the search reads memory in order.
+// The covered block of the small map, [rows, columns, channels], so that whatever the map's strides and dtype the search reads floats in order.
+template <typename T>
 std::vector<float> gather(const FeatureMap& map, const Span& rows, const Span& columns) {
-    std::vector<float> block;
-    block.reserve(static_cast<std::size_t>(rows.small_count() * columns.small_count() * map.channels));
+    std::vector<float> block(static_cast<std::size_t>(rows.small_count() * columns.small_count() * map.channels));
+    float* into = block.data();
     for (std::int64_t row = 0; row < rows.small_count(); ++row) {
         for (std::int64_t column = 0; column < columns.small_count(); ++column) {
-            const float* feature = map.data + (rows.small_first() + row) * map.row_stride +
-                                   (columns.small_first() + column) * map.column_stride;
-            for (std::int64_t channel = 0; channel < map.channels; ++channel) block.push_back(feature[channel * map.channel_stride]);
+            const T* feature = static_cast<const T*>(map.data) + (rows.small_first() + row) * map.row_stride +
+                               (columns.small_first() + column) * map.column_stride;
+            for (std::int64_t channel = 0; channel < map.channels; ++channel) *into++ = to_float(feature[channel * map.channel_stride]);
         }
     }
     return block;
+}
+
+std::vector<float> gather(const FeatureMap& map, const Span& rows, const Span& columns) {
+    switch (map.element) {
+        case Element::float16: return gather<Float16>(map, rows, columns);
+        case Element::bfloat16: return gather<BFloat16>(map, rows, columns);
+        default: return gather<float>(map, rows, columns);
+    }
 }
 
 // Feature vectors of the four neighbours of a position and the two fractions between them.
@@ -48,15 +59,16 @@ struct Corners {
     const float *upper_left, *upper_right, *lower_left, *lower_right;
     float down, right;
 
+    // Equal neighbours give their own value exactly: on a plateau all positions are equally near, and the first wins.
     float operator[](std::int64_t channel) const {
-        const float above = (1.0f - right) * upper_left[channel] + right * upper_right[channel];
-        const float below = (1.0f - right) * lower_left[channel] + right * lower_right[channel];
-        return (1.0f - down) * above + down * below;
+        const float above = upper_left[channel] + right * (upper_right[channel] - upper_left[channel]);
+        const float below = lower_left[channel] + right * (lower_right[channel] - lower_left[channel]);
+        return above + down * (below - above);
     }
 };
 
 // Eight sums side by side: the order of additions is fixed, and the compiler may still use vectors.
-float distance(const Corners& corners, const float* reference, std::int64_t channels) {
+DRAGNOISE_CLONES float distance(const Corners& corners, const float* reference, std::int64_t channels) {
     constexpr std::int64_t lanes = 8;
     float sums[lanes] = {};
     std::int64_t channel = 0;
@@ -93,14 +105,21 @@ void track_point(const FeatureMap& map, const Span& rows, const Span& columns, c
     }
 }
 
+// In floats, which no far target overflows.
+bool is_near(const std::int64_t* from, const std::int64_t* to, float near) {
+    const float down = static_cast<float>(to[0] - from[0]), right = static_cast<float>(to[1] - from[1]);
+    return down * down + right * right < near * near;
+}
+
 }  // namespace
 
-void track_points(const FeatureMap& map, const Resolution& resolution, const std::int64_t* handles, const float* references,
-                  std::int64_t count, std::int64_t radius, std::int64_t* moved) {
-    for (std::int64_t point = 0; point < count; ++point) {
-        const Span rows(handles[2 * point], radius, map.rows, resolution.rows);
-        const Span columns(handles[2 * point + 1], radius, map.columns, resolution.columns);
-        track_point(map, rows, columns, references + point * map.channels, moved + 2 * point);
+void track_points(const FeatureMap& map, const Resolution& resolution, const Points& points, std::int64_t radius, float near,
+                  std::int64_t* moved, bool* reached) {
+    for (std::int64_t point = 0; point < points.count; ++point) {
+        const Span rows(points.handles[2 * point], radius, map.rows, resolution.rows);
+        const Span columns(points.handles[2 * point + 1], radius, map.columns, resolution.columns);
+        track_point(map, rows, columns, points.references + point * map.channels, moved + 2 * point);
+        reached[point] = is_near(moved + 2 * point, points.targets + 2 * point, near);
     }
 }
 

@@ -89,7 +89,7 @@ def test_it_tracks_as_ours_everywhere() -> None:
     reference, seen = (baseline._Upsampled(map, map, map[0], map) for map in (before, now))
     moved = BASELINE.follow(scene, reference, seen, State(handles)).handles
     origins = before[0][:, scene.handles[:, 0], scene.handles[:, 1]].T
-    assert moved.tolist() == track(now[0], origins, handles, (6, 9), scene.config.r_p).tolist()
+    assert moved.tolist() == track(now[0], origins, handles, handles, (6, 9), scene.config.r_p).moved.tolist()
 
 
 def test_a_window_over_the_border_repeats_it() -> None:

@@ -132,7 +132,8 @@ def test_patches_and_tracking_units() -> None:
     for radius in (1, 2):
         assert largest(patches(now, units["patch_pos"], size, radius) - units[f"patch_r{radius}"]) < 1e-5
     origin = patches(before, units["track_init"].float(), size, 0)[:, :, 0, 0]
-    assert torch.equal(track(now, origin, units["track_in"].long(), size, 3).float(), units["track_out"].float())
+    handles = units["track_in"].long()
+    assert torch.equal(track(now, origin, handles, handles, size, 3).moved.float(), units["track_out"].float())
 
 
 BORDERS = json.loads((GOLDEN / "dragnoise" / "border_behaviour.json").read_text())["cases"]
