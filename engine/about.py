@@ -11,7 +11,7 @@ import torch
 from .backends import ATTENTION, BACKENDS, Choice
 from .model import Model
 
-__all__ = ["about", "backends", "cpu_features", "cpu_name"]
+__all__ = ["about", "backends", "cpu_features", "cpu_name", "versions"]
 
 _PACKAGES = (
     "dragnoise",
@@ -33,7 +33,7 @@ def about(model: Model) -> dict[str, Any]:
     """Versions, devices, threads and the model, by name; "-" where a package is not installed."""
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
-        **{name: _version(name) for name in _PACKAGES},
+        **versions(),
         "python": platform.python_version(),
         "native": "built" if importlib.util.find_spec("dragnoise.kernels._native") else "missing",
         "cpu": cpu_name(),
@@ -46,6 +46,11 @@ def about(model: Model) -> dict[str, Any]:
         "model dtype": str(model.dtype).removeprefix("torch."),
         "model settings": str(model.defaults),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of every package that matters here; "-" where it is not installed."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def backends(model: Model, running: Choice) -> dict[str, Any]:

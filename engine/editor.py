@@ -20,7 +20,7 @@ from .config import DragConfig
 from .errors import ConfigError, InputWarning
 from .geometry import Frame
 from .loading import load, of_pipeline
-from .methods import METHODS, Scene
+from .methods import METHODS, Method, Scene
 from .model import Model
 from .observe import Observer, StageTimes
 from .run import Run
@@ -186,7 +186,7 @@ class Editor:
         mask: Mask | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str] | None = None,
         prompt: str = "",
         config: DragConfig | None = None,
-        method: str = "dragnoise",
+        method: str | Method = "dragnoise",
         record: bool = False,
         progress: Progress | None = None,
         on_iteration: Callable[[Iteration], None] | None = None,
@@ -194,10 +194,12 @@ class Editor:
         """Move what is under the handles to the targets and keep the rest.
 
         image, points, mask: in any form that `Image.of`, `Points.of` and `Mask.of` take; white in the mask may change, None sets no limit.
-        config: None for `defaults`. record: keep every intermediate. on_iteration: shown every forward pass of the drag, with its predicted noise.
+        config: None for `defaults`. method: a name in `METHODS`, or a row of one's own. record: keep every intermediate.
+        on_iteration: shown every forward pass of the drag, with its predicted noise.
         Raises ImageError, PointError, MaskError, ConfigError.
         """
-        if method not in METHODS:
+        row = METHODS.get(method) if isinstance(method, str) else method
+        if row is None:
             raise ConfigError(f"there is no method {method!r}; known: {', '.join(METHODS)}")
         config = config or self.defaults
         source, pairs = Image.of(image), Points.of(points)
@@ -206,7 +208,7 @@ class Editor:
         limit = _limit(mask, source, config)
 
         times, total = StageTimes(self.model.device), StageTimes(self.model.device)
-        run, row, active = Run((*self._observers, times)), METHODS[method], config.active_steps
+        run, active = Run((*self._observers, times)), config.active_steps
         model = row.prepare(self.model)
         report = progress or (lambda stage, done, of: None)
 
@@ -247,7 +249,7 @@ class Editor:
                 optimum.losses.cpu().numpy(), np.array([frame.image_points(handles) for handles in optimum.handles])
             ),
             timings_ms=times.ms | total.ms,
-            settings=self._settings(method, config),
+            settings=self._settings(row.name, config),
             record=Record(text, trajectory, final, pixels, scene, optimum) if record else None,
         )
 

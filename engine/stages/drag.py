@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dragnoise.kernels.adam import adam_step
+
 from ..capture import Graph, LateFlag, NullGraph, graph_on
 from ..methods import Method, Scene, Seen, State
 
@@ -88,6 +90,8 @@ class _Loop:
         iterations, device = scene.config.iterations, start.device
         self._method, self._scene, self._constants = method, scene, constants
         self.variable, self._first, self._second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
+        # What a network of low precision reads: Adam writes it beside the float32 variable.
+        self._rounded = None if scene.model.dtype == torch.float32 else start.to(scene.model.dtype)
         self.losses = torch.zeros(iterations, device=device)
         self.tracks = scene.handles.new_zeros(iterations, *scene.handles.shape)
         self.stopped = torch.zeros((), dtype=torch.bool, device=device)
@@ -106,7 +110,7 @@ class _Loop:
 
     def _iterate(self, look: Callable[[Seen], None]) -> None:
         method, scene = self._method, self._scene
-        leaf = self.variable.detach().requires_grad_()
+        leaf = (self.variable if self._rounded is None else self._rounded).detach().requires_grad_()
         with torch.enable_grad():
             seen = method.features(scene, self._constants, leaf)
         look(seen.detach())
@@ -117,7 +121,9 @@ class _Loop:
             loss = method.supervise(scene, self.reference, seen, self.state)
         self.losses.index_copy_(0, self._number[None], loss.detach().float()[None])
         self._number += 1
-        self._update(method.gradient(loss, leaf))
+        gradient = method.gradient(loss, leaf)
+        moments = self._first, self._second
+        adam_step(self.variable, gradient, *moments, self._rounded, self._number, self.stopped, scene.config.lr)
         self.updates += ~self.stopped
 
     def _begin(self, seen: Seen) -> None:
@@ -128,16 +134,6 @@ class _Loop:
         assert self.reference is not None
         self.seen = seen
         _overwrite(self.state, self._method.follow(self._scene, self.reference, seen, self.state))
-
-    def _update(self, gradient: Tensor) -> None:
-        """Adam (Kingma and Ba 2015; 0.9, 0.999, 1e-8, bias-corrected); nothing moves once the drag has stopped."""
-        first = self._first.lerp(gradient, 0.1)
-        second = torch.addcmul(self._second * 0.999, gradient, gradient, value=0.001)
-        step = self._number.double()
-        scale = (second / (1 - 0.999**step).float()).sqrt() + 1e-8
-        moved = self.variable - self._scene.config.lr * first / (1 - 0.9**step).float() / scale
-        for buffer, value in ((self.variable, moved), (self._first, first), (self._second, second)):
-            buffer.copy_(torch.where(self.stopped, buffer, value))
 
 
 def _own(state: State) -> State:

@@ -1,0 +1,62 @@
+"""The README's figures, made from the kept records: nobody types a number."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dragnoise.engine.files import write_whole
+
+from .record import RESULTS, edits_table, kernels_table, newest
+from .stages import stages_table
+
+__all__ = ["README", "refresh", "rendered"]
+
+README = Path(__file__).parents[1] / "README.md"
+_BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+
+def rendered(folder: Path = RESULTS) -> str:
+    """Every record's table with the conditions it was taken under, newest of each kind."""
+    parts = [_part(slug, record) for slug, record in newest(folder)]
+    return "\n".join(parts) if parts else "Nothing has been measured yet.\n"
+
+
+def refresh(readme: Path = README, folder: Path = RESULTS, *, check: bool = False) -> bool:
+    """Whether the README already says what the records say; it is rewritten if not, unless `check`. Raises ValueError where the markers are not."""
+    text = readme.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"{str(readme)!r} has no {_BEGIN} ... {_END} to write between")
+    wanted = f"{before}{_BEGIN}\n{rendered(folder)}{_END}{after}"
+    if wanted != text and not check:
+        write_whole(readme, lambda part: part.write_text(wanted, encoding="utf-8"))
+    return wanted == text
+
+
+def _part(slug: str, record: Mapping[str, Any]) -> str:
+    about = record["machine"]
+    table = {"edits": edits_table, "kernels": kernels_table, "stages": stages_table}[record["bench"]](record)
+    said = [
+        f"**{record['bench']}**: {record['model']}, {record['size']}, {record['dtype']}" + _settings(record),
+        f"{slug}, {about['threads']} threads, torch {about['versions']['torch']}, {about['date'][:10]}, commit {about['commit']}",
+    ]
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    rule = "|" + "---|" * len(table[0])
+    return "\n".join(["; ".join(said) + ".", "", lines[0], rule, *lines[1:], "", ""])
+
+
+def _settings(record: Mapping[str, Any]) -> str:
+    settings = record.get("settings")
+    if not settings:
+        return ""
+    mask = "with mask" if record["mask"] else "without mask"
+    whole = (
+        f", {settings['iterations']} iterations, {settings['steps']} steps at strength {settings['strength']}, {mask}"
+    )
+    ran = record["ran"]
+    return whole + (
+        f" (whole edits computed from {ran['iterations']} iterations and {ran['active_steps']} steps that were run)"
+        if record["computed"]
+        else ""
+    )

@@ -1,0 +1,102 @@
+"""The waterfall: the published algorithm, and what makes an edit faster, one step after the other. Every row is the one above and one thing more."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dragnoise.engine import Editor
+from dragnoise.engine.methods import METHODS, Method, Scene, Seen, State
+from dragnoise.engine.methods.dragnoise import DRAGNOISE
+from dragnoise.engine.model import Model
+from dragnoise.engine.unet import Operators, UNet
+from dragnoise.kernels import patch_motion
+
+__all__ = ["ROWS", "Row", "plain_attention", "rows_for"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """what: is new in it. editor: of a model (float32). method: what is run. exact: the same result as the rows above, but for rounding."""
+
+    name: str
+    what: str
+    editor: Callable[[Model], Editor]
+    method: Method
+    exact: bool = True
+    devices: tuple[str, ...] = ("cpu", "cuda")
+
+
+def plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax of all products, kept as a whole: what the published code runs."""
+    query, key, value = (given.transpose(1, 2) for given in (query, key, value))
+    weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(dim=-1)
+    found: Tensor = (weights @ value).transpose(1, 2)
+    return found
+
+
+def _unfolded(scene: Scene) -> tuple[Any, Tensor]:
+    fixed, start = DRAGNOISE.start(scene)
+    return dataclasses.replace(fixed, decoder=partial(scene.model.unet.up, fixed.down)), start
+
+
+def _supervise(scene: Scene, reference: Seen, seen: Seen, state: State) -> Tensor:
+    """The loss by its formulas."""
+    loss = patch_motion.formula(seen.features[0], state.handles, scene.targets, scene.resolution, scene.config.r_m)
+    if scene.keep is None or seen.noise is None or reference.noise is None:
+        return loss
+    moved = scene.schedule.slope(scene.timestep) * (seen.noise - reference.noise) * scene.keep
+    return loss + scene.config.lam * moved.abs().sum()
+
+
+_FORMULAS = dataclasses.replace(DRAGNOISE, name="formulas", supervise=_supervise)
+_UNFOLDED = dataclasses.replace(_FORMULAS, name="unfolded", start=_unfolded)
+
+
+def _with(model: Model, operators: Operators) -> Editor:
+    editor = Editor(model, backend="eager")
+    editor.model = dataclasses.replace(model, unet=UNet(model.unet.network, operators))
+    return editor
+
+
+def _eager(model: Model) -> Editor:
+    return _with(model, Operators())
+
+
+ROWS: tuple[Row, ...] = (
+    Row("baseline", "what the published code executes", partial(Editor, backend="eager"), METHODS["baseline"]),
+    Row(
+        "cut",
+        "frozen weights; encoder half once a drag, no middle block where it is replaced, keys and values and time once; one image; no upsampled map",
+        lambda model: _with(model, Operators(attention=plain_attention)),
+        _UNFOLDED,
+    ),
+    Row("attention", "PyTorch's fused attention", _eager, _UNFOLDED),
+    Row("folded", "what the skips contribute once a drag", _eager, _FORMULAS),
+    Row("kernels", "the loss by our fused operators", _eager, DRAGNOISE),
+    Row(
+        "packed",
+        "oneDNN weights packed once, channels_last",
+        partial(Editor, backend="packed"),
+        DRAGNOISE,
+        devices=("cpu",),
+    ),
+    Row(
+        "graphs",
+        "channels_last, our normalisation, CUDA graphs",
+        partial(Editor, backend="eager"),
+        DRAGNOISE,
+        devices=("cuda",),
+    ),
+    Row("compiled", "torch.compile behind its gate", partial(Editor, backend="compiled"), DRAGNOISE, devices=("cuda",)),
+)
+
+
+def rows_for(device: torch.device, names: str | None = None) -> tuple[Row, ...]:
+    """The rows that run on a device; or those named, with commas between. Raises KeyError for a name that is not there."""
+    here = {row.name: row for row in ROWS if device.type in row.devices}
+    return tuple(here.values()) if names is None else tuple(here[name] for name in names.split(","))
