@@ -22,6 +22,7 @@ from dragnoise.engine.methods import METHODS, Method, Scene
 from dragnoise.engine.model import Model
 from dragnoise.engine.run import Run
 from dragnoise.engine.unet import Conditioning, Operators, UNet
+from dragnoise.engine.unet.operators import FusedNorm
 
 from .architectures import Architecture
 from .counting import Recorder
@@ -141,9 +142,9 @@ def trace(case: Case, steps: int = 3, iterations: int = 4, poll_every: int = 2) 
         model = method.prepare(
             Model(
                 case.arch,
-                UNet(unet, Operators(memory_format=torch.channels_last)),
+                UNet(unet, Operators(memory_format=torch.channels_last, norm=FusedNorm)),
                 vae,
-                None,
+                torch.nn.Identity(),
                 None,
                 architecture.scheduler,
                 _META,

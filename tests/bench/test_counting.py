@@ -57,7 +57,8 @@ def test_convolution_and_its_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "shape"), [(nn.Conv2d(3, 5, 3), (2, 3, 8, 8)), (nn.Linear(3, 5), (7, 3)), (nn.GroupNorm(2, 4), (1, 4, 3, 3))]
+    ("layer", "shape"),
+    [(nn.Conv2d(3, 5, 3), (2, 3, 8, 8)), (nn.Linear(3, 5), (7, 3)), (nn.GroupNorm(2, 4), (1, 4, 3, 3))],
 )
 def test_a_weight_gradient_is_seen(layer: nn.Module, shape: tuple[int, ...]) -> None:
     layer = layer.to(META)
