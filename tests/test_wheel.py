@@ -1,4 +1,4 @@
-"""What a user gets: the built wheel has every room, the native module and the model, and neither tests nor C++ sources."""
+"""What a user gets: the built wheel has every room, the native module and the model, and neither tests, C++ sources nor records."""
 
 import re
 import subprocess
@@ -30,7 +30,9 @@ def test_wheel_has_all_of_the_package_and_nothing_else(names: list[str]) -> None
         f"dragnoise/{path.relative_to(ROOT)}"
         for room in ("kernels", "engine", "export", "bench")
         for path in (ROOT / room).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and "native" not in path.parts
+        if path.is_file()
+        and not {"__pycache__", "native", "results"} & set(path.parts)
+        and not path.name.startswith("test_")
     }
     packed = {
         name

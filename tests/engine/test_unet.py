@@ -165,6 +165,37 @@ def test_a_network_that_cannot_be_cut_is_refused_with_every_reason() -> None:
         assert words in str(refused.value)
 
 
+def test_what_was_done_to_a_network_afterwards_is_not_ignored() -> None:
+    """Unmerged adapters, FreeU and attention that is more than attention would have no effect on our layers: refused, not dropped."""
+
+    class Adapter(torch.nn.Linear):
+        base_layer = None
+
+    def network() -> UNet2DConditionModel:
+        return UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(MODEL / "unet"))
+
+    adapted = network()
+    adapted.mid_block.attentions[0].transformer_blocks[0].attn1.to_q = Adapter(32, 32)
+    with pytest.raises(
+        ModelError, match=r"1 layers have unmerged adapters \(mid_block.*to_q, ...\): merge them with fuse_lora"
+    ):
+        UNet(adapted)
+    free = network()
+    free.up_blocks[0].s1 = 0.9
+    with pytest.raises(ModelError, match="FreeU is on: call disable_freeu"):
+        UNet(free)
+
+    class IPAdapterAttnProcessor:
+        def __call__(self) -> None: ...
+
+    prompted = network()
+    prompted.set_attn_processor(IPAdapterAttnProcessor())
+    with pytest.raises(ModelError, match="attention processors IPAdapterAttnProcessor are not plain attention"):
+        UNet(prompted)
+    prompted.set_default_attn_processor()
+    UNet(prompted)
+
+
 @cache
 def units() -> dict[str, Tensor]:
     return load_file(GOLDEN / "dragnoise" / "units" / "units.safetensors")

@@ -1,0 +1,242 @@
+"""The bench measures what it says, keeps whole records, and makes the README's figures of them. No test asserts a time."""
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dragnoise.bench import machine, readme, record, timing
+from dragnoise.bench.__main__ import main
+from dragnoise.bench.edits import Case, measure
+from dragnoise.bench.kernels import CASES
+from dragnoise.bench.models import model
+from dragnoise.bench.rows import ROWS, rows_for
+from dragnoise.engine import DragConfig, ModelError
+from dragnoise.engine.methods import METHODS
+
+CPU = torch.device("cpu")
+TINY = [
+    "--model",
+    "golden",
+    "--size",
+    "64x64",
+    "--rounds",
+    "1",
+    "--iterations",
+    "6",
+    "--run-iterations",
+    "3",
+    "--run-steps",
+    "3",
+]
+
+
+# Timing.
+
+
+def test_spread() -> None:
+    assert timing.Spread.of([5.0]) == timing.Spread(5, 5, 5, 1)
+    found = timing.Spread.of([float(value) for value in range(1, 12)])
+    assert (found.median, found.low, found.high, found.count) == (6, 2, 10, 11)
+    with pytest.raises(ValueError, match="nothing was measured"):
+        timing.Spread.of([])
+
+
+def test_a_ratio_is_of_pairs() -> None:
+    """A machine that becomes twice as slow half-way changes the medians of either, not the ratio."""
+    assert timing.ratio([4, 4, 8, 8], [2, 2, 4, 4]) == timing.Spread(2, 2, 2, 4)
+
+
+def test_contenders_alternate_after_warming_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    ticks = iter(range(1000))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(ticks)))
+    found = timing.alternating(
+        {"one": lambda: ran.append("one"), "other": lambda: ran.append("other")},
+        CPU,
+        3,
+        warm_up=2,
+        before=lambda: ran.append("before"),
+    )
+    assert ran == ["before", "one", "before", "other"] * 5
+    assert found == {"one": [1000.0] * 3, "other": [1000.0] * 3}
+
+
+def test_memory() -> None:
+    timing.reset_peak(CPU)
+    held = torch.ones(2**22)
+    peak = timing.peak_bytes(CPU)["process"]
+    assert peak is None or peak > held.nbytes
+    timing.cold(CPU, 1024)()
+
+
+# The record.
+
+
+def test_the_machine_says_what_a_figure_depends_on() -> None:
+    found = machine.machine(CPU)
+    assert found["threads"] == torch.get_num_threads()
+    assert found["versions"]["torch"] == torch.__version__
+    assert found["cpu"]
+    assert found["environment"]["OMP_WAIT_POLICY"] == "PASSIVE"
+    json.dumps(found)
+    if not torch.cuda.is_available():
+        assert found["gpu"]["absent"]
+    slug = machine.device_slug(CPU)
+    assert slug
+    assert slug == slug.lower()
+    assert "/" not in slug
+
+
+def test_no_git_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*args: Any, **how: Any) -> Any:
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    found = machine.machine(CPU)
+    assert found["commit"] is None
+    assert found["changed"] is False
+
+
+# The waterfall.
+
+
+def test_rows_are_for_devices() -> None:
+    assert [row.name for row in rows_for(CPU)][:2] == ["baseline", "cut"]
+    assert "packed" not in {row.name for row in rows_for(torch.device("cuda"))}
+    assert {row.name for row in rows_for(torch.device("cuda"))} >= {"baseline", "graphs", "compiled"}
+    assert [row.name for row in rows_for(CPU, "baseline,folded")] == ["baseline", "folded"]
+    with pytest.raises(KeyError):
+        rows_for(CPU, "compiled")
+    assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_every_exact_row_makes_the_same_picture(mask: bool) -> None:
+    """The waterfall's claim: nothing but rounding lies between the published algorithm and the fastest row."""
+    config = DragConfig(steps=20, strength=0.2, iterations=4, lr=0.01, r_p=3)
+    found = measure(model("golden", "cpu", "float32"), rows_for(CPU), Case((96, 96), mask, config, config), 1)
+    first = found[0]
+    assert first.row.method is METHODS["baseline"]
+    for above, one in zip([first, *found], found, strict=False):
+        said = one.said(first, above)
+        assert said["image_difference"]["largest"] <= 2, one.row.name
+        assert set(said["stages_ms"]) == {"embed", "encode", "condition", "invert", "drag", "propagate", "decode"}
+        assert said["turns_ms"].keys() == {"invert", "drag", "propagate"}
+        assert one.result.record is None
+        assert len(one.result.history.losses) == 4
+
+
+def test_the_whole_is_computed_from_a_few_turns() -> None:
+    whole = DragConfig(steps=20, strength=0.5, iterations=30, lr=1e-4)
+    case = Case((64, 64), True, whole, whole.but(strength=0.2, iterations=3))
+    assert case.computed
+    (found,) = measure(model("golden", "cpu", "float32"), rows_for(CPU, "folded"), case, 1)
+    for stage, more in (("invert", 6), ("drag", 27), ("propagate", 6)):
+        assert found.stages_ms[stage][0] > more * found.turns_ms[stage][0]
+    assert len(found.result.history.losses) == 3
+    assert not dataclasses.replace(case, run=whole).computed
+
+
+def test_models() -> None:
+    assert model("embedded", "cpu", "float32").defaults != DragConfig()
+    with pytest.raises(ModelError):
+        model("nowhere", "cpu", "float32")
+
+
+# Kernels.
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kernel}, {case.why}")
+def test_every_kernels_case_runs(case: Any) -> None:
+    """Formula and kernel give the same, where they give anything."""
+    if case.objections(CPU, torch.float32):
+        pytest.skip("not here")
+    formula, kernel = (run() for run in case.make(CPU, torch.float32))
+    if kernel is None:
+        return  # in place
+    mine, theirs = (value[0] if isinstance(value, tuple) else value for value in (kernel, formula))
+    if mine.dtype.is_floating_point:
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+    else:
+        assert torch.equal(mine, theirs)
+
+
+def test_every_kernel_of_ours_is_measured() -> None:
+    ours = {path.stem for path in (Path(__file__).parents[2] / "kernels" / "gpu").glob("*.py")}
+    assert ours
+    assert ours <= {case.kernel for case in CASES}
+
+
+# The command line.
+
+
+def test_edits_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    more = ["--rows", "baseline,folded", "--out", str(tmp_path), "--csv", str(tmp_path / "table.csv")]
+    assert main(["edits", *TINY, *more, "--profile", str(tmp_path / "trace.json")]) == 0
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert document["computed"]
+    assert [row["row"] for row in document["rows"]] == ["baseline", "folded"]
+    assert document["rows"][0]["ratio_to_first"]["median"] == 1
+    (kept,) = tmp_path.glob("*/*.json")
+    assert json.loads(kept.read_text()) == document
+    assert kept.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "table.csv").read_text().startswith("row,encode s")
+    assert "traceEvents" in json.loads((tmp_path / "trace.json").read_text())
+
+
+def test_stages_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stages", *TINY, "--no-mask"]) == 0
+    *table, last = capsys.readouterr().out.splitlines()
+    document = json.loads(last)
+    found = document["roofline"]["stages"]
+    assert set(found) == {"encode", "condition", "invert", "drag", "propagate", "decode"}
+    assert all(row["floor_ms"] > 0 for row in found.values())
+    assert any("share of the roofline" in line for line in table)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["edits", *TINY, "--rows", "graphs"], "there is no row 'graphs' on cpu"),
+        (["edits", *TINY, "--size", "64"], "--size must be WIDTHxHEIGHT"),
+        (["edits", "--model", "nowhere"], "no model at 'nowhere'"),
+    ],
+)
+def test_refusals(asked: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(asked) == 2
+    assert words in capsys.readouterr().err
+
+
+# The README.
+
+
+def test_the_readme_says_what_the_records_say() -> None:
+    assert readme.refresh(check=True), "run `python -m dragnoise.bench readme`"
+
+
+def test_the_newest_record_of_a_kind_counts(tmp_path: Path) -> None:
+    kept = {"bench": "kernels", "model": "kernels", "dtype": "float32", "size": "", "cases": []}
+    about = {"commit": "abc", "threads": 2, "versions": {"torch": "2"}}
+    for date in ("2026-01-02", "2026-03-01", "2026-02-01"):
+        record.keep(kept | {"machine": about | {"date": f"{date}T00:00:00"}}, "a-device", tmp_path)
+    ((slug, newest),) = record.newest(tmp_path)
+    assert slug == "a-device"
+    assert newest["machine"]["date"].startswith("2026-03-01")
+    target = tmp_path / "README.md"
+    target.write_text("before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n")
+    assert not readme.refresh(target, tmp_path, check=True)
+    assert "old" in target.read_text()
+    assert not readme.refresh(target, tmp_path)
+    assert readme.refresh(target, tmp_path)
+    text = target.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "a-device, 2 threads, torch 2, 2026-03-01, commit abc" in text
+    target.write_text("no markers")
+    with pytest.raises(ValueError, match="has no"):
+        readme.refresh(target, tmp_path)
