@@ -6,7 +6,6 @@ Measures, prints a table, and the record as one JSON document in the last line.
 import argparse
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Any
 from dragnoise.engine.config import DragConfig
 from dragnoise.engine.errors import ConfigError, DragnoiseError
 from dragnoise.engine.files import write_whole
+from dragnoise.engine.waiting import wait_politely
 
-# Before PyTorch is imported: idle OpenMP threads that spin slow everything beside them, us too.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+wait_politely()  # before PyTorch is imported
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,6 @@
 Every launch takes the longer of computing and moving its bytes (the roofline model, Williams et al. 2009); launches follow one another.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +10,9 @@ from functools import partial
 import torch
 
 from .counts import Counts
+from .timing import alternating
 
-__all__ = ["CEILINGS", "Ceiling", "Forecast", "forecast", "this_cpu"]
+__all__ = ["CEILINGS", "Ceiling", "Forecast", "forecast", "measured"]
 
 
 @dataclass(frozen=True)
@@ -72,25 +72,22 @@ CEILINGS: dict[str, Ceiling] = {
 }
 
 
-def this_cpu(dtype: torch.dtype = torch.float32) -> Ceiling:
-    """Measured here and now with the threads that PyTorch has, in a second or so: the best of five products of 1024 x 1024 matrices in float32 and in
-    `dtype`, and of five copies of 128 MiB (read and written)."""
+def measured(device: torch.device, dtype: torch.dtype = torch.float32) -> Ceiling:
+    """Of this device, here and now, in a second or so: the best of five products of large matrices in float32 and in `dtype`, and of five copies."""
+    cuda = device.type == "cuda"
+    side, copied = (8192, 2**28) if cuda else (1024, 2**25)
     peaks = {}
     for kind in {torch.float32, dtype}:
-        matrix = torch.ones(1024, 1024, dtype=kind)
-        peaks[kind] = 2 * matrix.shape[0] ** 3 / _best_s(partial(torch.matmul, matrix, matrix))
-    source = torch.ones(2**25)
+        matrix = torch.ones(side, side, dtype=kind, device=device)
+        peaks[kind] = 2 * side**3 / _best_s(partial(torch.matmul, matrix, matrix), device)
+    source = torch.ones(copied, device=device)
     target = torch.zeros_like(source)
-    moved = 2 * source.nbytes / _best_s(partial(target.copy_, source))
-    return Ceiling(
-        "this-cpu", peaks, moved, f"measured: PyTorch {torch.__version__}, {torch.get_num_threads()} threads"
+    moved = 2 * source.nbytes / _best_s(partial(target.copy_, source), device)
+    said = f"measured: PyTorch {torch.__version__}, " + (
+        torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} threads"
     )
+    return Ceiling("this-gpu" if cuda else "this-cpu", peaks, moved, said)
 
 
-def _best_s(run: Callable[[], object]) -> float:
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - started)
-    return best
+def _best_s(run: Callable[[], object], device: torch.device) -> float:
+    return min(alternating({"run": run}, device, 5)["run"]) / 1e3

@@ -76,7 +76,6 @@ class Measured:
         return {
             "row": self.row.name,
             "what": self.row.what,
-            "exact": self.row.exact,
             "total_ms": Spread.of(self.total_ms).said(),
             "stages_ms": {name: Spread.of(values).said() for name, values in self.stages_ms.items()},
             "turns_ms": {name: Spread.of(values).said() for name, values in self.turns_ms.items()},

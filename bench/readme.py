@@ -6,7 +6,7 @@ from typing import Any
 
 from dragnoise.engine.files import write_whole
 
-from .record import RESULTS, edits_table, kernels_table, newest
+from .record import RESULTS, edits_table, kernels_table, name_of, newest
 from .stages import stages_table
 
 __all__ = ["README", "refresh", "rendered"]
@@ -17,7 +17,7 @@ _BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 def rendered(folder: Path = RESULTS) -> str:
     """Every record's table with the conditions it was taken under, newest of each kind."""
-    parts = [_part(slug, record) for slug, record in newest(folder)]
+    parts = [_part(slug, record, folder) for slug, record in newest(folder)]
     return "\n".join(parts) if parts else "Nothing has been measured yet.\n"
 
 
@@ -34,7 +34,7 @@ def refresh(readme: Path = README, folder: Path = RESULTS, *, check: bool = Fals
     return wanted == text
 
 
-def _part(slug: str, record: Mapping[str, Any]) -> str:
+def _part(slug: str, record: Mapping[str, Any], folder: Path) -> str:
     about = record["machine"]
     table = {"edits": edits_table, "kernels": kernels_table, "stages": stages_table}[record["bench"]](record)
     said = [
@@ -43,6 +43,9 @@ def _part(slug: str, record: Mapping[str, Any]) -> str:
     ]
     lines = ["| " + " | ".join(row) + " |" for row in table]
     rule = "|" + "---|" * len(table[0])
+    drawn = f"{slug}/{name_of(record)}.png"
+    if (folder / drawn).exists():
+        said.append(f"[plot](bench/results/{drawn})")
     return "\n".join(["; ".join(said) + ".", "", lines[0], rule, *lines[1:], "", ""])
 
 

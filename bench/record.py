@@ -12,18 +12,27 @@ from rich.table import Table
 
 from dragnoise.engine.files import write_whole
 
-__all__ = ["RESULTS", "edits_table", "keep", "kernels_table", "newest", "show", "to_csv"]
+__all__ = ["RESULTS", "edits_table", "keep", "kernels_table", "name_of", "newest", "show", "to_csv"]
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def keep(document: Mapping[str, Any], slug: str, folder: Path = RESULTS) -> Path:
     """Write a record to `folder/<slug>/<date>-<commit>-<bench>-<model>.json`: whole, or not at all."""
-    about = document["machine"]
-    name = f"{about['date'][:10]}-{about['commit'] or 'no-commit'}-{document['bench']}-{document['model']}-{document['dtype']}.json"
-    target = folder / slug / name
+    target = folder / slug / f"{name_of(document)}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     return write_whole(target, lambda part: part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8"))
+
+
+def name_of(document: Mapping[str, Any]) -> str:
+    """Of a record's file, and of its plot's, without the ending."""
+    about = document["machine"]
+    parts = (
+        about["date"][:10],
+        about["commit"] or "no-commit",
+        *(document[name] for name in ("bench", "model", "dtype")),
+    )
+    return "-".join(parts)
 
 
 def newest(folder: Path = RESULTS) -> list[tuple[str, dict[str, Any]]]:

@@ -21,13 +21,12 @@ __all__ = ["ROWS", "Row", "plain_attention", "rows_for"]
 
 @dataclass(frozen=True)
 class Row:
-    """what: is new in it. editor: of a model (float32). method: what is run. exact: the same result as the rows above, but for rounding."""
+    """what: is new in it. editor: of a model (float32). method: what is run."""
 
     name: str
     what: str
     editor: Callable[[Model], Editor]
     method: Method
-    exact: bool = True
     devices: tuple[str, ...] = ("cpu", "cuda")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from dragnoise.engine.model import Model
 
-from .ceilings import CEILINGS, Ceiling, forecast, this_cpu
+from .ceilings import forecast, measured
 from .edits import Case, Measured
 from .timing import Spread
 from .work import count
@@ -13,12 +13,12 @@ from .work import count
 __all__ = ["shares", "stages_table"]
 
 
-def shares(model: Model, case: Case, measured: Measured) -> dict[str, Any]:
+def shares(model: Model, case: Case, row: Measured) -> dict[str, Any]:
     """By stage: milliseconds, the forecast of the counted work (as dispatched), and their ratio. Counted for the method that runs.
 
-    The ceiling is measured now on a CPU; on a GPU it is the H100's, whatever the GPU is, and says so.
+    The ceiling is measured now, on the same device.
     """
-    ceiling = _ceiling(model)
+    ceiling = measured(model.device, model.dtype)
     active = case.whole.active_steps
     work = count(
         model.name, case.size, case.whole.iterations, case.mask, "dragnoise", dtype=model.dtype, active_steps=active
@@ -26,7 +26,7 @@ def shares(model: Model, case: Case, measured: Measured) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for name, counts in work.stages.items():
         floor = forecast(counts, ceiling)
-        took = Spread.of(measured.stages_ms[name]).median
+        took = Spread.of(row.stages_ms[name]).median
         rows[name] = {
             "ms": float(f"{took:.4g}"),
             "tflop": float(f"{counts.flops / 1e12:.4g}"),
@@ -44,10 +44,6 @@ def shares(model: Model, case: Case, measured: Measured) -> dict[str, Any]:
         },
         "stages": rows,
     }
-
-
-def _ceiling(model: Model) -> Ceiling:
-    return this_cpu(model.dtype) if model.device.type == "cpu" else CEILINGS["h100"]
 
 
 def stages_table(document: Mapping[str, Any]) -> Sequence[Sequence[str]]:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +17,7 @@ from dragnoise.engine.methods import METHODS
 from dragnoise.engine.model import DTYPES
 
 from .architectures import ARCHITECTURES, Architecture
-from .ceilings import CEILINGS, Ceiling, Forecast, forecast, this_cpu
+from .ceilings import CEILINGS, Ceiling, Forecast, forecast, measured
 from .work import Work, count
 
 __all__ = ["add_arguments", "run"]
@@ -50,7 +51,7 @@ def run(asked: argparse.Namespace) -> int:
     )
     ceilings = list(CEILINGS.values())
     if asked.dtype != "float16":  # which the engine does not run on a CPU
-        ceilings.append(this_cpu(dtype))
+        ceilings.append(measured(torch.device("cpu"), dtype))
     document = work.record() | {"forecast": [_foreseen(work, ceiling) for ceiling in ceilings]}
     if not asked.json:
         console = Console(highlight=False, width=150)

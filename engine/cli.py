@@ -17,6 +17,7 @@ from typing import Any
 
 from .config import DragConfig
 from .errors import ConfigError, DragnoiseError, OutputError
+from .waiting import wait_politely
 
 __all__ = ["main"]
 
@@ -97,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     asked = _parser().parse_args(arguments)
-    _wait_politely()
+    wait_politely()
     warnings.showwarning = lambda message, *_, **__: print(f"dragnoise: warning: {message}", file=sys.stderr)
     try:
         return {"edit": _edit, "demo": _demo, "info": _info}[asked.command](asked)
@@ -107,16 +108,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dragnoise: interrupted; nothing was written", file=sys.stderr)
         return 130
-
-
-def _wait_politely() -> None:
-    """OpenMP threads that wait by spinning, its default, make an edit many times slower on a machine that is busy with anything else.
-
-    (Measured on two cores beside a training run: 8 min 47 s against 33 s for the demo, one run each.)
-    Read once, when PyTorch is loaded; what the user set stands.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 def _editor(asked: argparse.Namespace) -> Any:

@@ -22,7 +22,7 @@ from .geometry import Frame
 from .loading import load, of_pipeline
 from .methods import METHODS, Method, Scene
 from .model import Model
-from .observe import Observer, StageTimes
+from .observe import Observer, StageTimes, nvtx
 from .run import Run
 from .stages import Iteration, Optimum
 from .unet import Conditioning
@@ -138,7 +138,7 @@ class Editor:
         self.poll_every = poll_every if poll_every is not None else (1 if model.device.type == "cpu" else 8)
         if self.poll_every < 1:
             raise ConfigError(f"poll_every must be 1 or more, got {poll_every}")
-        self._observers = tuple(observers)
+        self._observers = (*observers, nvtx) if model.device.type == "cuda" else tuple(observers)
 
     @classmethod
     def from_pretrained(

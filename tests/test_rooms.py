@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ["kernels", "engine", "export", "bench"]
 ENGINE = [
     "errors",
+    "waiting",
     "files",
     "pixels",
     "values",

@@ -115,12 +115,13 @@ def test_in_place_reads_and_writes() -> None:
 
 def test_what_is_made_of_weights_alone_is_weights() -> None:
     layer = frozen(nn.Linear(4, 4, bias=False))
-    packed = meta(4, 4, dtype=torch.float16)
+    weight, packed = layer.weight, meta(4, 4, dtype=torch.float16)
+    assert isinstance(weight, Tensor)
     recorder = Recorder(META)
     recorder.register("w", layer)
     with recorder.watching():
-        cast = layer.weight.half().t().contiguous()
-        packed.copy_(layer.weight)
+        cast = weight.half().t().contiguous()
+        packed.copy_(weight)
         mixed = cast + meta(4, 4, dtype=torch.float16)
         with recorder.stage("it"):
             torch.mm(mixed, cast)

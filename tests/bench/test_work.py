@@ -80,7 +80,7 @@ MOST: dict[str, dict[str, float]] = {
 }
 """Stable Diffusion 1.5, 512 x 512, mask, float16, 35 of 50 steps, 80 iterations, polled every 8th: what every stage executes at most.
 
-Lower a figure when less is executed; `python -m dragnoise.bench work --dtype float16 --json` counts. Layers are those that run on CUDA without a compiler.
+Lower a figure when less is executed; `python -m dragnoise.bench work --dtype float16 --json` counts. Layers are those of CUDA without a compiler.
 """
 
 MIDDLE, FIRST = "unet.mid_block.resnets.0.conv1.weight", "unet.conv_in.weight"
