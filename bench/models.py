@@ -1,6 +1,5 @@
 """The models that are measured: ours, the golden one of the tests, a folder, or a full-size architecture with random weights."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,7 +41,7 @@ def _random(architecture: Architecture, device: torch.device, dtype: str) -> Mod
         architecture.name,
         UNet(unet),
         vae,
-        _Text(width, device),
+        _Text(width),
         _tokens,
         architecture.scheduler,
         device,
@@ -50,18 +49,15 @@ def _random(architecture: Architecture, device: torch.device, dtype: str) -> Mod
     )
 
 
-@dataclass(frozen=True)
-class _Text:
+class _Text(torch.nn.Module):
     """A text encoder that knows one text."""
 
-    width: int
-    device: torch.device
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self._width = width
 
-    def __call__(self, ids: Tensor) -> tuple[Tensor]:
-        return (torch.linspace(-1, 1, ids.shape[1] * self.width, device=self.device).sin().view(1, -1, self.width),)
-
-    def parameters(self) -> tuple[()]:
-        return ()
+    def forward(self, ids: Tensor) -> tuple[Tensor]:
+        return (torch.linspace(-1, 1, ids.shape[1] * self._width, device=ids.device).sin().view(1, -1, self._width),)
 
 
 class _Tokenizer:
