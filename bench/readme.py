@@ -38,7 +38,7 @@ def _part(slug: str, record: Mapping[str, Any], folder: Path) -> str:
     about = record["machine"]
     table = {"edits": edits_table, "kernels": kernels_table, "stages": stages_table}[record["bench"]](record)
     said = [
-        f"**{record['bench']}**: {record['model']}, {record['size']}, {record['dtype']}" + _settings(record),
+        f"**{record['bench']}**: {', '.join(_about(record))}" + _settings(record),
         f"{slug}, {about['threads']} threads, torch {about['versions']['torch']}, {about['date'][:10]}, commit {about['commit']}",
     ]
     lines = ["| " + " | ".join(row) + " |" for row in table]
@@ -47,6 +47,11 @@ def _part(slug: str, record: Mapping[str, Any], folder: Path) -> str:
     if (folder / drawn).exists():
         said.append(f"[plot](bench/results/{drawn})")
     return "\n".join(["; ".join(said) + ".", "", lines[0], rule, *lines[1:], "", ""])
+
+
+def _about(record: Mapping[str, Any]) -> list[str]:
+    named = () if record["bench"] == "kernels" else (record["model"], record["size"])
+    return [*named, record["dtype"]]
 
 
 def _settings(record: Mapping[str, Any]) -> str:

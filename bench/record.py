@@ -12,7 +12,7 @@ from rich.table import Table
 
 from dragnoise.engine.files import write_whole
 
-__all__ = ["RESULTS", "edits_table", "keep", "kernels_table", "name_of", "newest", "show", "to_csv"]
+__all__ = ["RESULTS", "edits_table", "keep", "kernels_table", "name_of", "newest", "number", "show", "to_csv"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -45,6 +45,11 @@ def newest(folder: Path = RESULTS) -> list[tuple[str, dict[str, Any]]]:
     return [found[kind] for kind in sorted(found)]
 
 
+def number(value: float) -> str:
+    """Three digits, and no exponent where there is a whole part."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def edits_table(document: Mapping[str, Any]) -> list[list[str]]:
     """The waterfall, a header first: seconds by stage, ratios, the picture's difference."""
     rows = document["rows"]
@@ -58,15 +63,15 @@ def edits_table(document: Mapping[str, Any]) -> list[list[str]]:
         "to above",
         "largest difference",
     ]
-    return [header, *([_cells(row, stages)][0] for row in rows)]
+    return [header, *(_cells(row, stages) for row in rows)]
 
 
 def _cells(row: Mapping[str, Any], stages: Sequence[str]) -> list[str]:
     return [
         row["row"],
-        *(f"{row['stages_ms'][name]['median'] / 1e3:.3g}" for name in stages),
-        f"{row['total_ms']['median'] / 1e3:.3g}",
-        f"{row['turns_ms']['drag']['median']:.3g}" if "drag" in row["turns_ms"] else "",
+        *(number(row["stages_ms"][name]["median"] / 1e3) for name in stages),
+        number(row["total_ms"]["median"] / 1e3),
+        number(row["turns_ms"]["drag"]["median"]) if "drag" in row["turns_ms"] else "",
         f"{row['ratio_to_first']['median']:.2f}",
         f"{row['ratio_to_above']['median']:.2f}",
         f"{row['image_difference']['largest']} of 255",
@@ -82,8 +87,8 @@ def kernels_table(document: Mapping[str, Any]) -> list[list[str]]:
             [
                 case["kernel"],
                 case["case"],
-                f"{case['formula_ms']['median'] * 1e3:.3g}",
-                f"{case['kernel_ms']['median'] * 1e3:.3g}",
+                number(case["formula_ms"]["median"] * 1e3),
+                number(case["kernel_ms"]["median"] * 1e3),
                 f"{case['ratio']['median']:.2f} ({case['ratio']['low']:.2f} to {case['ratio']['high']:.2f})",
             ]
             for case in document["cases"]

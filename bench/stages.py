@@ -7,6 +7,7 @@ from dragnoise.engine.model import Model
 
 from .ceilings import forecast, measured
 from .edits import Case, Measured
+from .record import number
 from .timing import Spread
 from .work import count
 
@@ -52,10 +53,10 @@ def stages_table(document: Mapping[str, Any]) -> Sequence[Sequence[str]]:
     rows = [
         [
             name,
-            f"{row['ms']:.4g}",
-            f"{row['tflop']:.4g}",
-            f"{row['floor_ms']:.4g}",
-            f"{row['as_dispatched_ms']:.4g}",
+            number(row["ms"]),
+            number(row["tflop"]),
+            number(row["floor_ms"]),
+            number(row["as_dispatched_ms"]),
             f"{100 * row['share']:.0f} %" if row["share"] else "",
         ]
         for name, row in document["roofline"]["stages"].items()

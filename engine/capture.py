@@ -60,8 +60,10 @@ class Captured:
     """A function of tensors to one tensor, captured once for every set of shapes, dtypes and strides and replayed.
 
     The first call of a kind runs as it is, the second is captured. Inputs are copied into buffers of the graph's own and the result is copied out of
-    it: it belongs to the caller. Not for two threads at once.
+    it: it belongs to the caller. The last `KINDS` kinds are kept. Not for two threads at once.
     """
+
+    KINDS = 4
 
     def __init__(self, function: Callable[..., Tensor], capture: Callable[[Callable[[], None]], Graph]) -> None:
         self._function = function
@@ -73,8 +75,11 @@ class Captured:
         entry = self._entries.get(key)
         if entry is None:
             output = self._function(*inputs)
+            while len(self._entries) >= self.KINDS:
+                del self._entries[next(iter(self._entries))]
             self._entries[key] = _Entry(tuple(given.clone() for given in inputs), output.clone())
             return output
+        self._entries[key] = self._entries.pop(key)  # the last one used stands last
         for buffer, given in zip(entry.inputs, inputs, strict=True):
             buffer.copy_(given)
         if entry.graph is None:

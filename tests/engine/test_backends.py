@@ -317,6 +317,14 @@ def test_a_captured_function_owns_its_buffers() -> None:
     assert all(torch.equal(found, torch.full((2, 3), 2.0 * k + 1)) for k, found in results)
     wide = captured(torch.ones(5), torch.ones(5))
     assert torch.equal(wide, torch.full((5,), 3.0))
+    first = next(iter(captured._entries))
+    for size in range(6, 6 + Captured.KINDS - 2):
+        captured(torch.ones(size), torch.ones(size))
+    assert len(captured._entries) == Captured.KINDS
+    captured(torch.ones(2, 3), torch.ones(2, 3))
+    captured(torch.ones(50), torch.ones(50))
+    assert len(captured._entries) == Captured.KINDS
+    assert first in captured._entries, "the kind that was used last is kept"
 
 
 def test_passes_through_a_null_graph_are_the_same_bits() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor2_0
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -192,7 +193,7 @@ def test_what_was_done_to_a_network_afterwards_is_not_ignored() -> None:
     prompted.set_attn_processor(IPAdapterAttnProcessor())
     with pytest.raises(ModelError, match="attention processors IPAdapterAttnProcessor are not plain attention"):
         UNet(prompted)
-    prompted.set_default_attn_processor()
+    prompted.set_attn_processor(AttnProcessor2_0())
     UNet(prompted)
 
 
