@@ -125,6 +125,22 @@ def test_a_packed_linear_map() -> None:
         weight.add_(1)
 
 
+@can_pack
+def test_packed_is_tried_before_it_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dragnoise.engine.backends import packed
+
+    def refuses(*given: object) -> Tensor:
+        raise RuntimeError("could not create a primitive\nmore")
+
+    monkeypatch.setattr(packed, "_convolve", refuses)
+    assert objections(CPU, torch.float32) == [
+        "oneDNN refuses packed weights of torch.float32 here: could not create a primitive"
+    ]
+    monkeypatch.setattr(packed, "_convolve", lambda hidden, weight, *rest: torch.zeros_like(hidden))
+    assert objections(CPU, torch.float32) == ["oneDNN is 1.0e+00 off with packed weights of torch.float32 here"]
+    assert Editor(model()).running.backend == "eager"
+
+
 def test_packed_objects() -> None:
     assert "packed weights are the CPU's" in objections(torch.device("cuda:0"), torch.float32)[0]
     assert "torch.float16 are not packed" in objections(CPU, torch.float16)[0]
