@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .counts import Counts, Kernel
-from .dispatched import ANSWERS, FLOPS, PRODUCTS, AsOnDevice, Call, Signature, crossing, host_copy
+from .dispatched import ANSWERS, FLOPS, PRODUCTS, AsOnDevice, Call, Signature, crossing, host_copy, is_composite
 
 __all__ = ["Recorder"]
 
@@ -98,10 +98,9 @@ class Recorder(TorchDispatchMode):
                 return ANSWERS[func](self._value(inputs[0]))
             if crosses:
                 return host_copy(call, self._value(inputs[0]))
-        if func._overloadpacket not in FLOPS:
-            with self:  # what is only a name for other operators is counted as those
-                if (made := func.decompose(*args, **call.kwargs)) is not NotImplemented:
-                    return made
+        if func._overloadpacket not in FLOPS and is_composite(func):
+            with self:
+                return func.decompose(*args, **call.kwargs)
         made = func(*args, **call.kwargs)
         outputs = self._mine(made)
         if crosses:

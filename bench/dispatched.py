@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
-__all__ = ["ANSWERS", "FLOPS", "PRODUCTS", "AsOnDevice", "Call", "Signature", "crossing", "host_copy"]
+__all__ = ["ANSWERS", "FLOPS", "PRODUCTS", "AsOnDevice", "Call", "Signature", "crossing", "host_copy", "is_composite"]
 
 aten = torch.ops.aten
 
@@ -87,6 +87,13 @@ class Signature:
     def wants_weight(self, call: Call) -> bool:
         """Whether this computes a layer's gradients, a weight's or bias's among them."""
         return self.output_mask is not None and any(call.argument(self.output_mask, "output_mask")[1:])
+
+
+@cache
+def is_composite(operator: Any) -> bool:
+    """Whether it is only a name for other operators, on every device. (What PyTorch decomposes in Python beside that, such as nearest upsampling, is
+    one kernel on CUDA.)"""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "CompositeImplicitAutograd")
 
 
 def crossing(call: Call, kind: str) -> tuple[bool, bool]:

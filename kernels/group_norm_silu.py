@@ -166,6 +166,7 @@ def _keep(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], 
     x, weight, bias, _, _, silu = inputs
     ctx.save_for_backward(x, weight, bias, output[1])  # type: ignore[arg-type]
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # else autograd fills a gradient of noughts for it at every call: a launch
     ctx.silu = silu  # type: ignore[attr-defined]
 
 

@@ -182,6 +182,7 @@ def _(
 def _keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(output[1])
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # else autograd fills a gradient of noughts for it at every call: a launch
 
 
 def _backward(ctx: Any, by_loss: Tensor, _: Tensor | None) -> tuple[Tensor, None, None, None, None, None]:

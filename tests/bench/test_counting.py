@@ -240,3 +240,10 @@ def test_on_a_real_device_everything_is_computed() -> None:
         product = torch.ones(2, 3) @ torch.ones(3, 4)
         assert product.tolist() == [[3.0] * 4] * 2
     assert recorder.stages["it"][0].flops == 2 * 2 * 3 * 4
+
+
+def test_what_is_one_kernel_on_cuda_is_one_launch() -> None:
+    """Nearest upsampling, which PyTorch takes apart in Python where it may."""
+    given = meta(1, 2, 4, 4)
+    found = counted(lambda: F.interpolate(given, scale_factor=2.0, mode="nearest"))
+    assert (found.launches, found.activation_bytes_read, found.activation_bytes_written) == (1, 4 * 32, 4 * 128)
