@@ -11,6 +11,8 @@ from matplotlib import pyplot
 
 from dragnoise.engine.files import write_whole
 
+from .record import number
+
 __all__ = ["plot"]
 
 _COLOURS = {
@@ -34,7 +36,7 @@ def plot(document: Mapping[str, Any], target: Path) -> Path:
         axes.barh(names, widths, left=left, color=colour, label=stage)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for place, (row, end) in enumerate(zip(rows, left, strict=True)):
-        axes.annotate(f" {end:.3g} s, {row['ratio_to_first']['median']:.1f} x", (end, place), va="center")
+        axes.annotate(f" {number(end)} s, {row['ratio_to_first']['median']:.1f} x", (end, place), va="center")
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25 * max(left))
     axes.set_xlabel(f"seconds of one edit{' (computed from a few turns)' if document['computed'] else ''}")
