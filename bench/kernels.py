@@ -16,7 +16,6 @@ from dragnoise.engine.backends.packed import PACKED, objections
 from dragnoise.engine.unet.operators import Conv, sdpa
 from dragnoise.kernels import adam, group_norm_silu, latent_term, patch_motion, point_tracking
 
-from .rows import plain_attention
 from .timing import Spread, alternating, cold, ratio
 
 __all__ = ["CASES", "Case", "measure"]
@@ -41,6 +40,14 @@ def _points(count: int, size: int, device: torch.device) -> tuple[Tensor, Tensor
     torch.manual_seed(1)
     handles, targets = (torch.randint(8, size - 8, (count, 2), device=device) for _ in range(2))
     return handles, targets
+
+
+def _plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax of all products, kept as a whole."""
+    query, key, value = (given.transpose(1, 2) for given in (query, key, value))
+    weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(dim=-1)
+    found: Tensor = (weights @ value).transpose(1, 2)
+    return found
 
 
 def _both_ways(run: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[], object]:
@@ -131,7 +138,7 @@ def _conv(channels: int, side: int) -> Any:
 def _attention(tokens: int, heads: int, width: int) -> Any:
     def make(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], Callable[[], object]]:
         given = torch.randn(1, tokens, heads, width, device=device).to(dtype)
-        return _both_ways(lambda leaf: plain_attention(leaf, leaf, leaf), given), _both_ways(
+        return _both_ways(lambda leaf: _plain_attention(leaf, leaf, leaf), given), _both_ways(
             lambda leaf: sdpa(leaf, leaf, leaf), given
         )
 

@@ -16,26 +16,19 @@ from dragnoise.engine.model import Model
 from dragnoise.engine.unet import Operators, UNet
 from dragnoise.kernels import patch_motion
 
-__all__ = ["ROWS", "Row", "plain_attention", "rows_for"]
+__all__ = ["ROWS", "Row", "rows_for"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """what: is new in it. editor: of a model (float32). method: what is run."""
+    """what: is new in it. editor: of a model (float32). method: what is run. asked: it runs only where it is named."""
 
     name: str
     what: str
     editor: Callable[[Model], Editor]
     method: Method
     devices: tuple[str, ...] = ("cpu", "cuda")
-
-
-def plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax of all products, kept as a whole: what the published code runs."""
-    query, key, value = (given.transpose(1, 2) for given in (query, key, value))
-    weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(dim=-1)
-    found: Tensor = (weights @ value).transpose(1, 2)
-    return found
+    asked: bool = False
 
 
 def _unfolded(scene: Scene) -> tuple[Any, Tensor]:
@@ -67,14 +60,25 @@ def _eager(model: Model) -> Editor:
 
 
 ROWS: tuple[Row, ...] = (
-    Row("baseline", "what the published code executes", partial(Editor, backend="eager"), METHODS["baseline"]),
+    Row(
+        "baseline-plain",
+        "what the published code executes without an adapter",
+        partial(Editor, backend="eager"),
+        METHODS["baseline-plain"],
+        asked=True,
+    ),
+    Row(
+        "baseline",
+        "what the published code executes, attention fused",
+        partial(Editor, backend="eager"),
+        METHODS["baseline"],
+    ),
     Row(
         "cut",
         "frozen weights; encoder half once a drag, no middle block where it is replaced, keys and values and time once; one image; no upsampled map",
-        lambda model: _with(model, Operators(attention=plain_attention)),
+        _eager,
         _UNFOLDED,
     ),
-    Row("attention", "PyTorch's fused attention", _eager, _UNFOLDED),
     Row("folded", "what the skips contribute once a drag", _eager, _FORMULAS),
     Row("kernels", "the loss by our fused operators", _eager, DRAGNOISE),
     Row(
@@ -98,4 +102,8 @@ ROWS: tuple[Row, ...] = (
 def rows_for(device: torch.device, names: str | None = None) -> tuple[Row, ...]:
     """The rows that run on a device; or those named, with commas between. Raises KeyError for a name that is not there."""
     here = {row.name: row for row in ROWS if device.type in row.devices}
-    return tuple(here.values()) if names is None else tuple(here[name] for name in names.split(","))
+    return (
+        tuple(row for row in here.values() if not row.asked)
+        if names is None
+        else tuple(here[name] for name in names.split(","))
+    )

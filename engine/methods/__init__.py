@@ -1,9 +1,9 @@
 """The table of drag methods."""
 
-from .baseline import BASELINE
+from .baseline import BASELINE, BASELINE_PLAIN
 from .dragnoise import DRAGNOISE
 from .method import Method, Predictor, Scene, Seen, State
 
 __all__ = ["METHODS", "Method", "Predictor", "Scene", "Seen", "State"]
 
-METHODS: dict[str, Method] = {method.name: method for method in (DRAGNOISE, BASELINE)}
+METHODS: dict[str, Method] = {method.name: method for method in (DRAGNOISE, BASELINE, BASELINE_PLAIN)}

@@ -1,4 +1,4 @@
-"""The published DragNoise as its implementation executes it (commit 1072731, without an adapter), restated plainly.
+"""The published DragNoise as its implementation executes it (commit 1072731), restated plainly.
 
 It is what every ratio is measured against. The numbers are `dragnoise`'s; the work is the published code's, neither more nor less:
 
@@ -10,28 +10,32 @@ follow       point by point, the nearest position read by the host; and so the s
 propagate    two equal images, of which one is kept; the middle block runs; nothing is reused from the drag
 decode       two equal images, of which one is kept
 
-Attention is softmax(Q K^T) V written out (the published code asks for diffusers' `AttnProcessor`), and everything is float32 whatever the model's
-precision. On CUDA the iterations alone run under autocast, as published, but in bfloat16: float16 needs a gradient scaler, whose skipped updates
-are no reference. Left out, being small: text embeddings computed three more times, copies of the bottleneck, printing. At the borders, where the
-published code fails, windows and patches are clamped as ours are.
+Attention: with an adapter, which its interface trains first, the published code loads it with `load_attn_procs`, and diffusers 0.17.1 then runs
+PyTorch's fused attention (`LoRAAttnProcessor2_0`, where PyTorch has it; the pinned 2.0.0 has). Without one it calls `set_default_attn_processor`,
+and softmax(Q K^T) V is written out. `baseline` is the former, without the adapter's own low-rank products; `baseline-plain` is the latter, which is
+several times slower on many tokens and what the golden numbers were recorded with. Everything is float32 whatever the model's precision. On CUDA the
+iterations alone run under autocast, as published, but in bfloat16: float16 needs a gradient scaler, whose skipped updates are no reference.
+Left out, being small: text embeddings computed three more times, copies of the bottleneck, printing. At the borders, where the published code fails,
+windows and patches are clamped as ours are.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 
 from ..model import Model, frozen_view
 from ..unet import Conditioning, Step, UNet
 from .method import Method, Predictor, Scene, Seen, State
 
-__all__ = ["BASELINE"]
+__all__ = ["BASELINE", "BASELINE_PLAIN"]
 
 _FEATURE_BLOCK = 2
 _REACHED = 2.0
@@ -94,10 +98,10 @@ class _Upsampled(Seen):
         return _Upsampled(self.features.detach(), self.noise.detach(), self.upsampled.detach(), self.previous.detach())
 
 
-def _prepare(model: Model) -> Model:
-    """The model in float32, on the same memory where it is that already: the U-Net with trainable weights and plain attention, decoding two."""
+def _prepare(attention: Callable[[], Any], model: Model) -> Model:
+    """The model in float32, on the same memory where it is that already: the U-Net with trainable weights and that attention, decoding two."""
     network = _in_float32(model.unet.network).requires_grad_()
-    network.set_attn_processor(AttnProcessor())
+    network.set_attn_processor(attention())
     vae = _in_float32(model.vae)
     vae.decoder.register_forward_pre_hook(lambda decoder, given: (_twice(given[0]), *given[1:]))
     vae.decoder.register_forward_hook(lambda decoder, given, output: output[1:])
@@ -231,7 +235,9 @@ BASELINE = Method(
     finished=_finished,
     supervise=_supervise,
     propagate=_propagate,
-    prepare=_prepare,
+    prepare=partial(_prepare, AttnProcessor2_0),
     gradient=_gradient,
     captured=False,
 )
+
+BASELINE_PLAIN = replace(BASELINE, name="baseline-plain", prepare=partial(_prepare, AttnProcessor))

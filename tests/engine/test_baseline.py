@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.models.autoencoders.vae import Decoder
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2DCrossAttn
 from torch import Tensor, nn
@@ -49,9 +49,16 @@ def network_of(scene: Scene) -> UNet2DConditionModel:
     return scene.model.unet.network
 
 
+@pytest.mark.parametrize("method", ["baseline", "baseline-plain"])
 @pytest.mark.parametrize("name", ["dn01_short_early_stop", "dn02_nomask_end10", "dn09_unaligned_latent"])
-def test_free_run_is_the_published_one(name: str) -> None:
-    assert_is_the_recorded_edit(name, editor().edit(**Case(name).edit_inputs(), method="baseline"))
+def test_free_run_is_the_published_one(name: str, method: str) -> None:
+    assert_is_the_recorded_edit(name, editor().edit(**Case(name).edit_inputs(), method=method))
+
+
+def test_attention_is_fused_as_with_an_adapter_and_written_out_as_without() -> None:
+    for method, processor in (("baseline", AttnProcessor2_0), ("baseline-plain", AttnProcessor)):
+        network = METHODS[method].prepare(editor().model).unet.network
+        assert {type(found) for found in network.attn_processors.values()} == {processor}
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
@@ -185,8 +192,7 @@ def test_an_iteration_upsamples_the_whole_map_and_reads_every_point() -> None:
         BASELINE.follow(scene, seen.detach(), seen, state)
     assert watched.upsampled == [[1, seen.features.shape[1], 48, 48]]
     assert watched.reads == len(scene.handles)
-    assert (watched.fused, watched.softmax) == (0, layers)
-    assert {type(processor) for processor in network_of(scene).attn_processors.values()} == {AttnProcessor}
+    assert (watched.fused, watched.softmax) == (layers, 0)
 
 
 def test_every_weight_but_the_middle_blocks_gets_a_gradient_that_adds_up() -> None:
