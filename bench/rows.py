@@ -4,16 +4,15 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dragnoise.engine import Editor
-from dragnoise.engine.methods import METHODS, Method, Scene, Seen, State
-from dragnoise.engine.methods.dragnoise import DRAGNOISE
+from dragnoise.engine.methods import METHODS, Method, Place, Scene, Seen, Start, State
+from dragnoise.engine.methods.dragnoise import DRAGNOISE, Fixed
 from dragnoise.engine.model import Model
-from dragnoise.engine.unet import Operators, UNet
+from dragnoise.engine.unet import Folded, Operators, UNet
 from dragnoise.kernels import patch_motion
 
 __all__ = ["ROWS", "Row", "rows_for"]
@@ -31,9 +30,18 @@ class Row:
     asked: bool = False
 
 
-def _unfolded(scene: Scene) -> tuple[Any, Tensor]:
-    fixed, start = DRAGNOISE.start(scene)
-    return dataclasses.replace(fixed, decoder=partial(scene.model.unet.up, fixed.down)), start
+def _unfolded(place: Place) -> Start:
+    down = place.model.unet.down(place.latent, place.step)
+    return Start(Fixed(down, Folded((), down.step.text, ())), place.model.unet.middle(down).float())
+
+
+def _features(scene: Scene, fixed: Fixed, bottleneck: Tensor) -> Seen:
+    wanted = scene.wants_noise or scene.keep is not None
+    up = scene.model.unet.up(fixed.down, bottleneck, 2, wanted)
+    assert up.features is not None
+    return Seen(
+        up.features, None if up.output is None else scene.schedule.noise(up.output, scene.latent, scene.timestep)
+    )
 
 
 def _supervise(scene: Scene, reference: Seen, seen: Seen, state: State) -> Tensor:
@@ -46,7 +54,7 @@ def _supervise(scene: Scene, reference: Seen, seen: Seen, state: State) -> Tenso
 
 
 _FORMULAS = dataclasses.replace(DRAGNOISE, name="formulas", supervise=_supervise)
-_UNFOLDED = dataclasses.replace(_FORMULAS, name="unfolded", start=_unfolded)
+_UNFOLDED = dataclasses.replace(_FORMULAS, name="unfolded", start=_unfolded, features=_features)
 
 
 def _with(model: Model, operators: Operators) -> Editor:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from ..model import Model, frozen_view
 from ..unet import Conditioning, Step, UNet
-from .method import Method, Predictor, Scene, Seen, State
+from .method import Method, Place, Predictor, Scene, Seen, Start, State
 
 __all__ = ["BASELINE", "BASELINE_PLAIN"]
 
@@ -119,8 +119,9 @@ def _twice(tensor: Tensor) -> Tensor:
     return tensor.repeat(2, *[1] * (tensor.ndim - 1))
 
 
-def _start(scene: Scene) -> tuple[None, Tensor]:
-    return None, _look(scene, None)[1].float()
+def _start(place: Place) -> Start:
+    found = cast(_WholeUNet, place.model.unet).watched(place.latent, place.step)
+    return Start(None, found.bottleneck.float())
 
 
 def _features(scene: Scene, constants: None, bottleneck: Tensor) -> Seen:

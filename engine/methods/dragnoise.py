@@ -9,39 +9,39 @@ from typing import cast
 
 from torch import Tensor
 
-from ..unet import Decoder, Down
-from .method import Method, Predictor, Scene, Seen
+from ..unet import Down, Folded
+from .method import Method, Place, Predictor, Scene, Seen, Start
 from .supervision import all_reached, at_handles, motion_and_mask, track_features
 
-__all__ = ["DRAGNOISE"]
+__all__ = ["DRAGNOISE", "Fixed"]
 
 _FEATURE_BLOCK = 2
 
 
 @dataclass(frozen=True, eq=False)
-class _Fixed:
-    """What a drag computes once: the encoder half, and the decoder half with the skips folded in."""
+class Fixed:
+    """What is computed once a place: the encoder half, and what its skips contribute to the decoder half."""
 
     down: Down
-    decoder: Decoder
+    folded: Folded
 
 
-def _start(scene: Scene) -> tuple[_Fixed, Tensor]:
-    unet = scene.model.unet
-    down = unet.down(scene.latent, scene.step)
-    return _Fixed(down, unet.folded(down)), unet.middle(down).float()
+def _start(place: Place) -> Start:
+    unet = place.model.unet
+    down = unet.down(place.latent, place.step)
+    return Start(Fixed(down, unet.folded(down)), unet.middle(down).float())
 
 
-def _features(scene: Scene, fixed: _Fixed, bottleneck: Tensor) -> Seen:
+def _features(scene: Scene, fixed: Fixed, bottleneck: Tensor) -> Seen:
     wanted = scene.wants_noise or scene.keep is not None
-    up = fixed.decoder(bottleneck, _FEATURE_BLOCK, wanted)
+    up = scene.model.unet.decode(fixed.folded, bottleneck, _FEATURE_BLOCK, wanted)
     assert up.features is not None
     return Seen(
         up.features, None if up.output is None else scene.schedule.noise(up.output, scene.latent, scene.timestep)
     )
 
 
-def _propagate(scene: Scene, fixed: _Fixed, bottleneck: Tensor) -> Predictor:
+def _propagate(scene: Scene, fixed: Fixed, bottleneck: Tensor) -> Predictor:
     unet = scene.model.unet
 
     def noise(index: int, timestep: int, latent: Tensor) -> Tensor:

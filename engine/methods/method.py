@@ -23,20 +23,17 @@ from ..config import DragConfig
 from ..model import Model
 from ..unet import Conditioning, Schedule, Step
 
-__all__ = ["Method", "Predictor", "Scene", "Seen", "State"]
+__all__ = ["Method", "Origin", "Place", "Predictor", "Scene", "Seen", "Start", "State"]
 
 Predictor = Callable[[int, int, Tensor], Tensor]
 """(index of the step, timestep, latent) -> eps."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
-    """Everything that a drag is given and never changes.
+class Place:
+    """Where in the denoising a drag happens: all that the drags on one image share.
 
     latent: float32 [1, 4, h, w] at step `index` of `schedule` (the inverted image). conditioning: prompt and schedule, as the network is told.
-    handles, targets: int64 [N, 2], (row, column) in the supervision map of size `resolution`, on the model's device.
-    keep: float32 [1, 1, h, w], 1 where the picture must stay; None where nothing must (the mask term is then exactly nought).
-    wants_noise: the predicted noise is wanted at every iteration (for previews), not only where the mask term needs it.
     """
 
     model: Model
@@ -44,12 +41,6 @@ class Scene:
     index: int
     latent: Tensor
     conditioning: Conditioning
-    handles: Tensor
-    targets: Tensor
-    resolution: tuple[int, int]
-    keep: Tensor | None
-    config: DragConfig
-    wants_noise: bool = False
 
     @property
     def timestep(self) -> int:
@@ -64,6 +55,14 @@ class Scene:
     def text(self) -> Tensor:
         """The text embedding [1, L, D]."""
         return self.conditioning.embedding
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a method has before its first update at a place: constants (its own), and the first value of the variable, float32."""
+
+    constants: Any
+    variable: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +86,38 @@ class State:
     handles: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """A drag begun from an optimum that is at hand, not from the method's start.
+
+    variable: that optimum. reference: what `Method.features` shows at the method's start, to go on with the same drag, and handles: int64 [N, 2],
+    where the handles are now. Both None: a drag of its own, whose reference is the first forward pass and whose handles are where they were put.
+    """
+
+    variable: Tensor
+    reference: Seen | None = None
+    handles: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scene(Place):
+    """Everything that a drag is given and never changes.
+
+    handles, targets: int64 [N, 2], (row, column) in the supervision map of size `resolution`, on the model's device.
+    keep: float32 [1, 1, h, w], 1 where the picture must stay; None where nothing must (the mask term is then exactly nought).
+    wants_noise: the predicted noise is wanted at every iteration (for previews), not only where the mask term needs it.
+    origin: where the drag begins; None: at the method's own start.
+    """
+
+    handles: Tensor
+    targets: Tensor
+    resolution: tuple[int, int]
+    keep: Tensor | None
+    config: DragConfig
+    wants_noise: bool = False
+    origin: Origin | None = None
+
+
 def _as_it_is(model: Model) -> Model:
     return model
 
@@ -98,11 +129,11 @@ def _of_the_variable_alone(loss: Tensor, variable: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table. `Constants` below is whatever `start` returned first; nobody but the method's own functions looks into it."""
+    """A row of the table. `Constants` below is what `start` gave; nobody but the method's own functions looks into it."""
 
     name: str
     source: str
-    start: Callable[[Scene], tuple[Any, Tensor]]
+    start: Callable[[Place], Start]
     features: Callable[[Scene, Any, Tensor], Seen]
     begin: Callable[[Scene, Seen], State]
     follow: Callable[[Scene, Seen, Seen, State], State]

@@ -4,9 +4,25 @@ Positional arguments are what a result depends on; keyword arguments only watch.
 """
 
 from .decode import decode
-from .drag import Iteration, Optimum, drag
+from .drag import Iteration, Loops, Optimum, drag, iterations
 from .encode import condition, embed, encode
 from .invert import invert
 from .propagate import propagate
+from .start import place, reference, start
 
-__all__ = ["Iteration", "Optimum", "condition", "decode", "drag", "embed", "encode", "invert", "propagate"]
+__all__ = [
+    "Iteration",
+    "Loops",
+    "Optimum",
+    "condition",
+    "decode",
+    "drag",
+    "embed",
+    "encode",
+    "invert",
+    "iterations",
+    "place",
+    "propagate",
+    "reference",
+    "start",
+]

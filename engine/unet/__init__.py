@@ -1,7 +1,7 @@
 """The U-Net, cut at the bottleneck, and the schedule that it is run on."""
 
 from .operators import Operators
-from .parts import PARTS, Conditioning, Decoder, Down, Step, UNet, Up, objections
+from .parts import PARTS, Conditioning, Down, Folded, Step, UNet, Up, objections
 from .schedule import Schedule
 
-__all__ = ["PARTS", "Conditioning", "Decoder", "Down", "Operators", "Schedule", "Step", "UNet", "Up", "objections"]
+__all__ = ["PARTS", "Conditioning", "Down", "Folded", "Operators", "Schedule", "Step", "UNet", "Up", "objections"]

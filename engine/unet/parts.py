@@ -26,7 +26,7 @@ from .folded import Constants, FoldedResnet
 from .layers import Build, Level, conv_of, norm_of
 from .operators import Operators
 
-__all__ = ["PARTS", "Conditioning", "Decoder", "Down", "Step", "UNet", "Up", "objections"]
+__all__ = ["PARTS", "Conditioning", "Down", "Folded", "Step", "UNet", "Up", "objections"]
 
 PARTS = ("whole", "replaced", "down", "middle", "up", "folded")
 
@@ -107,9 +107,14 @@ class Up:
     output: Tensor | None
 
 
-Decoder = Callable[[Tensor, int | None, bool], Up]
-"""The decoder half on given skips: (bottleneck, the up block whose output is wanted as features, whether the output is) -> Up. Without the output it
-stops after that block."""
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """The decoder half on given skips, as far as it is known before the bottleneck is: what they contribute to every residual block, by level; the
+    text's keys and values; what every level upsamples to."""
+
+    constants: tuple[tuple[Constants, ...], ...]
+    text: Tensor
+    sizes: tuple[tuple[int, ...] | None, ...]
 
 
 def objections(config: Mapping[str, Any]) -> list[str]:
@@ -207,24 +212,24 @@ class UNet:
         return bottleneck
 
     def up(self, down: Down, bottleneck: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
-        """The decoder half with `bottleneck` in place of the middle block's output; see `Decoder`."""
+        """The decoder half with `bottleneck` in place of the middle block's output; see `decode`."""
         step = down.step
         return Up(*self._run("up")(bottleneck, down.skips, step.times, step.text, feature_block, output))
 
     @torch.no_grad()
-    def folded(self, down: Down) -> Decoder:
-        """The decoder half to be run with several bottlenecks: what the skips contribute is computed now, once (see folded.py)."""
+    def folded(self, down: Down) -> Folded:
+        """For a decoder half that is to be run with several bottlenecks: what the skips contribute, computed once (see folded.py)."""
         by_level = self._by_level(down.skips)
         constants = tuple(
             tuple(resnet.constants(skip, down.step.times) for resnet, skip in zip(level, skips, strict=True))
             for level, skips in zip(self._folded_resnets, by_level, strict=True)
         )
-        sizes, run = self._sizes(down.skips), self._run("folded")
+        return Folded(constants, down.step.text, self._sizes(down.skips))
 
-        def decoder(bottleneck: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
-            return Up(*run(bottleneck, constants, down.step.text, sizes, feature_block, output))
-
-        return decoder
+    def decode(self, folded: Folded, bottleneck: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
+        """As `up`: the feature map of that up block, and the network's output; without the output it stops after that block."""
+        run = self._run("folded")
+        return Up(*run(bottleneck, folded.constants, folded.text, folded.sizes, feature_block, output))
 
     def replaced(self, latent: Tensor, step: Step, bottleneck: Tensor) -> Tensor:
         """The whole network's output with `bottleneck` in place of the middle block's, which does not run."""

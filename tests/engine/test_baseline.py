@@ -111,7 +111,7 @@ def test_the_reference_pass_is_iteration_nought_bit_for_bit() -> None:
     scene = recorded(edit(config=QUICK.but(iterations=1))).scene
     with torch.no_grad():
         first, bottleneck = baseline._look(scene, None)
-        assert torch.equal(BASELINE.start(scene)[1], bottleneck)
+        assert torch.equal(BASELINE.start(scene).variable, bottleneck)
     seen = BASELINE.features(scene, None, bottleneck.clone().requires_grad_()).detach()
     assert isinstance(seen, baseline._Upsampled)
     for field in dataclasses.fields(seen):
@@ -183,7 +183,7 @@ class Watched(TorchDispatchMode):
 def test_an_iteration_upsamples_the_whole_map_and_reads_every_point() -> None:
     scene = recorded(edit(mask=MASK)).scene
     with torch.no_grad():
-        start = BASELINE.start(scene)[1]
+        start = BASELINE.start(scene).variable
     leaf = start.clone().requires_grad_()
     layers = len(network_of(scene).attn_processors)
     with Watched() as watched:
@@ -206,7 +206,7 @@ def test_every_weight_but_the_middle_blocks_gets_a_gradient_that_adds_up() -> No
         assert weights[name].grad.abs().sum() > 0, name
 
     with torch.no_grad():
-        start = BASELINE.start(scene)[1]
+        start = BASELINE.start(scene).variable
     moved = start + 0.1
     reference = BASELINE.features(scene, None, start).detach()
     network_of(scene).zero_grad()

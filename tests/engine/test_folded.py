@@ -39,7 +39,7 @@ def both(unet: UNet, size: tuple[int, int], output: bool = True) -> list[tuple[U
     bottleneck = unet.middle(down)
     moved = bottleneck + 0.3 * torch.randn_like(bottleneck)
     found = []
-    for decoder in (partial(unet.up, down), unet.folded(down)):
+    for decoder in (partial(unet.up, down), partial(unet.decode, unet.folded(down))):
         leaf = moved.clone().requires_grad_()
         up = decoder(leaf, 2, output)
         assert up.features is not None

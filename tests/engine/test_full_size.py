@@ -79,7 +79,7 @@ def test_one_iteration(folded: bool, output: bool, expected: float) -> None:
     half = down()
     handles, targets = (torch.zeros(1, 2, dtype=torch.int64, device="meta") for _ in range(2))
 
-    decoder = network().folded(half) if folded else partial(network().up, half)
+    decoder = partial(network().decode, network().folded(half)) if folded else partial(network().up, half)
 
     def iteration() -> None:
         bottleneck = torch.zeros(1, 1280, 8, 8, device="meta", requires_grad=True)

@@ -87,7 +87,8 @@ def test_teacher_forced_loss_gradient_and_tracking(name: str) -> None:
     case = Case(name)
     data, kinks = case.data, case.said["result"]["n_xprev_kinks_below_2e6_by_step"]
     scene = dataclasses.replace(recorded(name).scene, latent=data["inverted"])
-    constants, start = DRAGNOISE.start(scene)
+    begin = DRAGNOISE.start(scene)
+    constants, start = begin.constants, begin.variable
     reference = DRAGNOISE.features(scene, constants, start).detach()
     begun = DRAGNOISE.begin(scene, reference)
     errors = []
@@ -113,7 +114,7 @@ def test_teacher_forced_loss_gradient_and_tracking(name: str) -> None:
 def test_denoise_from_the_recorded_bottleneck(name: str) -> None:
     data, record = Case(name).data, recorded(name)
     scene = dataclasses.replace(record.scene, latent=data["inverted"])
-    constants, _ = DRAGNOISE.start(scene)
+    constants = DRAGNOISE.start(scene).constants
     final = propagate(DRAGNOISE, scene, constants, data["h_final"])
     assert largest(final[0] - data["final_latents"][1]) < 2e-4
 
