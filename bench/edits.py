@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from dragnoise.engine import DragConfig, Editor, Image, Mask, Points
-from dragnoise.engine.editor import EditResult
 from dragnoise.engine.model import Model
+from dragnoise.engine.result import EditResult
 
 from .rows import Row
 from .timing import Spread, peak_bytes, ratio, reset_peak

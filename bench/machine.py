@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from dragnoise.engine.about import cpu_features, cpu_name, versions
+from dragnoise.engine.about import versions
+from dragnoise.engine.processor import cpu_features, cpu_name
 
 __all__ = ["device_slug", "machine"]
 

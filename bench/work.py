@@ -34,7 +34,7 @@ POLL_EVERY = 8
 """How often the editor reads the stop condition on CUDA."""
 
 _META = torch.device("meta")
-_FIRST_ONLY = ("encode", "condition", "invert")
+_FIRST_ONLY = ("encode", "condition", "invert", "start")
 """Stages that a drag on an image that is inverted already does not need."""
 
 
@@ -174,7 +174,8 @@ def _edit(case: Case, method: Method, model: Model, config: DragConfig, poll_eve
     conditioning = run(stages.condition, model, text, config.steps)
     trajectory = run(stages.invert, model, latent, conditioning, config.active_steps, on_step=lambda _: recorder.mark())
     scene = _scene(case, model, trajectory[-1], conditioning, frame, config)
-    optimum = run(stages.drag, method, scene, poll_every, on_iteration=lambda _: recorder.mark())
+    start = run(stages.start, method, model, trajectory[-1], conditioning, config.active_steps)
+    optimum = run(stages.drag, method, scene, poll_every, prepared=start, on_iteration=lambda _: recorder.mark())
     final = run(stages.propagate, method, scene, optimum.constants, optimum.variable, on_step=lambda _: recorder.mark())
     run(stages.decode, model, final)
 

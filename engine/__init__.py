@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import DragConfig
-    from .editor import Editor, EditResult, History, Record
+    from .editor import Editor
     from .errors import (
         BackendError,
+        CancelledError,
         ConfigError,
+        DeadlineError,
         DeviceError,
         DragnoiseError,
         ImageError,
@@ -24,15 +26,20 @@ if TYPE_CHECKING:
         ModelError,
         OutputError,
         PointError,
+        SessionError,
     )
+    from .result import EditResult, History, Record
+    from .session import Session
     from .values import Image, Mask, Points
 
 _HOMES = {
     "config": ("DragConfig",),
-    "editor": ("EditResult", "Editor", "History", "Record"),
+    "editor": ("Editor",),
     "errors": (
         "BackendError",
+        "CancelledError",
         "ConfigError",
+        "DeadlineError",
         "DeviceError",
         "DragnoiseError",
         "ImageError",
@@ -41,13 +48,18 @@ _HOMES = {
         "ModelError",
         "OutputError",
         "PointError",
+        "SessionError",
     ),
+    "result": ("EditResult", "History", "Record"),
+    "session": ("Session",),
     "values": ("Image", "Mask", "Points"),
 }
 
 __all__ = [
     "BackendError",
+    "CancelledError",
     "ConfigError",
+    "DeadlineError",
     "DeviceError",
     "DragConfig",
     "DragnoiseError",
@@ -64,6 +76,8 @@ __all__ = [
     "PointError",
     "Points",
     "Record",
+    "Session",
+    "SessionError",
 ]
 
 

@@ -3,15 +3,15 @@
 import importlib.metadata
 import importlib.util
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from .backends import ATTENTION, BACKENDS, Choice
 from .model import Model
+from .processor import cpu_features, cpu_name
 
-__all__ = ["about", "backends", "cpu_features", "cpu_name", "versions"]
+__all__ = ["about", "backends", "versions"]
 
 _PACKAGES = (
     "dragnoise",
@@ -26,7 +26,6 @@ _PACKAGES = (
     "onnx",
     "tensorrt",
 )
-_FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve")
 
 
 def about(model: Model) -> dict[str, Any]:
@@ -62,25 +61,6 @@ def backends(model: Model, running: Choice) -> dict[str, Any]:
         "running": f"{said['backend']} with {said['attention']} attention",
         **{f"can use {name}": f"no: {'; '.join(reasons)}" if reasons else "yes" for name, reasons in could.items()},
     }
-
-
-def cpu_name() -> str:
-    """The processor's name as the system gives it."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def cpu_features() -> list[str]:
-    """Which of the instruction sets that matter here the processor has."""
-    flags = set((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
-    return [feature for feature in _FEATURES if feature in flags]
-
-
-def _cpuinfo(key: str) -> str | None:
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return None
-    lines = (line.partition(":") for line in path.read_text().splitlines())
-    return next((value.strip() for name, _, value in lines if name.strip() == key), None)
 
 
 def _version(package: str) -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .drawing import enlarged, sheet, with_points
-from .editor import Editor, EditResult, Progress
+from .editor import Editor
 from .errors import OutputError
 from .loading import EMBEDDED
+from .result import EditResult, Progress
 from .values import Image, Points
 
 __all__ = ["Sample", "demo", "samples"]

@@ -37,5 +37,17 @@ class OutputError(DragnoiseError):
     """The result cannot be written where it was asked to be."""
 
 
+class SessionError(DragnoiseError):
+    """What a session was asked for does not fit what it holds (nothing to undo, a drag that cannot go on, a file of another model)."""
+
+
+class CancelledError(Exception):
+    """The work was cancelled; the session is as it was before and can be used."""
+
+
+class DeadlineError(TimeoutError):
+    """The work did not end within its `timeout_s`; the session is as it was before and can be used."""
+
+
 class InputWarning(UserWarning):
     """The input is used, but not quite as it was given (a truncated prompt, a mask that allows nothing)."""

@@ -1,8 +1,10 @@
 """A loaded Stable Diffusion model: the networks, frozen, and what belongs to them. How it gets here is loading's business."""
 
+import concurrent.futures
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -10,18 +12,53 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from .config import DragConfig
+from .digest import digest
 from .errors import DeviceError
 from .unet import Schedule, UNet
 
-__all__ = ["DTYPES", "Model", "choose_device", "choose_dtype", "frozen_view"]
+__all__ = ["DTYPES", "Model", "Weights", "choose_device", "choose_dtype", "frozen_view"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 M = TypeVar("M", bound=nn.Module)
 
 
+class Weights:
+    """What networks compute with, known by content: read once, when first asked for. Weights that are changed afterwards are another model's."""
+
+    def __init__(self, networks: Mapping[str, Any], tokenizer: Any = None) -> None:
+        self._networks, self._tokenizer = networks, tokenizer
+
+    @cached_property
+    def digest(self) -> str:
+        """Of every weight, buffer and configuration, and of the tokenizer's vocabulary."""
+        named = {
+            f"{part} {name}": value
+            for part, network in self._networks.items()
+            for name, value in (*network.named_parameters(), *network.named_buffers())
+        }
+        configs = {part: _config(network) for part, network in self._networks.items()}
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:  # hashing leaves the interpreter to others
+            found = dict(zip(named, pool.map(digest, named.values()), strict=True))
+        return digest(found, configs, _vocabulary(self._tokenizer))
+
+
+def _config(network: Any) -> str:
+    config = getattr(network, "config", {})
+    said = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    return repr(sorted((name, repr(value)) for name, value in said.items() if not name.startswith("_")))
+
+
+def _vocabulary(tokenizer: Any) -> str:
+    if hasattr(tokenizer, "backend_tokenizer"):
+        return str(tokenizer.backend_tokenizer.to_str())
+    return repr(sorted(tokenizer.get_vocab().items())) if hasattr(tokenizer, "get_vocab") else type(tokenizer).__name__
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """name: where it came from. scheduler: its scheduler's configuration. defaults: the drag settings it brings (`drag.json`), else ours.
+
+    how: what runs it and what was merged into it, by name: the same weights run otherwise give other bits.
 
     A VAE that we load runs in float32 where the U-Net is float16, because it overflows there; a pipeline keeps its own.
     """
@@ -34,6 +71,21 @@ class Model:
     scheduler: Mapping[str, Any]
     device: torch.device
     defaults: DragConfig = field(default_factory=DragConfig)
+    how: tuple[str, ...] = ()
+    weights: Weights | None = None
+
+    @property
+    def digest(self) -> str:
+        """What it computes, by content. The first call reads all weights (`read`)."""
+        return digest(self.read().digest, dict(self.scheduler), str(self.dtype), str(self.vae.dtype), self.how)
+
+    def read(self) -> Weights:
+        """The weights it was loaded with."""
+        if self.weights is None:
+            networks = {"unet": self.unet.network, "vae": self.vae, "text_encoder": self.text_encoder}
+            object.__setattr__(self, "weights", Weights(networks, self.tokenizer))
+        assert self.weights is not None
+        return self.weights
 
     @property
     def dtype(self) -> torch.dtype:

@@ -1,25 +1,110 @@
-"""The seam: the only place where stages are run, and so the only place where they are watched (and, later, cached)."""
+"""The seam: the only place where stages are run, and so the only place where they are watched and their results kept.
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import ParamSpec, TypeVar
+A stage's positional arguments are what its result depends on, so they are its key. A value that a stage made is known by the key it was made
+under and is never read for it; what comes from outside (an image's pixels, a prompt's tokens) is digested.
+"""
 
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import torch
+
+from .digest import UndigestedError, digest, surroundings
 from .observe import Observer
 
-__all__ = ["Run"]
+__all__ = ["Keeper", "Run", "Shelf"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Y = TypeVar("Y")
+
+
+class Shelf(Protocol):
+    """Where values are kept: `engine.cache.Store`."""
+
+    def get_or_make(
+        self, key: str, make: Callable[[], T], *, stage: str, disk: bool, hold: Any, device: torch.device
+    ) -> T: ...
+
+    def said(self) -> Mapping[str, Any]: ...
+
+
+class Keeper:
+    """Finds what a stage has made before. stages: those whose results are kept, and whether on disk too. hold: what is in use stays in memory.
+
+    It remembers which values it has handed out, and with them what they are: it lives as long as the values are used.
+    """
+
+    def __init__(
+        self, shelf: Shelf, stages: Mapping[Callable[..., Any], bool], device: torch.device, hold: Any = None
+    ) -> None:
+        self._shelf, self._stages, self._device, self._hold = shelf, stages, device, hold
+        self._known: dict[int, tuple[object, str]] = {}
+
+    def keeps(self, stage: Callable[..., Any]) -> bool:
+        return stage in self._stages
+
+    def one(self, stage: Callable[..., T], inputs: tuple[Any, ...], make: Callable[[], T]) -> T:
+        """The stage's result on these inputs: found, or made. What cannot be told by its content is always made."""
+        try:
+            key = self._key(stage, inputs)
+        except UndigestedError:
+            return make()
+        value = self._shelf.get_or_make(
+            key, make, stage=stage.__name__, disk=self._stages[stage], hold=self._hold, device=self._device
+        )
+        self._learn(value, key)
+        return value
+
+    def _key(self, stage: Callable[..., Any], inputs: tuple[Any, ...]) -> str:
+        name = f"{stage.__module__}.{stage.__qualname__}"
+        return digest(name, surroundings(self._device), *(self._said(given) for given in inputs))
+
+    def _said(self, given: Any) -> Any:
+        known = self._known.get(id(given))
+        return ("made", known[1]) if known is not None else given
+
+    def _learn(self, value: Any, key: str) -> None:
+        """A value and its members: a stage may be handed one of several latents. They are kept, so that their identity stays their own."""
+        self._known[id(value)] = (value, key)
+        if isinstance(value, tuple):
+            for number, member in enumerate(value):
+                self._known[id(member)] = (member, f"{key} {number}")
 
 
 class Run:
     """Runs stages under observers. A stage is a plain function; its `__name__` is what observers see."""
 
-    def __init__(self, observers: Sequence[Observer] = ()) -> None:
-        self._observers = tuple(observers)
+    def __init__(self, observers: Sequence[Observer] = (), keeper: Keeper | None = None) -> None:
+        self._observers, self._keeper = tuple(observers), keeper
 
     def __call__(self, stage: Callable[P, T], *inputs: P.args, **watch: P.kwargs) -> T:
+        def make() -> T:
+            with self._watched(stage.__name__):
+                return stage(*inputs, **watch)
+
+        if self._keeper is None or not self._keeper.keeps(stage):
+            return make()
+        return self._keeper.one(stage, inputs, make)
+
+    def each(self, stage: str, turns: Generator[Y, None, T]) -> Generator[Y, None, T]:
+        """A stage that gives way after every turn: watched while it works, not while its consumer does."""
+        try:
+            while True:
+                with self._watched(stage):
+                    try:
+                        turn = next(turns)
+                    except StopIteration as done:
+                        found: T = done.value
+                        return found
+                yield turn
+        finally:
+            turns.close()
+
+    @contextmanager
+    def _watched(self, stage: str) -> Generator[None, None, None]:
         with ExitStack() as watched:
             for observe in self._observers:
-                watched.enter_context(observe(stage.__name__))
-            return stage(*inputs, **watch)
+                watched.enter_context(observe(stage))
+            yield

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from . import stages
 from .drawing import enlarged, with_points
-from .editor import Editor, EditResult
+from .editor import Editor
 from .files import write_whole
 from .geometry import Frame
+from .result import EditResult
 from .stages import Iteration
 from .values import Image, Points
 

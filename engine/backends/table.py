@@ -121,7 +121,9 @@ def choose(model: Model, backend: str = "auto", attention: str = "sdpa") -> tupl
             passed_over[name] = found
             continue
         unet, gates = row.prepare(model, attend)
-        return dataclasses.replace(model, unet=unet), Choice(name, attention, passed_over, gates)
+        return dataclasses.replace(model, unet=unet, how=(*model.how, name, attention)), Choice(
+            name, attention, passed_over, gates
+        )
     reasons = "; ".join(f"{name}: {', '.join(found)}" for name, found in passed_over.items())
     raise BackendError(f"no backend can serve here: {reasons}. Use auto or eager")
 

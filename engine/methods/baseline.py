@@ -105,7 +105,8 @@ def _prepare(attention: Callable[[], Any], model: Model) -> Model:
     vae = _in_float32(model.vae)
     vae.decoder.register_forward_pre_hook(lambda decoder, given: (_twice(given[0]), *given[1:]))
     vae.decoder.register_forward_hook(lambda decoder, given, output: output[1:])
-    return replace(model, unet=_WholeUNet(network), vae=vae, text_encoder=_in_float32(model.text_encoder))
+    how = (*model.how, "whole")
+    return replace(model, unet=_WholeUNet(network), vae=vae, text_encoder=_in_float32(model.text_encoder), how=how)
 
 
 def _in_float32(module: M) -> M:

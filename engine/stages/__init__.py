@@ -3,6 +3,9 @@
 Positional arguments are what a result depends on; keyword arguments only watch. A stage holds no timer, no cache and no device query.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from .decode import decode
 from .drag import Iteration, Loops, Optimum, drag, iterations
 from .encode import condition, embed, encode
@@ -11,6 +14,7 @@ from .propagate import propagate
 from .start import place, reference, start
 
 __all__ = [
+    "KEPT",
     "Iteration",
     "Loops",
     "Optimum",
@@ -26,3 +30,13 @@ __all__ = [
     "reference",
     "start",
 ]
+
+KEPT: Mapping[Callable[..., Any], bool] = {
+    embed: True,
+    encode: True,
+    condition: False,
+    invert: True,
+    start: False,
+    reference: False,
+}
+"""Stages whose results are worth keeping, and whether on disk too: what is quicker to compute than to read is not."""

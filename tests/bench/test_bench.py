@@ -125,7 +125,16 @@ def test_every_exact_row_makes_the_same_picture(mask: bool) -> None:
     for above, one in zip([first, *found], found, strict=False):
         said = one.said(first, above)
         assert said["image_difference"]["largest"] <= 2, one.row.name
-        assert set(said["stages_ms"]) == {"embed", "encode", "condition", "invert", "drag", "propagate", "decode"}
+        assert set(said["stages_ms"]) == {
+            "embed",
+            "encode",
+            "condition",
+            "invert",
+            "start",
+            "drag",
+            "propagate",
+            "decode",
+        }
         assert said["turns_ms"].keys() == {"invert", "drag", "propagate"}
         assert one.result.record is None
         assert len(one.result.history.losses) == 4
@@ -194,7 +203,7 @@ def test_stages_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     *table, last = capsys.readouterr().out.splitlines()
     document = json.loads(last)
     found = document["roofline"]["stages"]
-    assert set(found) == {"encode", "condition", "invert", "drag", "propagate", "decode"}
+    assert set(found) == {"encode", "condition", "invert", "start", "drag", "propagate", "decode"}
     assert all(row["floor_ms"] > 0 for row in found.values())
     assert any("share of the roofline" in line for line in table)
 

@@ -19,9 +19,9 @@ from dragnoise.engine.backends import ATTENTION, BACKENDS, choose
 from dragnoise.engine.backends.compiled import Gate
 from dragnoise.engine.backends.packed import PACKED, objections
 from dragnoise.engine.capture import Captured, CudaGraph, LateFlag, NullGraph, graph_on
-from dragnoise.engine.editor import EditResult
 from dragnoise.engine.loading import load
 from dragnoise.engine.model import Model
+from dragnoise.engine.result import EditResult
 from dragnoise.engine.unet import Operators, UNet
 from dragnoise.engine.unet.operators import FusedNorm
 from golden_cases import GOLDEN, MODEL

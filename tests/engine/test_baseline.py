@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dragnoise.engine import DragConfig, Editor, Image, stages
 from dragnoise.engine.capture import NullGraph
-from dragnoise.engine.editor import EditResult, Record
 from dragnoise.engine.methods import METHODS, Scene, State, baseline
+from dragnoise.engine.result import EditResult, Record
 from dragnoise.kernels.point_tracking import track
 from golden_cases import GOLDEN, MODEL, Case, assert_is_the_recorded_edit
 

@@ -90,7 +90,17 @@ def test_json_trajectory_mask_and_settings(picture: Path, tmp_path: Path, capsys
         "r_m": 2,
         "r_p": 4,
     }
-    assert set(said["timings_ms"]) == {"embed", "encode", "condition", "invert", "drag", "propagate", "decode", "total"}
+    assert set(said["timings_ms"]) == {
+        "embed",
+        "encode",
+        "condition",
+        "invert",
+        "start",
+        "drag",
+        "propagate",
+        "decode",
+        "total",
+    }
     with PIL.Image.open(gif) as animation:
         assert getattr(animation, "n_frames", 1) == 4
     assert out.exists()

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dragnoise.engine import ConfigError, DragConfig, Editor, Image, InputWarning, MaskError, PointError
-from dragnoise.engine.editor import EditResult
+from dragnoise.engine.result import EditResult
 from dragnoise.engine.unet import UNet
 from golden_cases import GOLDEN, MODEL
 
@@ -48,7 +48,17 @@ def test_a_result_says_all() -> None:
     assert result.history.handles[0].tolist() == [[40, 40]]
     assert list(result.points.targets) == [(70, 60)]
     assert not result.reached
-    assert list(result.timings_ms) == ["embed", "encode", "condition", "invert", "drag", "propagate", "decode", "total"]
+    assert list(result.timings_ms) == [
+        "embed",
+        "encode",
+        "condition",
+        "invert",
+        "start",
+        "drag",
+        "propagate",
+        "decode",
+        "total",
+    ]
     assert result.timings_ms["total"] >= sum(ms for stage, ms in result.timings_ms.items() if stage != "total") > 0
     assert result.settings["config"] == QUICK
     assert result.settings["device"] == "cpu"

@@ -179,11 +179,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty weights": (lambda f: rewrite(f, VAE, lambda _: {"other": torch.zeros(1)}), "vae' lack .* and [0-9]+ more;"),
     "unet of other shapes": (
         lambda f: configure(f, "unet", cross_attention_dim=48),
-        "unet' could not be loaded .*size mismatch for",
+        "unet' could not be loaded .*(size mismatch for|expected shape)",
     ),
     "vae of other shapes": (
         lambda f: configure(f, "vae", block_out_channels=[8, 8, 16, 32]),
-        "vae' could not be loaded .*size mismatch for",
+        "vae' could not be loaded .*(size mismatch for|expected shape)",
     ),
     "text of other shapes": (
         lambda f: configure(f, "text_encoder", hidden_size=64),

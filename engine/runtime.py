@@ -1,0 +1,53 @@
+"""What all edits of one editor share: the model and what runs it, who watches, what is kept."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .backends import Choice
+from .config import DragConfig
+from .model import Model
+from .observe import Observer
+from .run import Keeper, Shelf
+from .stages import KEPT
+
+__all__ = ["Runtime"]
+
+
+@dataclass(frozen=True, eq=False)
+class Runtime:
+    """poll_every: how often a drag reads its stop condition. alone: entered around all work on the device. shelf: where stages' results are kept."""
+
+    model: Model
+    running: Choice
+    poll_every: int
+    observers: tuple[Observer, ...]
+    alone: AbstractContextManager[Any]
+    shelf: Shelf | None
+
+    def keeper(self) -> Keeper | None:
+        """For one source: it knows the values that are made of it."""
+        return None if self.shelf is None else Keeper(self.shelf, KEPT, self.model.device)
+
+    def settings(self, method: str, config: DragConfig, **more: Any) -> dict[str, Any]:
+        """What an edit ran with."""
+        model = self.model
+        return (
+            {
+                "method": method,
+                "model": model.name,
+                "device": str(model.device),
+                "dtype": str(model.dtype).removeprefix("torch."),
+                "threads": torch.get_num_threads(),
+                "config": config,
+            }
+            | more
+            | self.running.said()
+        )
+
+    def numbers(self) -> Mapping[str, Any]:
+        """Of the shelf; empty without one."""
+        return {} if self.shelf is None else self.shelf.said()

@@ -1,0 +1,315 @@
+"""One picture, many drags: what one drag has computed the next does not compute again.
+
+Of a picture are kept its inversion, the text's keys and values, the encoder half and the middle block at the drag's step, what the skips contribute
+to the decoder half, and the loop with its buffers and graph. A drag begins at a `Base`:
+
+source     on the picture that the session was opened with, from the method's start: the same bits as `Editor.edit` on it.
+result     on what the last drag made, from its optimum. The noisy latent is the source's, so nothing is inverted, and without an update the same
+           picture comes out, bit for bit. Where the settings that an inversion depends on have changed, "inverted" instead.
+inverted   on what the last drag made, as a picture like any other: encoded and inverted anew, which loses what an inversion loses. It is the source
+           from then on.
+last       the last drag goes on: on the picture it began with, from its optimum; handles that it had are where they are now, others where they
+           are put. For targets that follow a mouse. Features and noise are still compared with those before its first update.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import stages
+from .config import DragConfig
+from .errors import CancelledError, ConfigError, DeadlineError, SessionError
+from .history import States
+from .methods import METHODS, Method, Origin, Start
+from .observe import Observer, StageTimes
+from .result import EditResult, History, Progress, Record
+from .run import Run
+from .runtime import Runtime
+from .source import Ready, Source, depends_on, limit_of, ready, reference, scene_of
+from .stages import Iteration, Loops
+from .values import Image, Mask, Points
+
+__all__ = ["Base", "Session"]
+
+Base = Literal["source", "result", "inverted", "last"]
+_READY = 2
+"""Preparations that are kept: a person goes to and fro between two settings, or between source and result."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dragged:
+    """What a drag leaves for the next: what it depends on, the variable where it began and where it ended, where its handles were placed and
+    are now [N, 2]."""
+
+    key: tuple[Any, ...]
+    begun: Tensor
+    variable: Tensor
+    placed: Tensor
+    now: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What there is to see, of what source, and the drag that made it (None: it is the source)."""
+
+    source: Source
+    image: Image
+    dragged: Dragged | None = None
+
+    @property
+    def nbytes(self) -> int:
+        mine = 0 if self.dragged is None else self.dragged.begun.nbytes + self.dragged.variable.nbytes
+        return self.image.pixels.nbytes + mine
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A drag as it was asked for, checked. check: raises where the work shall end."""
+
+    points: Points
+    limit: Mask | None
+    config: DragConfig
+    method: Method
+    base: Base
+    record: bool
+    wants_noise: bool
+    progress: Progress
+    check: Callable[[], None]
+
+    def steps(self, stage: str) -> Callable[[int], None]:
+        """What a stage of denoising steps is watched by."""
+
+        def on_step(done: int) -> None:
+            self.check()
+            self.progress(stage, done, self.config.active_steps)
+
+        return on_step
+
+
+class Session:
+    """Made by `Editor.open`. One drag at a time: a second thread waits. config: the settings of drags that bring none."""
+
+    def __init__(self, runtime: Runtime, source: Source, config: DragConfig, undo_bytes: int) -> None:
+        self.config = config
+        self._runtime = runtime
+        self._states = States(State(source, source.image), undo_bytes)
+        self._ready: dict[tuple[Source, tuple[Any, ...]], Ready] = {}
+        self._loops = Loops()
+        self._busy = threading.Lock()
+        self._cancelled = threading.Event()
+
+    @property
+    def image(self) -> Image:
+        """What there is to see now."""
+        return self._states.now.image
+
+    @property
+    def source(self) -> Image:
+        """What drags from the source begin with."""
+        return self._states.now.source.image
+
+    def undo(self) -> Image:
+        """The picture before the last drag, at once. Raises SessionError where there is none (any more, for `undo_bytes`)."""
+        return self._states.back().image
+
+    def redo(self) -> Image:
+        """The picture that was undone last, at once. Raises SessionError where there is none."""
+        return self._states.forth().image
+
+    def cancel(self) -> None:
+        """From another thread: the drag that runs now raises CancelledError within one iteration or step."""
+        self._cancelled.set()
+
+    def prepare(self, config: DragConfig | None = None, *, progress: Progress | None = None) -> None:
+        """Everything that needs no points, so that the first drag finds it done."""
+        asked = self._asked([(0, 0, 0, 0)], None, config, "dragnoise", "source", progress=progress)
+        with self._busy, self._runtime.alone:
+            self._prepared(self._states.now.source, asked, self._runtime.observers)
+
+    def drag(
+        self,
+        points: Any,
+        *,
+        mask: Any = None,
+        config: DragConfig | None = None,
+        method: str | Method = "dragnoise",
+        base: Base = "source",
+        record: bool = False,
+        progress: Progress | None = None,
+        on_iteration: Callable[[Iteration], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> EditResult:
+        """Move what is under the handles to the targets; see `Editor.edit` for what it takes and gives.
+
+        base: where it begins (see the module); points and mask are on the picture that it begins with. `result.settings` names the one used.
+        timeout_s: seconds after which it is given up.
+        Raises as `Editor.edit`; SessionError for a base that there is not; CancelledError, DeadlineError: the session is then as it was.
+        """
+        asked = self._asked(
+            points,
+            mask,
+            config,
+            method,
+            base,
+            record=record,
+            wants_noise=record or on_iteration is not None,
+            progress=progress,
+            timeout_s=timeout_s,
+        )
+        turns = self._turns(asked)
+        while True:
+            try:
+                iteration = next(turns)
+            except StopIteration as done:
+                found: EditResult = done.value
+                return found
+            if on_iteration is not None:
+                on_iteration(iteration)
+
+    def _asked(
+        self,
+        points: Any,
+        mask: Any,
+        config: DragConfig | None,
+        method: str | Method,
+        base: Base,
+        *,
+        record: bool = False,
+        wants_noise: bool = False,
+        progress: Progress | None = None,
+        timeout_s: float | None = None,
+    ) -> Asked:
+        row = METHODS.get(method) if isinstance(method, str) else method
+        if row is None:
+            raise ConfigError(f"there is no method {method!r}; known: {', '.join(METHODS)}")
+        if base not in get_args(Base):
+            raise SessionError(f"there is no base {base!r}; known: {', '.join(get_args(Base))}")
+        if timeout_s is not None and not timeout_s > 0:
+            raise ConfigError(f"timeout_s must be above 0, got {timeout_s!r}")
+        config, pairs, picture = config or self.config, Points.of(points), self.source
+        pairs.check_inside(picture.width, picture.height)
+        limit, report = limit_of(mask, picture, config), progress or (lambda stage, done, of: None)
+        return Asked(pairs, limit, config, row, base, record, wants_noise, report, self._check(timeout_s))
+
+    def _check(self, timeout_s: float | None) -> Callable[[], None]:
+        started = time.monotonic()
+
+        def check() -> None:
+            if self._cancelled.is_set():
+                raise CancelledError("the drag was cancelled")
+            if timeout_s is not None and time.monotonic() - started > timeout_s:
+                raise DeadlineError(
+                    f"the drag did not end within {timeout_s:g} s; raise timeout_s or take fewer iterations"
+                )
+
+        return check
+
+    def _turns(self, asked: Asked) -> Generator[Iteration, None, EditResult]:
+        """A drag, iteration by iteration. Only what ends well becomes the session's state."""
+        with self._busy, self._runtime.alone:
+            self._cancelled.clear()
+            try:
+                result, state = yield from self._dragging(asked)
+            except BaseException:
+                self._loops = Loops()  # frees its buffers and its graph
+                raise
+            self._states.add(state)
+            return result
+
+    def _dragging(self, asked: Asked) -> Generator[Iteration, None, tuple[EditResult, State]]:
+        runtime, config, device = self._runtime, asked.config, self._runtime.model.device
+        times, total = StageTimes(device), StageTimes(device)
+        observers: tuple[Observer, ...] = (*runtime.observers, times)
+        with total("total"):
+            base, prepared, origin = self._begun(asked, observers)
+            run, method, model = Run(observers, prepared.keeper), asked.method, prepared.place.model
+            scene = scene_of(prepared, asked.points, asked.limit, config, asked.wants_noise, origin)
+            turns = stages.iterations(method, scene, runtime.poll_every, prepared=prepared.start, loops=self._loops)
+            with closing(run.each("drag", turns)) as each:
+                optimum = yield from _watched(each, asked)
+            constants, on_step = optimum.constants, asked.steps("propagate")
+            final = run(stages.propagate, method, scene, constants, optimum.variable, on_step=on_step)
+            pixels = run(stages.decode, model, final)
+            image = prepared.frame.image_of(pixels)
+        goes_on = base == "last" and self._states.now.dragged
+        begun = goes_on.begun if goes_on else optimum.start
+        dragged = Dragged(prepared.key, begun, optimum.variable, scene.handles, optimum.handles[-1])
+        frame = prepared.frame
+        result = EditResult(
+            image=image,
+            points=Points(frame.image_points(optimum.handles[-1]), asked.points.targets),
+            reached=optimum.reached,
+            history=History(
+                optimum.losses.cpu().numpy(), np.array([frame.image_points(handles) for handles in optimum.handles])
+            ),
+            timings_ms=times.ms | total.ms,
+            settings=runtime.settings(method.name, config, base=base),
+            record=Record(prepared.text, prepared.trajectory, final, pixels, scene, optimum) if asked.record else None,
+            cache=runtime.numbers(),
+        )
+        return result, State(prepared.source, image, dragged)
+
+    def _begun(self, asked: Asked, observers: tuple[Observer, ...]) -> tuple[Base, Ready, Origin | None]:
+        """Which base it is, what is prepared there, and where the variable begins."""
+        state, base = self._states.now, asked.base
+        dragged, key = state.dragged, depends_on(asked.method, asked.config)
+        if base == "last" and (dragged is None or dragged.key != key):
+            why = "there is none" if dragged is None else "its steps, strength, method or parity were others"
+            raise SessionError(f"the last drag cannot go on: {why}; use base='source' or base='result'")
+        if base == "result" and dragged is not None and dragged.key != key:
+            base = "inverted"
+        source = state.source
+        if base == "inverted" and dragged is not None:
+            source = Source(state.image, source.prompt)
+        prepared = self._prepared(source, asked, observers)
+        if dragged is None or base in ("source", "inverted"):
+            return base, prepared, None
+        if base == "result":
+            return base, prepared, Origin(dragged.variable)
+        begun = Start(prepared.start.constants, dragged.begun)
+        noise = asked.wants_noise or (asked.limit is not None and asked.config.lam > 0)
+        seen = reference(prepared, begun, noise, observers)
+        placed, _ = prepared.frame.points(asked.points)
+        return base, prepared, Origin(dragged.variable, seen, _now(placed.to(dragged.now.device), dragged))
+
+    def _prepared(self, source: Source, asked: Asked, observers: tuple[Observer, ...]) -> Ready:
+        key = (source, depends_on(asked.method, asked.config))
+        found = self._ready.pop(key, None)
+        if found is None or found.method is not asked.method:
+            on_step = asked.steps("invert")
+            found = ready(self._runtime, source, asked.method, asked.config, observers, on_step=on_step)
+        self._ready[key] = found
+        while len(self._ready) > _READY:
+            del self._ready[next(iter(self._ready))]
+        return found
+
+
+def _watched(turns: Generator[Iteration, None, Any], asked: Asked) -> Generator[Iteration, None, Any]:
+    """Reports every iteration, and ends the drag where it shall end."""
+    while True:
+        try:
+            iteration = next(turns)
+        except StopIteration as done:
+            return done.value
+        asked.check()
+        asked.progress("drag", iteration.number + 1, asked.config.iterations)
+        yield iteration
+
+
+def _now(placed: Tensor, dragged: Dragged) -> Tensor:
+    """Where handles [N, 2] are: those of the last drag where it left them, others where they are placed."""
+    found = [
+        next(
+            (now for before, now in zip(dragged.placed, dragged.now, strict=True) if torch.equal(before, handle)),
+            handle,
+        )
+        for handle in placed
+    ]
+    return torch.stack(found)

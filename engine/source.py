@@ -1,0 +1,121 @@
+"""A picture, and what is computed of it before any point is known."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from . import stages
+from .config import DragConfig
+from .errors import InputWarning
+from .geometry import Frame
+from .methods import Method, Origin, Place, Scene, Seen, Start
+from .observe import Observer
+from .run import Keeper, Run
+from .runtime import Runtime
+from .values import Image, Mask, Points
+
+__all__ = ["Ready", "Source", "depends_on", "limit_of", "ready", "reference", "scene_of"]
+
+_Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A picture and what it shows. trajectories: from the clean latent to the noisy one, where known, by what they depend on."""
+
+    image: Image
+    prompt: str
+    trajectories: dict[_Key, tuple[Tensor, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A source prepared for a method and settings. key: what the preparation depends on beside the source."""
+
+    source: Source
+    key: _Key
+    method: Method
+    frame: Frame
+    text: Tensor
+    trajectory: tuple[Tensor, ...]
+    place: Place
+    start: Start
+    keeper: Keeper | None
+
+
+def depends_on(method: Method, config: DragConfig) -> _Key:
+    """What an inversion, and all that follows it up to the first update, depends on beside the source."""
+    return (method.name, config.steps, config.active_steps, config.parity)
+
+
+def ready(
+    runtime: Runtime,
+    source: Source,
+    method: Method,
+    config: DragConfig,
+    observers: tuple[Observer, ...],
+    *,
+    on_step: Callable[[int], None] | None = None,
+) -> Ready:
+    """Encode, invert, and compute what all drags on the source share; whatever of it is kept already is only fetched."""
+    keeper = runtime.keeper()
+    run, model, active = Run(observers, keeper), method.prepare(runtime.model), config.active_steps
+    frame, key = Frame.of(source.image, model.factor, config.parity), depends_on(method, config)
+    text = run(stages.embed, model, source.prompt)
+    trajectory = source.trajectories.get(key)
+    latent = run(stages.encode, model, frame.pixels(source.image)) if trajectory is None else trajectory[0]
+    conditioning = run(stages.condition, model, text, config.steps)
+    if trajectory is None:
+        trajectory = run(stages.invert, model, latent, conditioning, active, on_step=on_step)
+    start = run(stages.start, method, model, trajectory[-1], conditioning, active)
+    place = stages.place(model, trajectory[-1], conditioning, active)
+    return Ready(source, key, method, frame, text, trajectory, place, start, keeper)
+
+
+def reference(prepared: Ready, start: Start, noise: bool, observers: tuple[Observer, ...]) -> Seen:
+    """What a drag that began at `start` was compared with."""
+    place = prepared.place
+    active = len(prepared.trajectory) - 1
+    run = Run(observers, prepared.keeper)
+    return run(stages.reference, prepared.method, place.model, place.latent, place.conditioning, active, start, noise)
+
+
+def scene_of(
+    prepared: Ready, points: Points, limit: Mask | None, config: DragConfig, wants_noise: bool, origin: Origin | None
+) -> Scene:
+    """A drag on it: points and mask in the image's pixels."""
+    place, frame = prepared.place, prepared.frame
+    device = place.model.device
+    handles, targets = frame.points(points)
+    keep = None
+    if limit is not None and config.lam > 0:
+        keep = 1 - frame.editable(limit, (place.latent.shape[2], place.latent.shape[3]))
+        keep = keep.to(device) if bool(keep.any()) else None
+    return Scene(
+        **vars(place),
+        handles=handles.to(device),
+        targets=targets.to(device),
+        resolution=frame.supervision,
+        keep=keep,
+        config=config,
+        wants_noise=wants_noise,
+        origin=origin,
+    )
+
+
+def limit_of(mask: Any, image: Image, config: DragConfig) -> Mask | None:
+    """The mask that a drag obeys. None: no limit (in parity mode, as published, the whole picture is held in place)."""
+    if mask is None:
+        return Mask(np.zeros((image.height, image.width), dtype=np.bool_)) if config.parity else None
+    limit = Mask.of(mask, image.width, image.height)
+    if not limit.editable.any():
+        warnings.warn(
+            "the mask marks nothing as editable (white), so the whole picture is held in place; leave the mask out to set no limit",
+            InputWarning,
+            stacklevel=4,
+        )
+    return limit
