@@ -26,7 +26,7 @@ from .stages import Iteration
 from .values import Image, Mask, Points
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
+    from diffusers import AutoencoderTiny, DiffusionPipeline
 
 __all__ = ["Editor"]
 
@@ -37,6 +37,7 @@ class Editor:
     backend, attention: what runs the network (`dragnoise.engine.backends`); "auto" takes the fastest without an objection.
     poll_every: how often the drag reads its stop condition from the device; None: every iteration on a CPU, every eighth on CUDA.
     cache: a `Store` of what stages have made, for all sessions and edits, and other processes if it has a folder; None: sessions keep their own.
+    preview_vae: a small decoder for `Session.drag_stream`'s previews, on the model's device; None: the model's own.
     Raises BackendError where what was asked for cannot serve. On CUDA one edit runs at a time: others wait.
     """
 
@@ -49,6 +50,7 @@ class Editor:
         poll_every: int | None = None,
         observers: Sequence[Observer] = (),
         cache: Shelf | None = None,
+        preview_vae: "AutoencoderTiny | None" = None,
     ) -> None:
         self.model, self.running = choose(model, backend, attention)
         self._alone = threading.Lock() if model.device.type == "cuda" else nullcontext()
@@ -56,7 +58,7 @@ class Editor:
         if self.poll_every < 1:
             raise ConfigError(f"poll_every must be 1 or more, got {poll_every}")
         self._observers = (*observers, nvtx) if model.device.type == "cuda" else tuple(observers)
-        self.cache = cache
+        self.cache, self.preview_vae = cache, preview_vae
 
     @classmethod
     def from_pretrained(
@@ -73,11 +75,12 @@ class Editor:
         poll_every: int | None = None,
         observers: Sequence[Observer] = (),
         cache: Shelf | None = None,
+        preview_vae: "AutoencoderTiny | None" = None,
     ) -> Self:
         """An editor on a diffusers folder, a `.safetensors` checkpoint, or (None) the embedded model; see `loading.load` for the rest."""
         model = load(source, device=device, dtype=dtype, config=config, variant=variant, allow_pickle=allow_pickle)
         more: dict[str, Any] = {"poll_every": poll_every, "observers": observers, "cache": cache}
-        return cls(model, backend=backend, attention=attention, **more)
+        return cls(model, backend=backend, attention=attention, preview_vae=preview_vae, **more)
 
     @classmethod
     def from_pipeline(
@@ -89,11 +92,12 @@ class Editor:
         poll_every: int | None = None,
         observers: Sequence[Observer] = (),
         cache: Shelf | None = None,
+        preview_vae: "AutoencoderTiny | None" = None,
     ) -> Self:
         """An editor on a pipeline's own weights, without a copy but for what a backend packs; the pipeline is not changed."""
         model = of_pipeline(pipeline)
         more: dict[str, Any] = {"poll_every": poll_every, "observers": observers, "cache": cache}
-        return cls(model, backend=backend, attention=attention, **more)
+        return cls(model, backend=backend, attention=attention, preview_vae=preview_vae, **more)
 
     @property
     def defaults(self) -> DragConfig:
@@ -142,4 +146,6 @@ class Editor:
         return Session(self._runtime(), Source(Image.of(image), prompt), config or self.defaults, undo_bytes)
 
     def _runtime(self) -> Runtime:
-        return Runtime(self.model, self.running, self.poll_every, self._observers, self._alone, self.cache)
+        return Runtime(
+            self.model, self.running, self.poll_every, self._observers, self._alone, self.cache, self.preview_vae
+        )

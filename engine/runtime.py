@@ -19,7 +19,8 @@ __all__ = ["Runtime"]
 
 @dataclass(frozen=True, eq=False)
 class Runtime:
-    """poll_every: how often a drag reads its stop condition. alone: entered around all work on the device. shelf: where stages' results are kept."""
+    """poll_every: how often a drag reads its stop condition. alone: entered around all work on the device. shelf: where stages' results
+    are kept. preview_vae: what decodes previews, the model's own where it is None."""
 
     model: Model
     running: Choice
@@ -27,6 +28,7 @@ class Runtime:
     observers: tuple[Observer, ...]
     alone: AbstractContextManager[Any]
     shelf: Shelf | None
+    preview_vae: Any = None
 
     def keeper(self) -> Keeper | None:
         """For one source: it knows the values that are made of it."""

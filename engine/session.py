@@ -16,7 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -27,13 +28,14 @@ from . import stages
 from .config import DragConfig
 from .errors import CancelledError, ConfigError, DeadlineError, SessionError
 from .history import States
-from .methods import METHODS, Method, Origin, Start
+from .methods import METHODS, Method, Origin, Scene, Start
 from .observe import Observer, StageTimes
 from .result import EditResult, History, Progress, Record
 from .run import Run
 from .runtime import Runtime
 from .source import Ready, Source, depends_on, limit_of, ready, reference, scene_of
-from .stages import Iteration, Loops
+from .stages import Iteration, Loops, Optimum
+from .stream import Event, Pace, Previews
 from .values import Image, Mask, Points
 
 __all__ = ["Base", "Session"]
@@ -67,6 +69,16 @@ class State:
     def nbytes(self) -> int:
         mine = 0 if self.dragged is None else self.dragged.begun.nbytes + self.dragged.variable.nbytes
         return self.image.pixels.nbytes + mine
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """An iteration of a drag, and what it is an iteration of."""
+
+    iteration: Iteration
+    scene: Scene
+    prepared: Ready
+    run: Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +116,7 @@ class Session:
         self._loops = Loops()
         self._busy = threading.Lock()
         self._cancelled = threading.Event()
+        self._preview_s: float | None = None
 
     @property
     def image(self) -> Image:
@@ -166,12 +179,61 @@ class Session:
         turns = self._turns(asked)
         while True:
             try:
-                iteration = next(turns)
+                turn = next(turns)
             except StopIteration as done:
                 found: EditResult = done.value
                 return found
             if on_iteration is not None:
-                on_iteration(iteration)
+                on_iteration(turn.iteration)
+
+    def drag_stream(
+        self,
+        points: Any,
+        *,
+        mask: Any = None,
+        config: DragConfig | None = None,
+        base: Base = "source",
+        previews: Previews = "auto",
+        progress: Progress | None = None,
+        timeout_s: float | None = None,
+    ) -> Generator[Event, None, None]:
+        """`drag`, to be watched: an `Event` for every iteration, the last with the result. Previews never change it.
+
+        A preview is what the model expects of the picture at this iteration: the predicted clean latent, decoded (by `preview_vae`, if the editor has
+        one). previews: every so many iterations, None for none; "auto": as many as cost at most 15 % of the loop.
+        Closing the generator, as leaving the loop does, cancels the drag. Raises as `drag`.
+        """
+        asked = self._asked(points, mask, config, "dragnoise", base, progress=progress, timeout_s=timeout_s)
+        pace = Pace(previews, self._preview_s)
+        with closing(self._turns(asked)) as turns:
+            result = yield from self._events(asked, pace, pace.turns(turns))
+        self._preview_s = pace.cost_s
+        last = len(result.history.handles) - 1
+        loss = float(result.history.losses[-1]) if len(result.history.losses) else float("nan")
+        yield Event(last, result.points, loss, result=result)
+
+    def _events(
+        self, asked: Asked, pace: Pace, turns: Generator[Turn, None, EditResult]
+    ) -> Generator[Event, None, EditResult]:
+        while True:
+            try:
+                turn = next(turns)
+            except StopIteration as done:
+                found: EditResult = done.value
+                return found
+            picture = pace.taken(partial(self._preview, turn)) if pace.due() else None
+            handles = turn.prepared.frame.image_points(turn.iteration.handles)
+            points = Points(handles, asked.points.targets)
+            yield Event(turn.iteration.number, points, float(turn.iteration.loss), picture)
+
+    def _preview(self, turn: Turn) -> Image:
+        prepared, iteration = turn.prepared, turn.iteration
+        model = prepared.place.model
+        if self._runtime.preview_vae is not None:
+            model = replace(model, vae=self._runtime.preview_vae)
+        constants, noise = prepared.start.constants, iteration.seen.noise
+        pixels = turn.run(stages.preview, model, prepared.method, turn.scene, constants, iteration.variable, noise)
+        return prepared.frame.image_of(pixels)
 
     def _asked(
         self,
@@ -211,7 +273,7 @@ class Session:
 
         return check
 
-    def _turns(self, asked: Asked) -> Generator[Iteration, None, EditResult]:
+    def _turns(self, asked: Asked) -> Generator[Turn, None, EditResult]:
         """A drag, iteration by iteration. Only what ends well becomes the session's state."""
         with self._busy, self._runtime.alone:
             self._cancelled.clear()
@@ -223,7 +285,7 @@ class Session:
             self._states.add(state)
             return result
 
-    def _dragging(self, asked: Asked) -> Generator[Iteration, None, tuple[EditResult, State]]:
+    def _dragging(self, asked: Asked) -> Generator[Turn, None, tuple[EditResult, State]]:
         runtime, config, device = self._runtime, asked.config, self._runtime.model.device
         times, total = StageTimes(device), StageTimes(device)
         observers: tuple[Observer, ...] = (*runtime.observers, times)
@@ -233,7 +295,7 @@ class Session:
             scene = scene_of(prepared, asked.points, asked.limit, config, asked.wants_noise, origin)
             turns = stages.iterations(method, scene, runtime.poll_every, prepared=prepared.start, loops=self._loops)
             with closing(run.each("drag", turns)) as each:
-                optimum = yield from _watched(each, asked)
+                optimum = yield from _watched(each, asked, partial(Turn, scene=scene, prepared=prepared, run=run))
             constants, on_step = optimum.constants, asked.steps("propagate")
             final = run(stages.propagate, method, scene, constants, optimum.variable, on_step=on_step)
             pixels = run(stages.decode, model, final)
@@ -291,16 +353,19 @@ class Session:
         return found
 
 
-def _watched(turns: Generator[Iteration, None, Any], asked: Asked) -> Generator[Iteration, None, Any]:
+def _watched(
+    turns: Generator[Iteration, None, Optimum], asked: Asked, turn: Callable[[Iteration], Turn]
+) -> Generator[Turn, None, Optimum]:
     """Reports every iteration, and ends the drag where it shall end."""
     while True:
         try:
             iteration = next(turns)
         except StopIteration as done:
-            return done.value
+            found: Optimum = done.value
+            return found
         asked.check()
         asked.progress("drag", iteration.number + 1, asked.config.iterations)
-        yield iteration
+        yield turn(iteration)
 
 
 def _now(placed: Tensor, dragged: Dragged) -> Tensor:

@@ -31,6 +31,7 @@ ENGINE = [
     "source",
     "history",
     "result",
+    "stream",
     "session",
     "editor",
     "drawing",

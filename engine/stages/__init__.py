@@ -10,6 +10,7 @@ from .decode import decode
 from .drag import Iteration, Loops, Optimum, drag, iterations
 from .encode import condition, embed, encode
 from .invert import invert
+from .preview import preview
 from .propagate import propagate
 from .start import place, reference, start
 
@@ -26,6 +27,7 @@ __all__ = [
     "invert",
     "iterations",
     "place",
+    "preview",
     "propagate",
     "reference",
     "start",

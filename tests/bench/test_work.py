@@ -174,7 +174,7 @@ def test_no_weight_has_a_gradient(edit: Work) -> None:
     ],
 )
 def test_what_runs_how_often(edit: Work, stage: str, encoder: int, middle: int, decoder: int) -> None:
-    """Before the drag the encoder half and the middle block run once; denoising takes the first step's skips from it and never needs the middle block."""
+    """The encoder half and the middle block run once before the drag; denoising takes its first step's skips from there, and no middle block."""
     reads = edit.stages[stage].reads
     assert (reads[FIRST], reads[MIDDLE], reads[DECODER["first"]]) == (encoder, middle, decoder)
 
