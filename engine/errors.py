@@ -49,5 +49,9 @@ class DeadlineError(TimeoutError):
     """The work did not end within its `timeout_s`; the session is as it was before and can be used."""
 
 
+class CacheWarning(UserWarning):
+    """Something kept cannot be used, or nothing can be kept; editing goes on without it."""
+
+
 class InputWarning(UserWarning):
     """The input is used, but not quite as it was given (a truncated prompt, a mask that allows nothing)."""

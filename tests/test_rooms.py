@@ -19,6 +19,7 @@ ENGINE = [
     "geometry",
     "config",
     "observe",
+    "cache",
     "run",
     "capture",
     "unet",
