@@ -11,10 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cache import Limits, Store
     from .config import DragConfig
     from .editor import Editor
     from .errors import (
         BackendError,
+        CacheWarning,
         CancelledError,
         ConfigError,
         DeadlineError,
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
     from .values import Image, Mask, Points
 
 _HOMES = {
+    "cache": ("Limits", "Store"),
     "config": ("DragConfig",),
     "editor": ("Editor",),
     "errors": (
         "BackendError",
+        "CacheWarning",
         "CancelledError",
         "ConfigError",
         "DeadlineError",
@@ -57,6 +61,7 @@ _HOMES = {
 
 __all__ = [
     "BackendError",
+    "CacheWarning",
     "CancelledError",
     "ConfigError",
     "DeadlineError",
@@ -69,6 +74,7 @@ __all__ = [
     "Image",
     "ImageError",
     "InputWarning",
+    "Limits",
     "Mask",
     "MaskError",
     "ModelError",
@@ -78,6 +84,7 @@ __all__ = [
     "Record",
     "Session",
     "SessionError",
+    "Store",
 ]
 
 

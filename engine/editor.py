@@ -11,6 +11,7 @@ import PIL.Image
 import torch
 
 from .backends import choose
+from .cache import Store
 from .config import DragConfig
 from .errors import ConfigError
 from .loading import load, of_pipeline
@@ -18,11 +19,10 @@ from .methods import Method
 from .model import Model
 from .observe import Observer, nvtx
 from .result import EditResult, Progress
-from .run import Shelf
 from .runtime import Runtime
 from .session import Session
 from .source import Source
-from .stages import Iteration
+from .stages import KINDS, Iteration
 from .values import Image, Mask, Points
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Editor:
         attention: str = "sdpa",
         poll_every: int | None = None,
         observers: Sequence[Observer] = (),
-        cache: Shelf | None = None,
+        cache: Store | None = None,
         preview_vae: "AutoencoderTiny | None" = None,
     ) -> None:
         self.model, self.running = choose(model, backend, attention)
@@ -59,6 +59,8 @@ class Editor:
             raise ConfigError(f"poll_every must be 1 or more, got {poll_every}")
         self._observers = (*observers, nvtx) if model.device.type == "cuda" else tuple(observers)
         self.cache, self.preview_vae = cache, preview_vae
+        if cache is not None:
+            cache.know(*KINDS)
 
     @classmethod
     def from_pretrained(
@@ -74,7 +76,7 @@ class Editor:
         attention: str = "sdpa",
         poll_every: int | None = None,
         observers: Sequence[Observer] = (),
-        cache: Shelf | None = None,
+        cache: Store | None = None,
         preview_vae: "AutoencoderTiny | None" = None,
     ) -> Self:
         """An editor on a diffusers folder, a `.safetensors` checkpoint, or (None) the embedded model; see `loading.load` for the rest."""
@@ -91,7 +93,7 @@ class Editor:
         attention: str = "sdpa",
         poll_every: int | None = None,
         observers: Sequence[Observer] = (),
-        cache: Shelf | None = None,
+        cache: Store | None = None,
         preview_vae: "AutoencoderTiny | None" = None,
     ) -> Self:
         """An editor on a pipeline's own weights, without a copy but for what a backend packs; the pipeline is not changed."""

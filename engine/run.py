@@ -4,42 +4,33 @@ A stage's positional arguments are what its result depends on, so they are its k
 under and is never read for it; what comes from outside (an image's pixels, a prompt's tokens) is digested.
 """
 
+import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+from .cache import Store
 from .digest import UndigestedError, digest, surroundings
 from .observe import Observer
 
-__all__ = ["Keeper", "Run", "Shelf"]
+__all__ = ["Keeper", "Run"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Y = TypeVar("Y")
 
 
-class Shelf(Protocol):
-    """Where values are kept: `engine.cache.Store`."""
-
-    def get_or_make(
-        self, key: str, make: Callable[[], T], *, stage: str, disk: bool, hold: Any, device: torch.device
-    ) -> T: ...
-
-    def said(self) -> Mapping[str, Any]: ...
-
-
 class Keeper:
-    """Finds what a stage has made before. stages: those whose results are kept, and whether on disk too. hold: what is in use stays in memory.
+    """Finds what a stage has made before. stages: those whose results are kept, and whether on disk too.
 
-    It remembers which values it has handed out, and with them what they are: it lives as long as the values are used.
+    It remembers which values it has handed out, and with them what they are; as long as it lives they are not evicted.
     """
 
-    def __init__(
-        self, shelf: Shelf, stages: Mapping[Callable[..., Any], bool], device: torch.device, hold: Any = None
-    ) -> None:
-        self._shelf, self._stages, self._device, self._hold = shelf, stages, device, hold
+    def __init__(self, store: Store, stages: Mapping[Callable[..., Any], bool], device: torch.device) -> None:
+        self._store, self._stages, self._device, self._hold = store, stages, device, store.hold()
+        weakref.finalize(self, self._hold.close)
         self._known: dict[int, tuple[object, str]] = {}
 
     def keeps(self, stage: Callable[..., Any]) -> bool:
@@ -51,7 +42,7 @@ class Keeper:
             key = self._key(stage, inputs)
         except UndigestedError:
             return make()
-        value = self._shelf.get_or_make(
+        value = self._store.get_or_make(
             key, make, stage=stage.__name__, disk=self._stages[stage], hold=self._hold, device=self._device
         )
         self._learn(value, key)

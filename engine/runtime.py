@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from .backends import Choice
+from .cache import Store
 from .config import DragConfig
 from .model import Model
 from .observe import Observer
-from .run import Keeper, Shelf
+from .run import Keeper
 from .stages import KEPT
 
 __all__ = ["Runtime"]
@@ -19,7 +20,7 @@ __all__ = ["Runtime"]
 
 @dataclass(frozen=True, eq=False)
 class Runtime:
-    """poll_every: how often a drag reads its stop condition. alone: entered around all work on the device. shelf: where stages' results
+    """poll_every: how often a drag reads its stop condition. alone: entered around all work on the device. store: where stages' results
     are kept. preview_vae: what decodes previews, the model's own where it is None."""
 
     model: Model
@@ -27,12 +28,12 @@ class Runtime:
     poll_every: int
     observers: tuple[Observer, ...]
     alone: AbstractContextManager[Any]
-    shelf: Shelf | None
+    store: Store | None
     preview_vae: Any = None
 
     def keeper(self) -> Keeper | None:
         """For one source: it knows the values that are made of it."""
-        return None if self.shelf is None else Keeper(self.shelf, KEPT, self.model.device)
+        return None if self.store is None else Keeper(self.store, KEPT, self.model.device)
 
     def settings(self, method: str, config: DragConfig, **more: Any) -> dict[str, Any]:
         """What an edit ran with."""
@@ -51,5 +52,5 @@ class Runtime:
         )
 
     def numbers(self) -> Mapping[str, Any]:
-        """Of the shelf; empty without one."""
-        return {} if self.shelf is None else self.shelf.said()
+        """Of the store; empty without one."""
+        return {} if self.store is None else self.store.said()

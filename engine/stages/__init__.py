@@ -6,6 +6,9 @@ Positional arguments are what a result depends on; keyword arguments only watch.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..methods import Seen, Start
+from ..methods.dragnoise import Fixed
+from ..unet import Conditioning, Constants, Down, Folded, Step
 from .decode import decode
 from .drag import Iteration, Loops, Optimum, drag, iterations
 from .encode import condition, embed, encode
@@ -16,6 +19,7 @@ from .start import place, reference, start
 
 __all__ = [
     "KEPT",
+    "KINDS",
     "Iteration",
     "Loops",
     "Optimum",
@@ -42,3 +46,6 @@ KEPT: Mapping[Callable[..., Any], bool] = {
     reference: False,
 }
 """Stages whose results are worth keeping, and whether on disk too: what is quicker to compute than to read is not."""
+
+KINDS: tuple[type, ...] = (Conditioning, Constants, Down, Fixed, Folded, Seen, Start, Step)
+"""What these results consist of, beside tensors."""
