@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         PointError,
         SessionError,
     )
+    from .generated import Generated
     from .result import EditResult, History, Record
     from .session import Session
     from .values import Image, Mask, Points
@@ -50,6 +51,7 @@ _HOMES = {
         "PointError",
         "SessionError",
     ),
+    "generated": ("Generated",),
     "result": ("EditResult", "History", "Record"),
     "session": ("Session",),
     "values": ("Image", "Mask", "Points"),
@@ -65,6 +67,7 @@ __all__ = [
     "DragnoiseError",
     "EditResult",
     "Editor",
+    "Generated",
     "History",
     "Image",
     "ImageError",

@@ -28,6 +28,7 @@ ENGINE = [
     "methods",
     "stages",
     "runtime",
+    "generated",
     "source",
     "history",
     "result",

@@ -9,6 +9,7 @@ from typing import Any
 from .decode import decode
 from .drag import Iteration, Loops, Optimum, drag, iterations
 from .encode import condition, embed, encode
+from .generate import draw_noise, generate
 from .invert import invert
 from .preview import preview
 from .propagate import propagate
@@ -22,8 +23,10 @@ __all__ = [
     "condition",
     "decode",
     "drag",
+    "draw_noise",
     "embed",
     "encode",
+    "generate",
     "invert",
     "iterations",
     "place",
@@ -38,6 +41,7 @@ KEPT: Mapping[Callable[..., Any], bool] = {
     encode: True,
     condition: False,
     invert: True,
+    generate: True,
     start: False,
     reference: False,
 }
