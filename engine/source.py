@@ -47,7 +47,7 @@ class Source:
         return cls(image.image, image.prompt, negative_prompt=image.negative_prompt, generated=image)
 
     def trajectory(self, model: Model, key: _Key, config: DragConfig) -> tuple[Tensor, ...] | None:
-        """`config.active_steps` + 1 latents, where they are known. Raises ConfigError where a generated picture's model, steps or guidance is another."""
+        """`config.active_steps` + 1 latents, where known. Raises ConfigError where a generated picture has another model, steps or guidance."""
         if self.generated is None:
             return self.trajectories.get(key)
         self.generated.check(model=model.name, steps=config.steps, guidance=config.guidance)

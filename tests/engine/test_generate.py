@@ -121,7 +121,7 @@ def test_left_alone_it_stays_what_it_is(guidance: float, backend: str, dtype: st
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 def test_it_is_dragged_without_encoding_and_inverting(guidance: float) -> None:
     found = editor().edit(made(guidance=guidance), DRAG, record=True)
-    assert set(found.timings_ms) == {"embed", "condition", "drag", "propagate", "decode", "total"}
+    assert set(found.timings_ms) == {"embed", "condition", "start", "drag", "propagate", "decode", "total"}
     record = found.record
     assert record is not None
     assert len(record.trajectory) == QUICK.active_steps + 1
@@ -130,6 +130,23 @@ def test_it_is_dragged_without_encoding_and_inverting(guidance: float) -> None:
     assert found.settings["config"] == QUICK.but(guidance=guidance)
     assert len(found.history.losses) == 3
     assert not np.array_equal(found.image.pixels, made(guidance=guidance).image.pixels)
+
+
+def test_a_session_on_it() -> None:
+    """From the source and on from the result it is never inverted; as a picture like any other it is, still away from the negative prompt."""
+    session = editor().open(made())
+    first = session.drag(DRAG)
+    assert np.array_equal(first.image.pixels, editor().edit(made(), DRAG).image.pixels)
+    on = session.drag("40,30:50,20", base="result", record=True)
+    assert "invert" not in on.timings_ms
+    with pytest.raises(ConfigError, match=r"with guidance 7\.5 and .* got 1\.0"):
+        session.drag(DRAG, config=QUICK.but(guidance=1.0))
+    assert np.array_equal(session.image.pixels, on.image.pixels)
+    inverted = session.drag("40,30:50,20", base="inverted", record=True)
+    assert {"encode", "invert"} <= set(inverted.timings_ms)
+    assert on.record is not None
+    assert inverted.record is not None
+    assert torch.equal(on.record.text, inverted.record.text)
 
 
 def test_a_drag_of_it_leaves_it_alone() -> None:

@@ -1,5 +1,6 @@
 """Classifier-free guidance: two texts, one prediction, in every stage; and nothing at all where it is 1."""
 
+import warnings
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dragnoise.engine import ConfigError, DragConfig, Editor, EditResult, InputWarning
+from dragnoise.engine import ConfigError, DragConfig, Editor, EditResult, InputWarning, SessionError
 from dragnoise.engine.methods import METHODS, Scene
 from dragnoise.engine.methods.baseline import _motion
 from dragnoise.engine.model import Model
@@ -244,6 +245,24 @@ def test_each_branch_keeps_its_own_bottleneck() -> None:
     step = record.scene.conditioning.at(record.scene.schedule.timesteps[8])
     assert torch.equal(noise, editor().model.unet.replaced(record.inverted, step, record.bottleneck))
     assert float((noise - swapped).abs().max()) > 1e-2
+
+
+def test_a_session_inverts_anew_for_another_guidance() -> None:
+    """What is prepared for one guidance does not serve another."""
+    session = editor().open(CASE.image, prompt="a ring", negative_prompt="a disc", config=QUICK)
+    drag = "100,90:140,120"
+    session.drag(drag)
+    for guidance in (2.0, 1.0):
+        config = QUICK.but(guidance=guidance)
+        told = "a disc" if guidance > 1 else ""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)
+            found = session.drag(drag, config=config)
+        assert "invert" in found.timings_ms
+        expected = edit(editor(), points=drag, negative_prompt=told, config=config)
+        assert np.array_equal(found.image.pixels, expected.image.pixels)
+    with pytest.raises(SessionError, match="guidance"):
+        session.drag(drag, config=QUICK, base="last")
 
 
 def test_backends_agree() -> None:
