@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         PointError,
         SessionError,
     )
+    from .generated import Generated
     from .result import EditResult, History, Record
     from .session import Session
     from .values import Image, Mask, Points
@@ -54,6 +55,7 @@ _HOMES = {
         "PointError",
         "SessionError",
     ),
+    "generated": ("Generated",),
     "result": ("EditResult", "History", "Record"),
     "session": ("Session",),
     "values": ("Image", "Mask", "Points"),
@@ -70,6 +72,7 @@ __all__ = [
     "DragnoiseError",
     "EditResult",
     "Editor",
+    "Generated",
     "History",
     "Image",
     "ImageError",

@@ -1,4 +1,4 @@
-"""The command line: `dragnoise edit`, `dragnoise demo`, `dragnoise info`.
+"""The command line: `dragnoise edit`, `dragnoise generate`, `dragnoise demo`, `dragnoise info`.
 
 Results go to stdout (with --json one JSON document), progress to stderr. Exit codes: 0 done, 2 the input must be changed, 130 interrupted.
 """
@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from .waiting import wait_politely
 
 __all__ = ["main"]
 
-_SETTINGS = ("steps", "strength", "iterations", "lr", "lam", "end_step", "r_m", "r_p")
+_SETTINGS = ("steps", "strength", "iterations", "lr", "lam", "end_step", "r_m", "r_p", "guidance", "parity")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="dragnoise", description="Drag what is under a point of an image to another point."
     )
     parser.add_argument("--version", action="version", version=f"dragnoise {importlib.metadata.version('dragnoise')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{edit,demo,info}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{edit,generate,demo,info}")
 
     edit = commands.add_parser(
         "edit",
@@ -48,18 +48,36 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--prompt", default="", metavar="TEXT", help="what the image shows")
     edit.add_argument("-o", "--output", metavar="FILE", help="where to write (default: IMAGE_dragged.png)")
     edit.add_argument("--trajectory", metavar="FILE.gif", help="also write the drag as an animation")
-    settings = edit.add_argument_group("settings (default: the model's own)")
-    settings.add_argument("--steps", type=int, metavar="N", help="DDIM steps of the whole schedule")
-    settings.add_argument("--strength", type=float, metavar="0..1", help="share of the schedule that is inverted")
-    settings.add_argument("--iterations", type=int, metavar="N", help="most iterations of the drag")
-    settings.add_argument("--lr", type=float, help="learning rate")
-    settings.add_argument("--lam", type=float, help="weight of what must stay")
-    settings.add_argument("--end-step", type=int, metavar="N", help="last steps denoised freely")
-    settings.add_argument("--r-m", type=int, metavar="PX", help="radius of the motion patch")
-    settings.add_argument("--r-p", type=int, metavar="PX", help="radius of the tracking window")
-    settings.add_argument(
-        "--parity", action="store_true", default=None, help="keep the published code's meaning where ours differs"
+    edit.add_argument("--negative-prompt", default="", metavar="TEXT", help="what guidance draws away from")
+    edit.add_argument(
+        "--guidance", type=float, metavar="G", help="1 to 50: how far to draw towards the prompt (1: not)"
     )
+    _add_settings(edit)
+
+    generate = commands.add_parser(
+        "generate",
+        help="make an image of a prompt, and drag on it",
+        description="Make an image of a prompt; with --drag also the image dragged, without inverting it.",
+    )
+    generate.add_argument("--prompt", required=True, metavar="TEXT", help="what the image shall show")
+    generate.add_argument("--negative-prompt", default="", metavar="TEXT", help="what it shall not show")
+    generate.add_argument(
+        "--guidance",
+        type=float,
+        default=7.5,
+        metavar="G",
+        help="1 to 50: how far to draw towards the prompt (%(default)s)",
+    )
+    generate.add_argument("--size", type=_size, metavar="WxH", help="in pixels (default: the model's own)")
+    generate.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise (default: %(default)s)")
+    generate.add_argument(
+        "--drag", action="append", default=[], metavar="X,Y:X,Y", help="also drag, and write OUTPUT_dragged"
+    )
+    generate.add_argument("--mask", metavar="FILE", help="white where the drag may change the picture")
+    generate.add_argument(
+        "-o", "--output", default="generated.png", metavar="FILE", help="where to write (%(default)s)"
+    )
+    _add_settings(generate)
 
     demo = commands.add_parser(
         "demo",
@@ -73,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "info", help="what this installation has", description="Versions, devices, threads and the model."
     )
 
-    for command in (edit, demo, info):
+    for command in (edit, generate, demo, info):
         command.add_argument("--json", action="store_true", help="print one JSON document")
         command.add_argument(
             "--model", metavar="PATH", help="diffusers folder or .safetensors checkpoint (default: the embedded model)"
@@ -95,13 +113,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    settings = command.add_argument_group("settings (default: the model's own)")
+    settings.add_argument("--steps", type=int, metavar="N", help="DDIM steps of the whole schedule")
+    settings.add_argument("--strength", type=float, metavar="0..1", help="share of the schedule that is inverted")
+    settings.add_argument("--iterations", type=int, metavar="N", help="most iterations of the drag")
+    settings.add_argument("--lr", type=float, help="learning rate")
+    settings.add_argument("--lam", type=float, help="weight of what must stay")
+    settings.add_argument("--end-step", type=int, metavar="N", help="last steps denoised freely")
+    settings.add_argument("--r-m", type=int, metavar="PX", help="radius of the motion patch")
+    settings.add_argument("--r-p", type=int, metavar="PX", help="radius of the tracking window")
+    settings.add_argument(
+        "--parity", action="store_true", default=None, help="keep the published code's meaning where ours differs"
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    """(height, width) of "WxH"."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write it as WxH, for example 512x768")
+    return int(height), int(width)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     asked = _parser().parse_args(arguments)
     wait_politely()
     warnings.showwarning = lambda message, *_, **__: print(f"dragnoise: warning: {message}", file=sys.stderr)
     try:
-        return {"edit": _edit, "demo": _demo, "info": _info}[asked.command](asked)
+        return {"edit": _edit, "generate": _generate, "demo": _demo, "info": _info}[asked.command](asked)
     except DragnoiseError as wrong:
         print(f"dragnoise: error: {wrong}", file=sys.stderr)
         return 2
@@ -140,8 +181,7 @@ def _edit(asked: argparse.Namespace) -> int:
     source, points = Image.of(asked.image), Points.of(" ".join(asked.drag))
     points.check_inside(source.width, source.height)
     mask = None if asked.mask is None else Mask.of(asked.mask, source.width, source.height)
-    changes = {name: getattr(asked, name) for name in (*_SETTINGS, "parity")}
-    DragConfig().but(**changes)
+    changes = _changes(asked)
 
     editor = _editor(asked)
     config = editor.defaults.but(**changes)
@@ -154,6 +194,7 @@ def _edit(asked: argparse.Namespace) -> int:
             points,
             mask=mask,
             prompt=asked.prompt,
+            negative_prompt=asked.negative_prompt,
             config=config,
             record=seen is not None,
             progress=progress,
@@ -168,6 +209,59 @@ def _edit(asked: argparse.Namespace) -> int:
         _print_times([(output.name, result)])
         print("\n".join(f"wrote {path}" for path in written))
     return 0
+
+
+def _generate(asked: argparse.Namespace) -> int:
+    from .files import writable
+    from .values import Mask, Points
+
+    output = writable(asked.output)
+    dragged = writable(output.with_stem(f"{output.stem}_dragged")) if asked.drag else None
+    points = Points.of(" ".join(asked.drag)) if asked.drag else None
+    changes = _changes(asked)
+
+    editor = _editor(asked)
+    from .generated import picture_size
+
+    height, width = picture_size(editor.model, asked.size)
+    mask = None if asked.mask is None else Mask.of(asked.mask, width, height)
+    if points is not None:
+        points.check_inside(width, height)
+    with _progress() as progress:
+        made = editor.generate(
+            asked.prompt,
+            negative_prompt=asked.negative_prompt,
+            size=(height, width),
+            seed=asked.seed,
+            config=editor.defaults.but(**changes),
+            progress=progress,
+        )
+        result = None if points is None else editor.edit(made, points, mask=mask, progress=progress)
+    written = [made.image.save(output)]
+    if result is not None and dragged is not None:
+        written.append(result.image.save(dragged))
+    if asked.json:
+        said = {
+            "seed": made.seed,
+            "size": [made.image.width, made.image.height],
+            "written": [str(path) for path in written],
+        }
+        said |= {"timings_ms": _rounded(made.timings_ms), "config": dataclasses.asdict(made.config)}
+        print(json.dumps(said | ({} if result is None else {"edit": _report(result)})))
+    else:
+        seconds = ", ".join(f"{stage} {ms / 1e3:.2f}" for stage, ms in made.timings_ms.items())
+        print(f"seconds: {seconds}")
+        if result is not None and dragged is not None:
+            _print_times([(dragged.name, result)])
+        print("\n".join(f"wrote {path}" for path in written))
+    return 0
+
+
+def _changes(asked: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given. Raises ConfigError for a bad one, before a model is loaded."""
+    changes = {name: getattr(asked, name) for name in _SETTINGS}
+    DragConfig().but(**changes)
+    return changes
 
 
 def _demo(asked: argparse.Namespace) -> int:
@@ -209,9 +303,13 @@ def _report(result: Any) -> dict[str, Any]:
         "iterations": len(result.history.losses),
         "losses": result.history.losses.tolist(),
         "points": [{"ended": handle, "target": target} for handle, target in pairs],
-        "timings_ms": {stage: round(ms, 3) for stage, ms in result.timings_ms.items()},
+        "timings_ms": _rounded(result.timings_ms),
         "settings": result.settings | {"config": dataclasses.asdict(result.settings["config"])},
     }
+
+
+def _rounded(timings_ms: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(ms, 3) for stage, ms in timings_ms.items()}
 
 
 def _print_times(done: list[tuple[str, Any]]) -> None:

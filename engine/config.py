@@ -4,11 +4,12 @@ import dataclasses
 import json
 import math
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from .errors import ConfigError
+from .errors import ConfigError, InputWarning
 
 __all__ = ["DragConfig"]
 
@@ -25,6 +26,7 @@ class DragConfig:
     end_step: the last so many steps of the schedule denoise with the bottleneck they compute themselves, 0 to `steps`.
     r_m: radius of the motion patch, in supervision pixels (half image pixels), 0 to 32.
     r_p: radius of the tracking window, likewise.
+    guidance: how far every pass is drawn away from the negative prompt, 1 to 50 (classifier-free guidance; it doubles the work). 1: not at all.
     parity: keep the published code's meaning where ours differs: no mask holds the whole picture in place; a size that is not a multiple of the
         model's factor is not padded but resized at the end; `end_step` counts from 50 whatever `steps` is; bytes are truncated, not rounded.
 
@@ -39,6 +41,7 @@ class DragConfig:
     end_step: int = 0
     r_m: int = 1
     r_p: int = 3
+    guidance: float = 1.0
     parity: bool = False
 
     def __post_init__(self) -> None:
@@ -50,6 +53,7 @@ class DragConfig:
         self._real("strength", "above 0 and at most 1", lambda value: 0 < value <= 1)
         self._real("lr", "above 0", lambda value: value > 0)
         self._real("lam", "0 or more", lambda value: value >= 0)
+        self._real("guidance", "from 1 to 50", lambda value: 1 <= value <= 50)
         if self.active_steps < 1:
             raise ConfigError(f"strength {self.strength} of {self.steps} steps is less than one step; raise either")
 
@@ -62,6 +66,16 @@ class DragConfig:
     def injected_steps(self) -> int:
         """The optimised bottleneck is used in step i of the whole schedule while i is less than this."""
         return (50 if self.parity else self.steps) - self.end_step
+
+    def negative(self, prompt: str) -> str | None:
+        """The negative prompt as the network is told it: None without guidance, which has no use for one and warns of it (InputWarning)."""
+        if self.guidance > 1:
+            return prompt
+        if prompt:
+            warnings.warn(
+                "a negative prompt does nothing without guidance; set guidance above 1", InputWarning, stacklevel=3
+            )
+        return None
 
     def _whole(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)

@@ -14,6 +14,7 @@ from .backends import choose
 from .cache import Store
 from .config import DragConfig
 from .errors import ConfigError
+from .generated import Generated, generate_image
 from .loading import load, of_pipeline
 from .methods import Method
 from .model import Model
@@ -108,11 +109,12 @@ class Editor:
 
     def edit(
         self,
-        image: Image | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str],
+        image: Image | Generated | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str],
         points: Points | Sequence[Any] | str,
         *,
         mask: Mask | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str] | None = None,
         prompt: str = "",
+        negative_prompt: str = "",
         config: DragConfig | None = None,
         method: str | Method = "dragnoise",
         record: bool = False,
@@ -122,19 +124,22 @@ class Editor:
         """Move what is under the handles to the targets and keep the rest.
 
         image, points, mask: in any form that `Image.of`, `Points.of` and `Mask.of` take; white in the mask may change, None sets no limit.
+        A `Generated` image brings its prompts, its settings where `config` is None, and its trajectory: it is neither encoded nor inverted.
+        negative_prompt: what guidance draws away from, where `config.guidance` is above 1.
         config: None for `defaults`. method: a name in `METHODS`, or a row of one's own. record: keep every intermediate.
         on_iteration: shown every forward pass of the drag, with its predicted noise.
         Raises ImageError, PointError, MaskError, ConfigError.
         """
-        session = self.open(image, prompt=prompt, config=config, undo_bytes=0)
+        session = self.open(image, prompt=prompt, negative_prompt=negative_prompt, config=config, undo_bytes=0)
         more: dict[str, Any] = {"progress": progress, "on_iteration": on_iteration}
         return session.drag(points, mask=mask, method=method, record=record, **more)
 
     def open(
         self,
-        image: Image | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str],
+        image: Image | Generated | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str],
         *,
         prompt: str = "",
+        negative_prompt: str = "",
         config: DragConfig | None = None,
         undo_bytes: int = 2**28,
     ) -> Session:
@@ -145,7 +150,30 @@ class Editor:
         """
         if undo_bytes < 0:
             raise ConfigError(f"undo_bytes must be 0 or more, got {undo_bytes}")
-        return Session(self._runtime(), Source(Image.of(image), prompt), config or self.defaults, undo_bytes)
+        source = Source.of(image, prompt, negative_prompt)
+        own = self.defaults if source.generated is None else source.generated.config
+        return Session(self._runtime(), source, config or own, undo_bytes)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str = "",
+        size: tuple[int, int] | None = None,
+        seed: int = 0,
+        config: DragConfig | None = None,
+        progress: Progress | None = None,
+    ) -> Generated:
+        """A picture of `prompt` that `edit` and `open` take as it is, without encoding and inverting it; see `generate_image`.
+
+        config: None for `defaults`; `config.guidance` above 1 draws towards the prompt and away from `negative_prompt`.
+        """
+        config, report = config or self.defaults, progress or (lambda stage, done, of: None)
+
+        def on_step(done: int) -> None:
+            report("generate", done, config.steps)
+
+        return generate_image(self._runtime(), prompt, negative_prompt, size, seed, config, on_step=on_step)
 
     def _runtime(self) -> Runtime:
         return Runtime(

@@ -33,8 +33,8 @@ class History:
 class Record:
     """Every intermediate of an edit, kept only when asked for; tensors on the model's device.
 
-    text [1, L, D]; trajectory: the clean latent to the inverted one, float32 [1, 4, h, w] each; reference_features [1, C, h, w] and
-    reference_noise [1, 4, h, w] of the first forward pass (None without one; the noise also where no mask term needs it);
+    text [1, L, D], with guidance [2, L, D]; trajectory: the clean latent to the inverted one, float32 [1, 4, h, w] each; reference_features
+    [1, C, h, w] and reference_noise [1, 4, h, w] of the first forward pass (None without one; the noise also where no mask term needs it);
     handles int64 [iterations, N, 2] and targets int64 [N, 2]: (row, column) at the supervision resolution; keep: 1 - mask, latent's size, or None;
     bottleneck_start and bottleneck, float32: before and after; final_latent float32; pixels float32 [1, 3, H, W] in -1..1 as decoded.
     scene and optimum are what the stage functions take, to go on from here.

@@ -323,13 +323,13 @@ class Session:
         state, base = self._states.now, asked.base
         dragged, key = state.dragged, depends_on(asked.method, asked.config)
         if base == "last" and (dragged is None or dragged.key != key):
-            why = "there is none" if dragged is None else "its steps, strength, method or parity were others"
+            why = "there is none" if dragged is None else "its steps, strength, guidance, method or parity were others"
             raise SessionError(f"the last drag cannot go on: {why}; use base='source' or base='result'")
         if base == "result" and dragged is not None and dragged.key != key:
             base = "inverted"
         source = state.source
         if base == "inverted" and dragged is not None:
-            source = Source(state.image, source.prompt)
+            source = Source(state.image, source.prompt, negative_prompt=source.negative_prompt)
         prepared = self._prepared(source, asked, observers)
         if dragged is None or base in ("source", "inverted"):
             return base, prepared, None

@@ -11,8 +11,10 @@ from torch import Tensor
 from . import stages
 from .config import DragConfig
 from .errors import InputWarning
+from .generated import Generated
 from .geometry import Frame
 from .methods import Method, Origin, Place, Scene, Seen, Start
+from .model import Model
 from .observe import Observer
 from .run import Keeper, Run
 from .runtime import Runtime
@@ -25,11 +27,31 @@ _Key = tuple[Any, ...]
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A picture and what it shows. trajectories: from the clean latent to the noisy one, where known, by what they depend on."""
+    """A picture and what it shows. trajectories: from the clean latent to the noisy one, where known, by what they depend on.
+
+    negative_prompt: what guidance draws away from. generated: where the picture comes from, if it was made here; then nothing is inverted.
+    """
 
     image: Image
     prompt: str
     trajectories: dict[_Key, tuple[Tensor, ...]] = field(default_factory=dict)
+    negative_prompt: str = ""
+    generated: Generated | None = None
+
+    @classmethod
+    def of(cls, image: Any, prompt: str, negative_prompt: str) -> "Source":
+        """From whatever `Image.of` takes, or a `Generated`, which has its own prompts: ConfigError for others."""
+        if not isinstance(image, Generated):
+            return cls(Image.of(image), prompt, negative_prompt=negative_prompt)
+        image.check(prompt=prompt or image.prompt, negative_prompt=negative_prompt or image.negative_prompt)
+        return cls(image.image, image.prompt, negative_prompt=image.negative_prompt, generated=image)
+
+    def trajectory(self, model: Model, key: _Key, config: DragConfig) -> tuple[Tensor, ...] | None:
+        """`config.active_steps` + 1 latents, where known. Raises ConfigError where a generated picture has another model, steps or guidance."""
+        if self.generated is None:
+            return self.trajectories.get(key)
+        self.generated.check(model=model.name, steps=config.steps, guidance=config.guidance)
+        return self.generated.trajectory[: config.active_steps + 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +71,7 @@ class Ready:
 
 def depends_on(method: Method, config: DragConfig) -> _Key:
     """What an inversion, and all that follows it up to the first update, depends on beside the source."""
-    return (method.name, config.steps, config.active_steps, config.parity)
+    return (method.name, config.steps, config.active_steps, config.parity, config.guidance)
 
 
 def ready(
@@ -65,10 +87,10 @@ def ready(
     keeper = runtime.keeper()
     run, model, active = Run(observers, keeper), method.prepare(runtime.model), config.active_steps
     frame, key = Frame.of(source.image, model.factor, config.parity), depends_on(method, config)
-    text = run(stages.embed, model, source.prompt)
-    trajectory = source.trajectories.get(key)
+    trajectory = source.trajectory(model, key, config)
+    text = run(stages.embed, model, source.prompt, config.negative(source.negative_prompt))
     latent = run(stages.encode, model, frame.pixels(source.image)) if trajectory is None else trajectory[0]
-    conditioning = run(stages.condition, model, text, config.steps)
+    conditioning = run(stages.condition, model, text, config.steps, config.guidance)
     if trajectory is None:
         trajectory = run(stages.invert, model, latent, conditioning, active, on_step=on_step)
     start = run(stages.start, method, model, trajectory[-1], conditioning, active)

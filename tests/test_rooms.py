@@ -29,6 +29,7 @@ ENGINE = [
     "methods",
     "stages",
     "runtime",
+    "generated",
     "source",
     "history",
     "result",

@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..model import Model, frozen_view
 from ..unet import Conditioning, Step, UNet
 from .method import Method, Place, Predictor, Scene, Seen, Start, State
@@ -54,7 +55,12 @@ class _Pass:
 class _WholeUNet(UNet):
     """diffusers' own network, always run as a whole. What it is told is the text embedding itself."""
 
-    def condition(self, timesteps: Sequence[int], text: Tensor) -> Conditioning:
+    def condition(self, timesteps: Sequence[int], text: Tensor, guidance: float = 1.0) -> Conditioning:
+        """Raises ConfigError for guidance, which the published code does not have."""
+        if guidance != 1:
+            raise ConfigError(
+                f"the method baseline has no guidance, got {guidance:g}; use guidance 1 or another method"
+            )
         text = text.to(self.dtype)
         return Conditioning(tuple(timesteps), text, text, text.new_zeros(len(timesteps), 0))
 

@@ -53,7 +53,7 @@ class Place:
 
     @property
     def text(self) -> Tensor:
-        """The text embedding [1, L, D]."""
+        """The text embedding [1, L, D]; with guidance [2, L, D], the negative one first."""
         return self.conditioning.embedding
 
 
@@ -67,7 +67,8 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What one forward pass shows: features [1, C, h, w] (before any resizing) and eps float32 [1, 4, H, W], None where nobody wants it."""
+    """What one forward pass shows: features [1, C, h, w] (before any resizing; with guidance C is both texts') and eps float32 [1, 4, H, W], None
+    where nobody wants it."""
 
     features: Tensor
     noise: Tensor | None

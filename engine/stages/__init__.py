@@ -8,10 +8,11 @@ from typing import Any
 
 from ..methods import Seen, Start
 from ..methods.dragnoise import Fixed
-from ..unet import Conditioning, Constants, Down, Folded, Step
+from ..unet import Conditioning, Constants, Down, Folded, Guidance, Step
 from .decode import decode
 from .drag import Iteration, Loops, Optimum, drag, iterations
 from .encode import condition, embed, encode
+from .generate import draw_noise, generate
 from .invert import invert
 from .preview import preview
 from .propagate import propagate
@@ -26,8 +27,10 @@ __all__ = [
     "condition",
     "decode",
     "drag",
+    "draw_noise",
     "embed",
     "encode",
+    "generate",
     "invert",
     "iterations",
     "place",
@@ -42,10 +45,11 @@ KEPT: Mapping[Callable[..., Any], bool] = {
     encode: True,
     condition: False,
     invert: True,
+    generate: True,
     start: False,
     reference: False,
 }
 """Stages whose results are worth keeping, and whether on disk too: what is quicker to compute than to read is not."""
 
-KINDS: tuple[type, ...] = (Conditioning, Constants, Down, Fixed, Folded, Seen, Start, Step)
+KINDS: tuple[type, ...] = (Conditioning, Constants, Down, Fixed, Folded, Guidance, Seen, Start, Step)
 """What these results consist of, beside tensors."""

@@ -21,16 +21,21 @@ def encode(model: Model, pixels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def embed(model: Model, prompt: str) -> Tensor:
-    """Text embedding [1, L, D] in the U-Net's precision, L the tokenizer's `model_max_length`.
+def embed(model: Model, prompt: str, negative_prompt: str | None = None) -> Tensor:
+    """Text embedding [1, L, D] in the U-Net's precision, L the tokenizer's `model_max_length`; beside a negative prompt [2, L, D], that one first.
 
     A longer prompt is cut there, with an InputWarning that names the tokens seen.
     """
+    prompts = (prompt,) if negative_prompt is None else (negative_prompt, prompt)
+    return torch.cat([_embedded(model, one) for one in prompts])
+
+
+def _embedded(model: Model, prompt: str) -> Tensor:
     length = model.tokenizer.model_max_length
     count = len(model.tokenizer(prompt, truncation=False, verbose=False).input_ids)
     if count > length:
         warnings.warn(
-            f"the prompt has {count} tokens, the model reads {length}; the rest is ignored", InputWarning, stacklevel=2
+            f"the prompt has {count} tokens, the model reads {length}; the rest is ignored", InputWarning, stacklevel=3
         )
     ids = model.tokenizer(
         prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -39,6 +44,9 @@ def embed(model: Model, prompt: str) -> Tensor:
     return embedding.to(model.dtype)
 
 
-def condition(model: Model, text: Tensor, steps: int) -> Conditioning:
-    """Keys and values of the text [1, L, D] and projections of every timestep of a schedule of `steps` steps: once, for every pass of an edit."""
-    return model.unet.condition(model.schedule(steps).timesteps, text)
+def condition(model: Model, text: Tensor, steps: int, guidance: float = 1.0) -> Conditioning:
+    """Keys and values of the text [1, L, D] and projections of every timestep of a schedule of `steps` steps: once, for every pass of an edit.
+
+    guidance: how far every pass is drawn from the negative to the positive text [2, L, D]; 1: one text, one pass.
+    """
+    return model.unet.condition(model.schedule(steps).timesteps, text, guidance)

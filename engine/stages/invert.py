@@ -22,7 +22,7 @@ def invert(
 ) -> tuple[Tensor, ...]:
     """The trajectory: `active` + 1 float32 latents [1, 4, h, w], from the clean one to the noisy one at which the drag happens.
 
-    `active` of the schedule's steps are inverted. Guidance is 1: one text embedding, one pass a step.
+    `active` of the schedule's steps are inverted, each with one pass, guided as `conditioning` says.
     """
     schedule = model.schedule(len(conditioning.timesteps))
     trajectory = [latent]

@@ -1,6 +1,7 @@
 """The U-Net, cut at the bottleneck, and the schedule that it is run on."""
 
 from .folded import Constants
+from .guidance import Guidance
 from .operators import Operators
 from .parts import PARTS, Conditioning, Down, Folded, Step, UNet, Up, objections
 from .schedule import Schedule
@@ -11,6 +12,7 @@ __all__ = [
     "Constants",
     "Down",
     "Folded",
+    "Guidance",
     "Operators",
     "Schedule",
     "Step",

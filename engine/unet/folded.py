@@ -24,8 +24,8 @@ __all__ = ["Constants", "FoldedResnet"]
 
 
 class Constants(NamedTuple):
-    """What the skips [1, S, H, W] and the step contribute to one block, [1, O, H, W] each, and the skip channels [1, B - C_d, H, W] that share a
-    group with dynamic ones (None where none does)."""
+    """What the skips [N, S, H, W] and the step contribute to one block, [N, O, H, W] each, and the skip channels [N, B - C_d, H, W] that share a
+    group with dynamic ones (None where none does). N: how many texts there are."""
 
     straddling: Tensor | None
     inner: Tensor
@@ -88,7 +88,7 @@ class FoldedResnet:
         return Constants(skip[:, :straddling] if straddling else None, inner, outer)
 
     def __call__(self, hidden: Tensor, constants: Constants) -> Tensor:
-        """[1, O, H, W] from the dynamic channels [1, C_d, H, W]."""
+        """[N, O, H, W] from the dynamic channels [N, C_d, H, W]."""
         resnet, straddling = self.resnet, constants.straddling
         joined = hidden if straddling is None else torch.cat([hidden, straddling], dim=1)
         inner = self.conv(self.norm(joined)) + constants.inner

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .folded import Constants, FoldedResnet
+from .guidance import UNGUIDED, Guidance
 from .layers import Build, Level, conv_of, norm_of
 from .operators import Operators
 
@@ -66,11 +67,13 @@ _PLAIN_ATTENTION = {"AttnProcessor", "AttnProcessor2_0", "SlicedAttnProcessor", 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step of a schedule, as the network is told of it: what depends on the timestep [S] and what depends on the text [B, L, P]."""
+    """One step of a schedule, as the network is told of it: what depends on the timestep [S], what depends on the text [B, L, P], and how far the
+    text guides."""
 
     timestep: int
     times: Tensor
     text: Tensor
+    guidance: Guidance = UNGUIDED
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +82,17 @@ class Conditioning:
 
     timesteps: T of them. embedding: the text [B, L, D]. text: every cross attention's keys and values [B, L, P].
     times: every residual block's projection of the time embedding, with its convolution's bias [T, S].
+    guidance: with a scale above 1, the texts are [negative, positive] and B is 2.
     """
 
     timesteps: tuple[int, ...]
     embedding: Tensor
     text: Tensor
     times: Tensor
+    guidance: Guidance = UNGUIDED
 
     def at(self, timestep: int) -> Step:
-        return Step(timestep, self.times[self.timesteps.index(timestep)], self.text)
+        return Step(timestep, self.times[self.timesteps.index(timestep)], self.text, self.guidance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +106,8 @@ class Down:
 
 @dataclass(frozen=True, eq=False)
 class Up:
-    """What the decoder half gives: the feature map of the block asked for [B, C, h, w], and the network's output [B, 4, H, W] unless not wanted."""
+    """What the decoder half gives: the feature map of the block asked for [B, C, h, w], and the network's output [B, 4, H, W] unless not wanted; with
+    guidance [1, 2 C, h, w] and [1, 4, H, W]."""
 
     features: Tensor | None
     output: Tensor | None
@@ -110,11 +116,12 @@ class Up:
 @dataclass(frozen=True, eq=False)
 class Folded:
     """The decoder half on given skips, as far as it is known before the bottleneck is: what they contribute to every residual block, by level; the
-    text's keys and values; what every level upsamples to."""
+    text's keys and values; what every level upsamples to; how far the text guides."""
 
     constants: tuple[tuple[Constants, ...], ...]
     text: Tensor
     sizes: tuple[tuple[int, ...] | None, ...]
+    guidance: Guidance = UNGUIDED
 
 
 def objections(config: Mapping[str, Any]) -> list[str]:
@@ -157,6 +164,9 @@ def _objections_to(network: UNet2DConditionModel) -> list[str]:
 class UNet:
     """The parts of a frozen `UNet2DConditionModel` in evaluation mode. Latents may have any float type; they are cast to the network's.
 
+    Guidance is settled here, so that nobody else knows of it: a latent goes in once, what is between the parts (skips, bottlenecks) is a batch of as
+    many as there are texts, and features and outputs come out as one.
+
     operators: what layers are computed with. prepare: what is run in a part's place (compiled, captured, a plan); the part itself where it is None.
     Raises ModelError for a network that cannot be cut, with every reason.
     """
@@ -187,15 +197,18 @@ class UNet:
         return dtype
 
     @torch.no_grad()
-    def condition(self, timesteps: Sequence[int], text: Tensor) -> Conditioning:
-        """timesteps: each 0 to 999. text: [B, L, D]."""
+    def condition(self, timesteps: Sequence[int], text: Tensor, guidance: float = 1.0) -> Conditioning:
+        """timesteps: each 0 to 999. text: [B, L, D]; with a guidance above 1 two of them, [negative, positive], else ValueError."""
+        guide = Guidance(guidance)
+        if guidance != 1 and len(text) != guide.texts:
+            raise ValueError(f"guidance {guidance:g} takes a negative and a positive text, got {len(text)}")
         net, build = self.network, self._build
         text = text.to(self.dtype)
         embedding = net.time_embedding(net.time_proj(torch.tensor(timesteps, device=text.device)).to(self.dtype))
         active = F.silu(embedding)
         times = [projection(active) + conv.bias for projection, conv in build.times]
         packed = [projected for both in build.texts for projected in (both[0](text), both[1](text))]
-        return Conditioning(tuple(timesteps), text, torch.cat(packed, dim=2), torch.cat(times, dim=1))
+        return Conditioning(tuple(timesteps), text, torch.cat(packed, dim=2), torch.cat(times, dim=1), guide)
 
     def step(self, timestep: int, text: Tensor) -> Step:
         """A single step: `condition` for one timestep."""
@@ -203,7 +216,7 @@ class UNet:
 
     def down(self, latent: Tensor, step: Step) -> Down:
         """latent [B, 4, H, W]."""
-        *skips, bottom = self._run("down")(latent, step.times, step.text)
+        *skips, bottom = self._run("down")(step.guidance.latents(latent), step.times, step.text)
         return Down(step, tuple(skips), bottom)
 
     def middle(self, down: Down) -> Tensor:
@@ -214,7 +227,8 @@ class UNet:
     def up(self, down: Down, bottleneck: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
         """The decoder half with `bottleneck` in place of the middle block's output; see `decode`."""
         step = down.step
-        return Up(*self._run("up")(bottleneck, down.skips, step.times, step.text, feature_block, output))
+        found = self._run("up")(bottleneck, down.skips, step.times, step.text, feature_block, output)
+        return _seen(step.guidance, *found)
 
     @torch.no_grad()
     def folded(self, down: Down) -> Folded:
@@ -224,22 +238,23 @@ class UNet:
             tuple(resnet.constants(skip, down.step.times) for resnet, skip in zip(level, skips, strict=True))
             for level, skips in zip(self._folded_resnets, by_level, strict=True)
         )
-        return Folded(constants, down.step.text, self._sizes(down.skips))
+        return Folded(constants, down.step.text, self._sizes(down.skips), down.step.guidance)
 
     def decode(self, folded: Folded, bottleneck: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
         """As `up`: the feature map of that up block, and the network's output; without the output it stops after that block."""
         run = self._run("folded")
-        return Up(*run(bottleneck, folded.constants, folded.text, folded.sizes, feature_block, output))
+        found = run(bottleneck, folded.constants, folded.text, folded.sizes, feature_block, output)
+        return _seen(folded.guidance, *found)
 
     def replaced(self, latent: Tensor, step: Step, bottleneck: Tensor) -> Tensor:
         """The whole network's output with `bottleneck` in place of the middle block's, which does not run."""
-        output: Tensor = self._run("replaced")(latent, step.times, step.text, bottleneck)
-        return output
+        output: Tensor = self._run("replaced")(step.guidance.latents(latent), step.times, step.text, bottleneck)
+        return step.guidance.output(output)
 
     def __call__(self, latent: Tensor, step: Step) -> Tensor:
-        """The whole network's output [B, 4, H, W], in its own precision."""
-        output: Tensor = self._run("whole")(latent, step.times, step.text)
-        return output
+        """The whole network's output [B, 4, H, W], in its own precision; guided [1, 4, H, W], in float32."""
+        output: Tensor = self._run("whole")(step.guidance.latents(latent), step.times, step.text)
+        return step.guidance.output(output)
 
     def _run(self, part: str) -> Callable[..., Any]:
         """The part as the backend prepared it, prepared when first wanted."""
@@ -368,3 +383,10 @@ class UNet:
         if not any(side % 2 ** (len(self._ups) - 1) for side in skips[0].shape[2:]):
             return (None,) * len(self._ups)
         return (*(tuple(level[0].shape[2:]) for level in self._by_level(skips)[1:]), None)
+
+
+def _seen(guidance: Guidance, features: Tensor | None, output: Tensor | None) -> Up:
+    """What the decoder half gave for every text, as one."""
+    return Up(
+        None if features is None else guidance.features(features), None if output is None else guidance.output(output)
+    )
