@@ -21,9 +21,11 @@ from .model import Model
 from .observe import Observer, nvtx
 from .result import EditResult, Progress
 from .runtime import Runtime
+from .saved import Saved, read_session
 from .session import Session
 from .source import Source
 from .stages import KINDS, Iteration
+from .state import State
 from .values import Image, Mask, Points
 
 if TYPE_CHECKING:
@@ -152,7 +154,15 @@ class Editor:
             raise ConfigError(f"undo_bytes must be 0 or more, got {undo_bytes}")
         source = Source.of(image, prompt, negative_prompt)
         own = self.defaults if source.generated is None else source.generated.config
-        return Session(self._runtime(), source, config or own, undo_bytes)
+        return Session(self._runtime(), Saved((State(source, source.image),), 0, config or own, undo_bytes))
+
+    def restore(self, path: str | os.PathLike[str]) -> Session:
+        """The session that `Session.save` wrote to `path`, as it was, without inverting again: on the same machine, with the same versions and
+        threads, every drag gives the same bits.
+
+        Raises SessionError for a file that is no session, is not whole, or is of another model.
+        """
+        return Session(self._runtime(), read_session(path, self.model))
 
     def generate(
         self,

@@ -1,5 +1,6 @@
 """What can be undone and done again: a row of states and where in it we are, bounded in bytes."""
 
+from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 from .errors import SessionError
@@ -18,8 +19,8 @@ T = TypeVar("T", bound=Sized)
 class States(Generic[T]):
     """The last state is never dropped, nor is the one that is shown; the oldest go first where all together exceed `limit` bytes."""
 
-    def __init__(self, first: T, limit: int) -> None:
-        self._states, self._at, self._limit = [first], 0, limit
+    def __init__(self, states: Sequence[T], at: int, limit: int) -> None:
+        self._states, self._at, self.limit = list(states), at, limit
 
     @property
     def now(self) -> T:
@@ -33,7 +34,7 @@ class States(Generic[T]):
     def add(self, state: T) -> None:
         """After the one that is shown; what had been undone is gone."""
         self._states[self._at + 1 :] = [state]
-        while len(self._states) > 1 and sum(kept.nbytes for kept in self._states) > self._limit:
+        while len(self._states) > 1 and sum(kept.nbytes for kept in self._states) > self.limit:
             del self._states[0]
         self._at = len(self._states) - 1
 

@@ -12,12 +12,14 @@ last       the last drag goes on: on the picture it began with, from its optimum
            are put. For targets that follow a mouse. Features and noise are still compared with those before its first update.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -33,8 +35,10 @@ from .observe import Observer, StageTimes
 from .result import EditResult, History, Progress, Record
 from .run import Run
 from .runtime import Runtime
+from .saved import Saved, write_session
 from .source import Ready, Source, depends_on, limit_of, ready, reference, scene_of
 from .stages import Iteration, Loops, Optimum
+from .state import Dragged, State
 from .stream import Event, Pace, Previews
 from .values import Image, Mask, Points
 
@@ -43,32 +47,6 @@ __all__ = ["Base", "Session"]
 Base = Literal["source", "result", "inverted", "last"]
 _READY = 2
 """Preparations that are kept: a person goes to and fro between two settings, or between source and result."""
-
-
-@dataclass(frozen=True, eq=False)
-class Dragged:
-    """What a drag leaves for the next: what it depends on, the variable where it began and where it ended, where its handles were placed and
-    are now [N, 2]."""
-
-    key: tuple[Any, ...]
-    begun: Tensor
-    variable: Tensor
-    placed: Tensor
-    now: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """What there is to see, of what source, and the drag that made it (None: it is the source)."""
-
-    source: Source
-    image: Image
-    dragged: Dragged | None = None
-
-    @property
-    def nbytes(self) -> int:
-        mine = 0 if self.dragged is None else self.dragged.begun.nbytes + self.dragged.variable.nbytes
-        return self.image.pixels.nbytes + mine
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +86,10 @@ class Asked:
 class Session:
     """Made by `Editor.open`. One drag at a time: a second thread waits. config: the settings of drags that bring none."""
 
-    def __init__(self, runtime: Runtime, source: Source, config: DragConfig, undo_bytes: int) -> None:
-        self.config = config
+    def __init__(self, runtime: Runtime, begun: Saved) -> None:
+        self.config = begun.config
         self._runtime = runtime
-        self._states = States(State(source, source.image), undo_bytes)
+        self._states = States(begun.states, begun.at, begun.undo_bytes)
         self._ready: dict[tuple[Source, tuple[Any, ...]], Ready] = {}
         self._loops = Loops()
         self._busy = threading.Lock()
@@ -135,6 +113,15 @@ class Session:
     def redo(self) -> Image:
         """The picture that was undone last, at once. Raises SessionError where there is none."""
         return self._states.forth().image
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Everything that cannot be computed again, or not quickly, in one `.safetensors` file: see `Editor.restore`. Raises OutputError."""
+        with self._busy:
+            for (source, key), prepared in self._ready.items():
+                source.trajectories[key] = prepared.trajectory
+            states, at = self._states.all
+            saved = Saved(states, at, self.config, self._states.limit)
+            return write_session(path, saved, self._runtime.model)
 
     def cancel(self) -> None:
         """From another thread: the drag that runs now raises CancelledError within one iteration or step."""

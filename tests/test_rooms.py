@@ -31,6 +31,8 @@ ENGINE = [
     "runtime",
     "generated",
     "source",
+    "state",
+    "saved",
     "history",
     "result",
     "stream",

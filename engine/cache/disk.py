@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..errors import CacheWarning
 
-__all__ = ["Disk", "Entry", "default_folder"]
+__all__ = ["BrokenError", "Disk", "Entry", "default_folder", "sealed", "unsealed"]
 
 _SUFFIX, _ASIDE, _ASIDE_KEPT = ".safetensors", "aside", 16
 _FORMAT = "dragnoise 1"
@@ -47,7 +47,7 @@ class Entry:
     about: dict[str, Any]
 
 
-class _BrokenError(ValueError):
+class BrokenError(ValueError):
     """The bytes are no entry, or not this one."""
 
 
@@ -68,10 +68,10 @@ class Disk:
         path = self._path(name)
         try:
             raw = path.read_bytes()
-            found = _read(raw, name)
+            found = unsealed(raw, name)
         except FileNotFoundError:
             return None
-        except _BrokenError as broken:
+        except BrokenError as broken:
             self._set_aside(path, str(broken))
             return None
         except OSError as refused:
@@ -85,7 +85,7 @@ class Disk:
         """Whole or not at all. Larger than the limit: not kept."""
         if self.state != "on":
             return
-        raw = _written(name, about, tensors)
+        raw = sealed(name, about, tensors)
         if len(raw) > self.limit:
             return
         try:
@@ -100,7 +100,7 @@ class Disk:
         for used, nbytes, path in self._files():
             try:
                 about = _header(path.read_bytes())[0]
-            except (OSError, _BrokenError):
+            except (OSError, BrokenError):
                 about = {}
             yield Entry(path, nbytes, used, about)
 
@@ -109,9 +109,9 @@ class Disk:
         sound, broken = 0, []
         for _, _, path in self._files():
             try:
-                _read(path.read_bytes(), path.stem)
+                unsealed(path.read_bytes(), path.stem)
                 sound += 1
-            except _BrokenError as wrong:
+            except BrokenError as wrong:
                 self._set_aside(path, str(wrong))
                 broken.append(path)
             except FileNotFoundError:
@@ -180,7 +180,8 @@ class Disk:
             warnings.warn(said, CacheWarning, stacklevel=4)
 
 
-def _written(name: str, about: dict[str, Any], tensors: Sequence[Tensor]) -> bytes:
+def sealed(name: str, about: dict[str, Any], tensors: Sequence[Tensor]) -> bytes:
+    """A safetensors file that says its name, what it is about (JSON) and its own digest."""
     said = json.dumps({"format": _FORMAT, "name": name, "written": time.time(), **about})
     raw = save(
         {str(number): tensor.cpu() for number, tensor in enumerate(tensors)}, metadata={"about": said, "digest": _BLANK}
@@ -188,16 +189,17 @@ def _written(name: str, about: dict[str, Any], tensors: Sequence[Tensor]) -> byt
     return raw.replace(_field(_BLANK), _field(_digest(raw)), 1)
 
 
-def _read(raw: bytes, name: str) -> tuple[dict[str, Any], list[Tensor]]:
+def unsealed(raw: bytes, name: str) -> tuple[dict[str, Any], list[Tensor]]:
+    """(about, tensors) of a file of that name. Raises BrokenError unless every byte is as it was written."""
     about, digest = _header(raw)
     if about.get("format") != _FORMAT or about.get("name") != name:
-        raise _BrokenError("it is of another format or another entry")
+        raise BrokenError("it is of another format or another entry")
     if _digest(raw.replace(_field(digest), _field(_BLANK), 1)) != digest:
-        raise _BrokenError("its digest does not match")
+        raise BrokenError("its digest does not match")
     try:
         found = load(raw)
     except (safetensors.SafetensorError, ValueError, KeyError) as wrong:
-        raise _BrokenError(str(wrong)) from wrong
+        raise BrokenError(str(wrong)) from wrong
     return about, [found[str(number)] for number in range(len(found))]
 
 
@@ -207,9 +209,9 @@ def _header(raw: bytes) -> tuple[dict[str, Any], str]:
         said = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
         about, digest = json.loads(said["about"]), said["digest"]
     except (ValueError, KeyError, TypeError, OverflowError) as wrong:
-        raise _BrokenError("its header cannot be read") from wrong
+        raise BrokenError("its header cannot be read") from wrong
     if not isinstance(about, dict) or not isinstance(digest, str) or len(digest) != 64:
-        raise _BrokenError("its header is not ours")
+        raise BrokenError("its header is not ours")
     return about, digest
 
 
