@@ -14,6 +14,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor
 
 from dragnoise.engine import ConfigError, DragConfig, Editor, Generated, Image, ImageError, MaskError, PointError
+from dragnoise.engine.cache import Store
 from dragnoise.engine.cli import main
 from dragnoise.engine.stages import draw_noise
 from golden_cases import MODEL
@@ -324,3 +325,23 @@ def test_no_warning_for_a_picture_made_without_guidance() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         editor().edit(made(guidance=1.0), DRAG)
+
+
+def test_a_store_keeps_it(tmp_path: Path) -> None:
+    """Another editor on the same folder does not generate it again, a second drag starts with what the first has made; all to the same bits."""
+    model = editor().model
+    words: dict[str, Any] = {"negative_prompt": "a disc", "size": SIZE, "seed": 3}
+    for known in (False, True):
+        own = Editor(model, backend="eager", cache=Store(folder=tmp_path))
+        found = own.generate("a ring", **words, config=QUICK)
+        assert ("generate" in found.timings_ms) is not known
+        assert np.array_equal(found.image.pixels, made().image.pixels)
+        first, again = own.edit(found, DRAG), own.edit(found, DRAG)
+        assert "start" in first.timings_ms
+        assert not {"embed", "condition", "start"} & set(again.timings_ms)
+        for edited in (first, again):
+            assert np.array_equal(edited.image.pixels, editor().edit(made(), DRAG).image.pixels)
+    other = Editor(model, backend="eager", cache=Store(folder=tmp_path)).generate(
+        "a ring", **words, config=QUICK.but(guidance=2.0)
+    )
+    assert "generate" in other.timings_ms
