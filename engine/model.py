@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,8 +50,10 @@ def _config(network: Any) -> str:
 
 
 def _vocabulary(tokenizer: Any) -> str:
+    """Without what it remembers of the last call: padding and truncation."""
     if hasattr(tokenizer, "backend_tokenizer"):
-        return str(tokenizer.backend_tokenizer.to_str())
+        said = json.loads(tokenizer.backend_tokenizer.to_str())
+        return json.dumps({name: said[name] for name in sorted(said) if name not in ("padding", "truncation")})
     return repr(sorted(tokenizer.get_vocab().items())) if hasattr(tokenizer, "get_vocab") else type(tokenizer).__name__
 
 
