@@ -11,10 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .adapters import Adapter
     from .cache import Limits, Store
-    from .config import DragConfig
+    from .config import DragConfig, PersonaliseConfig
     from .editor import Editor
     from .errors import (
+        AdapterError,
         BackendError,
         CacheWarning,
         CancelledError,
@@ -36,10 +38,12 @@ if TYPE_CHECKING:
     from .values import Image, Mask, Points
 
 _HOMES = {
+    "adapters": ("Adapter",),
     "cache": ("Limits", "Store"),
-    "config": ("DragConfig",),
+    "config": ("DragConfig", "PersonaliseConfig"),
     "editor": ("Editor",),
     "errors": (
+        "AdapterError",
         "BackendError",
         "CacheWarning",
         "CancelledError",
@@ -62,6 +66,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Adapter",
+    "AdapterError",
     "BackendError",
     "CacheWarning",
     "CancelledError",
@@ -82,6 +88,7 @@ __all__ = [
     "MaskError",
     "ModelError",
     "OutputError",
+    "PersonaliseConfig",
     "PointError",
     "Points",
     "Record",

@@ -11,11 +11,40 @@ from typing import Any, Self
 
 from .errors import ConfigError, InputWarning
 
-__all__ = ["DragConfig"]
+__all__ = ["DragConfig", "PersonaliseConfig"]
 
 
 @dataclass(frozen=True)
-class DragConfig:
+class _Settings:
+    """What all settings have in common: checked once, changed by making others."""
+
+    def _whole(self, name: str, low: int, high: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ConfigError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+
+    def _real(self, name: str, allowed: str, holds: Any) -> None:
+        value = getattr(self, name)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not math.isfinite(value)
+            or not holds(value)
+        ):
+            raise ConfigError(f"{name} must be a number {allowed}, got {value!r}")
+
+    def but(self, **changes: Any) -> Self:
+        """The same settings with some changed; None changes nothing. Raises ConfigError for a name that is not a setting."""
+        unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
+        if unknown:
+            raise ConfigError(
+                f"{', '.join(sorted(unknown))}: no such setting; known: {', '.join(f.name for f in dataclasses.fields(self))}"
+            )
+        return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class DragConfig(_Settings):
     """How to drag. The defaults are DragNoise's benchmark settings; a model may bring its own (`Editor.defaults`).
 
     steps: DDIM steps of the whole schedule, 1 to 1000. The drag happens at step `steps - round(strength * steps)`.
@@ -77,30 +106,6 @@ class DragConfig:
             )
         return None
 
-    def _whole(self, name: str, low: int, high: int) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ConfigError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
-
-    def _real(self, name: str, allowed: str, holds: Any) -> None:
-        value = getattr(self, name)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not math.isfinite(value)
-            or not holds(value)
-        ):
-            raise ConfigError(f"{name} must be a number {allowed}, got {value!r}")
-
-    def but(self, **changes: Any) -> Self:
-        """The same settings with some changed; None changes nothing. Raises ConfigError for a name that is not a setting."""
-        unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
-        if unknown:
-            raise ConfigError(
-                f"{', '.join(sorted(unknown))}: no such setting; known: {', '.join(f.name for f in dataclasses.fields(self))}"
-            )
-        return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
-
     @classmethod
     def from_card(cls, path: str | os.PathLike[str]) -> Self:
         """The settings that a model's folder brings in its `drag.json`: a JSON object of settings. Raises ConfigError if it is malformed."""
@@ -111,3 +116,31 @@ class DragConfig:
         if not isinstance(card, dict):
             raise ConfigError(f"{str(path)!r} must hold a JSON object of settings, got {type(card).__name__}")
         return cls().but(**card)
+
+
+@dataclass(frozen=True)
+class PersonaliseConfig(_Settings):
+    """How to learn a picture. The defaults are DragNoise's interface settings.
+
+    steps: of the optimisation, 1 to 100,000; DragNoise's benchmark takes 200. rank: of the low-rank matrices, 1 to 1024.
+    lr: AdamW's learning rate, above 0. batch: noisy versions of the picture a step, 1 to 256.
+    seed: of the noise, the timesteps and the first matrices.
+    plateau: stop early when the loss, smoothed over about 20 steps, has not gone down by 1 % for so many steps; 0: never.
+
+    Raises ConfigError, naming the value and its range.
+    """
+
+    steps: int = 60
+    rank: int = 16
+    lr: float = 5e-4
+    batch: int = 4
+    seed: int = 0
+    plateau: int = 0
+
+    def __post_init__(self) -> None:
+        self._whole("steps", 1, 100_000)
+        self._whole("rank", 1, 1024)
+        self._whole("batch", 1, 256)
+        self._whole("seed", 0, 2**31 - 1)
+        self._whole("plateau", 0, 100_000)
+        self._real("lr", "above 0", lambda value: value > 0)

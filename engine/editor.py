@@ -10,6 +10,7 @@ import numpy.typing as npt
 import PIL.Image
 import torch
 
+from .adapters import Adapter, Adapters, Used
 from .backends import choose
 from .cache import Store
 from .config import DragConfig
@@ -56,6 +57,7 @@ class Editor:
         preview_vae: "AutoencoderTiny | None" = None,
     ) -> None:
         self.model, self.running = choose(model, backend, attention)
+        self.adapters = Adapters(self.model)
         self._alone = threading.Lock() if model.device.type == "cuda" else nullcontext()
         self.poll_every = poll_every if poll_every is not None else (1 if model.device.type == "cpu" else 8)
         if self.poll_every < 1:
@@ -118,6 +120,8 @@ class Editor:
         prompt: str = "",
         negative_prompt: str = "",
         config: DragConfig | None = None,
+        adapter: Adapter | str | os.PathLike[str] | None = None,
+        adapter_scale: float = 1.0,
         method: str | Method = "dragnoise",
         record: bool = False,
         progress: Progress | None = None,
@@ -129,10 +133,11 @@ class Editor:
         A `Generated` image brings its prompts, its settings where `config` is None, and its trajectory: it is neither encoded nor inverted.
         negative_prompt: what guidance draws away from, where `config.guidance` is above 1.
         config: None for `defaults`. method: a name in `METHODS`, or a row of one's own. record: keep every intermediate.
-        on_iteration: shown every forward pass of the drag, with its predicted noise.
+        adapter: see `open`. on_iteration: shown every forward pass of the drag, with its predicted noise.
         Raises ImageError, PointError, MaskError, ConfigError.
         """
-        session = self.open(image, prompt=prompt, negative_prompt=negative_prompt, config=config, undo_bytes=0)
+        how: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative_prompt, "config": config}
+        session = self.open(image, adapter=adapter, adapter_scale=adapter_scale, undo_bytes=0, **how)
         more: dict[str, Any] = {"progress": progress, "on_iteration": on_iteration}
         return session.drag(points, mask=mask, method=method, record=record, **more)
 
@@ -143,18 +148,24 @@ class Editor:
         prompt: str = "",
         negative_prompt: str = "",
         config: DragConfig | None = None,
+        adapter: Adapter | str | os.PathLike[str] | None = None,
+        adapter_scale: float = 1.0,
         undo_bytes: int = 2**28,
     ) -> Session:
         """A session on an image, to drag on it again and again. Nothing is computed yet: see `Session.prepare`.
 
-        config: the settings of its drags, None for `defaults`. undo_bytes: how much is kept to undo; the oldest is dropped.
-        Raises ImageError, ConfigError.
+        config: the settings of its drags, None for `defaults`. adapter: an `Adapter`, or its file, merged
+        into the weights `adapter_scale` times while the session works; on a pipeline's own weights, into these.
+        undo_bytes: how much is kept to undo; the oldest is dropped.
+        Raises ImageError, ConfigError, AdapterError.
         """
         if undo_bytes < 0:
             raise ConfigError(f"undo_bytes must be 0 or more, got {undo_bytes}")
         source = Source.of(image, prompt, negative_prompt)
         own = self.defaults if source.generated is None else source.generated.config
-        return Session(self._runtime(), Saved((State(source, source.image),), 0, config or own, undo_bytes))
+        found = adapter if isinstance(adapter, Adapter) or adapter is None else Adapter.load(adapter)
+        used = Used(found, adapter_scale)
+        return Session(self._runtime(), Saved((State(source, source.image),), 0, config or own, undo_bytes, used))
 
     def restore(self, path: str | os.PathLike[str]) -> Session:
         """The session that `Session.save` wrote to `path`, as it was, without inverting again: on the same machine, with the same versions and
@@ -187,5 +198,12 @@ class Editor:
 
     def _runtime(self) -> Runtime:
         return Runtime(
-            self.model, self.running, self.poll_every, self._observers, self._alone, self.cache, self.preview_vae
+            self.model,
+            self.running,
+            self.poll_every,
+            self._observers,
+            self._alone,
+            self.cache,
+            self.adapters,
+            self.preview_vae,
         )

@@ -37,6 +37,10 @@ class OutputError(DragnoiseError):
     """The result cannot be written where it was asked to be."""
 
 
+class AdapterError(DragnoiseError):
+    """The adapter cannot be read, or was not made for this model."""
+
+
 class SessionError(DragnoiseError):
     """What a session was asked for does not fit what it holds (nothing to undo, a drag that cannot go on, a file of another model)."""
 

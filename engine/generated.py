@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from . import stages
+from .adapters import Used
 from .config import DragConfig
 from .errors import ConfigError, ImageError
 from .geometry import Frame
@@ -76,7 +77,7 @@ def generate_image(
     told = config.negative(negative_prompt)
     times, total = StageTimes(model.device), StageTimes(model.device)
     run = Run((*runtime.observers, times), runtime.keeper())
-    with runtime.alone, total("total"):
+    with runtime.working(Used()), total("total"):
         text = run(stages.embed, model, prompt, told)
         conditioning = run(stages.condition, model, text, config.steps, config.guidance)
         noise = run(stages.draw_noise, model, (height // model.factor, width // model.factor), seed)

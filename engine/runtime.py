@@ -1,12 +1,13 @@
 """What all edits of one editor share: the model and what runs it, who watches, what is kept."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from .adapters import Adapters, Used
 from .backends import Choice
 from .cache import Store
 from .config import DragConfig
@@ -29,7 +30,14 @@ class Runtime:
     observers: tuple[Observer, ...]
     alone: AbstractContextManager[Any]
     store: Store | None
+    adapters: Adapters
     preview_vae: Any = None
+
+    @contextmanager
+    def working(self, used: Used) -> Iterator[None]:
+        """Around all work on the device: alone where that must be, with that adapter merged."""
+        with self.alone, self.adapters.active(used):
+            yield
 
     def keeper(self) -> Keeper | None:
         """For one source: it knows the values that are made of it."""

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .adapters import Adapter, Used
 from .cache import BrokenError, put_together, sealed, taken_apart, unsealed
 from .config import DragConfig
 from .digest import surroundings
@@ -39,6 +40,7 @@ class Saved:
     at: int
     config: DragConfig
     undo_bytes: int
+    used: Used
 
 
 def write_session(path: str | os.PathLike[str], saved: Saved, model: Model) -> Path:
@@ -48,6 +50,7 @@ def write_session(path: str | os.PathLike[str], saved: Saved, model: Model) -> P
     value = (
         tuple(_source_out(source) for source in sources),
         tuple(_state_out(state, sources) for state in saved.states),
+        None if saved.used.adapter is None else saved.used.adapter.matrices,
     )
     structure, tensors = taken_apart(value, {})
     about = {
@@ -56,6 +59,7 @@ def write_session(path: str | os.PathLike[str], saved: Saved, model: Model) -> P
         "at": saved.at,
         "config": dataclasses.asdict(saved.config),
         "undo_bytes": saved.undo_bytes,
+        "adapter_scale": saved.used.scale,
         "structure": structure,
     }
     raw = sealed(_NAME, about, tensors)
@@ -81,10 +85,11 @@ def read_session(path: str | os.PathLike[str], model: Model) -> Saved:
             stacklevel=3,
         )
     placed = [tensor.to(model.device) for tensor in tensors]
-    sources_in, states_in = put_together(about["structure"], placed, {})
+    sources_in, states_in, matrices = put_together(about["structure"], placed, {})
     sources = [_source_in(source, model) for source in sources_in]
     states = tuple(_state_in(state, sources) for state in states_in)
-    return Saved(states, about["at"], DragConfig(**about["config"]), about["undo_bytes"])
+    used = Used(None if matrices is None else Adapter(matrices), about["adapter_scale"])
+    return Saved(states, about["at"], DragConfig(**about["config"]), about["undo_bytes"], used)
 
 
 def _source_out(source: Source) -> tuple[Any, ...]:
@@ -103,7 +108,7 @@ def _source_in(kept: tuple[Any, ...], model: Model) -> Source:
         made = Generated(
             image, trajectory, prompt, negative_prompt, seed, DragConfig(**json.loads(config)), model.name, {}
         )
-    trajectories = {tuple(json.loads(key)): trajectory for key, trajectory in known}
+    trajectories = {_key(key): trajectory for key, trajectory in known}
     return Source(image, prompt, trajectories, negative_prompt=negative_prompt, generated=made)
 
 
@@ -118,7 +123,7 @@ def _state_in(kept: tuple[Any, ...], sources: Sequence[Source]) -> State:
     if dragged is None:
         return State(sources[source], _pixels_in(pixels))
     key, *tensors = dragged
-    return State(sources[source], _pixels_in(pixels), Dragged(tuple(json.loads(key)), *tensors))
+    return State(sources[source], _pixels_in(pixels), Dragged(_key(key), *tensors))
 
 
 def _pixels_out(image: Image) -> Tensor:
@@ -127,3 +132,8 @@ def _pixels_out(image: Image) -> Tensor:
 
 def _pixels_in(pixels: Tensor) -> Image:
     return Image(pixels.cpu().numpy())
+
+
+def _key(text: str) -> tuple[Any, ...]:
+    """JSON knows no tuples."""
+    return tuple(tuple(part) if isinstance(part, list) else part for part in json.loads(text))

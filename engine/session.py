@@ -27,8 +27,10 @@ import torch
 from torch import Tensor
 
 from . import stages
-from .config import DragConfig
+from .adapters import Adapter, Used
+from .config import DragConfig, PersonaliseConfig
 from .errors import CancelledError, ConfigError, DeadlineError, SessionError
+from .geometry import Frame
 from .history import States
 from .methods import METHODS, Method, Origin, Scene, Start
 from .observe import Observer, StageTimes
@@ -37,7 +39,7 @@ from .run import Run
 from .runtime import Runtime
 from .saved import Saved, write_session
 from .source import Ready, Source, depends_on, limit_of, ready, reference, scene_of
-from .stages import Iteration, Loops, Optimum
+from .stages import Iteration, Learning, Loops, Optimum
 from .state import Dragged, State
 from .stream import Event, Pace, Previews
 from .values import Image, Mask, Points
@@ -87,7 +89,8 @@ class Session:
     """Made by `Editor.open`. One drag at a time: a second thread waits. config: the settings of drags that bring none."""
 
     def __init__(self, runtime: Runtime, begun: Saved) -> None:
-        self.config = begun.config
+        self.config, self._used = begun.config, begun.used
+        self._learning: tuple[PersonaliseConfig, Source, Learning] | None = None
         self._runtime = runtime
         self._states = States(begun.states, begun.at, begun.undo_bytes)
         self._ready: dict[tuple[Source, tuple[Any, ...]], Ready] = {}
@@ -120,7 +123,7 @@ class Session:
             for (source, key), prepared in self._ready.items():
                 source.trajectories[key] = prepared.trajectory
             states, at = self._states.all
-            saved = Saved(states, at, self.config, self._states.limit)
+            saved = Saved(states, at, self.config, self._states.limit, self._used)
             return write_session(path, saved, self._runtime.model)
 
     def cancel(self) -> None:
@@ -130,8 +133,54 @@ class Session:
     def prepare(self, config: DragConfig | None = None, *, progress: Progress | None = None) -> None:
         """Everything that needs no points, so that the first drag finds it done."""
         asked = self._asked([(0, 0, 0, 0)], None, config, "dragnoise", "source", progress=progress)
-        with self._busy, self._runtime.alone:
+        with self._busy, self._runtime.working(self._used):
             self._prepared(self._states.now.source, asked, self._runtime.observers)
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """What is merged into the weights while this session works."""
+        return self._used.adapter
+
+    def wear(self, adapter: Adapter | None, scale: float = 1.0) -> None:
+        """Another adapter, or none, from the next drag on. The inversion is then another one: "last" cannot go on, "result" is inverted."""
+        with self._busy:
+            self._used = Used(adapter, scale)
+
+    def personalise(
+        self,
+        config: PersonaliseConfig | None = None,
+        *,
+        progress: Progress | None = None,
+        timeout_s: float | None = None,
+        **changes: Any,
+    ) -> Adapter:
+        """Learn the source (LoRA), so that it is inverted and denoised more faithfully; the adapter is worn from then on.
+
+        config, or single settings of it: `personalise(steps=200, rank=8)`. With a cache, what was learned of the same picture, prompt and settings is
+        found. Cancelled (`cancel`, `timeout_s`, or by what `progress` raises), the next call with the same settings goes on where this one ended.
+        Raises ConfigError, CancelledError, DeadlineError.
+        """
+        asked, report = (config or PersonaliseConfig()).but(**changes), progress or (lambda stage, done, of: None)
+        check, source = self._check(timeout_s), self._states.now.source
+
+        def on_step(done: int, loss: float, state: Callable[[], Learning]) -> None:
+            try:
+                check()
+                report("personalise", done, asked.steps)
+            except BaseException:
+                self._learning = (asked, source, state())
+                raise
+
+        with self._busy, self._runtime.working(Used()):
+            self._cancelled.clear()
+            left, model = self._learning, self._runtime.model
+            begun = left[2] if left is not None and left[0] == asked and left[1] is source else None
+            run = Run(self._runtime.observers, self._runtime.keeper())
+            latent = run(stages.encode, model, Frame.of(source.image, model.factor).pixels(source.image))
+            text = run(stages.embed, model, source.prompt)
+            found = run(stages.personalise, model, latent, text, asked, resume=begun, on_step=on_step)
+            self._learning, self._used = None, Used(found, 1.0)
+        return found
 
     def drag(
         self,
@@ -262,7 +311,7 @@ class Session:
 
     def _turns(self, asked: Asked) -> Generator[Turn, None, EditResult]:
         """A drag, iteration by iteration. Only what ends well becomes the session's state."""
-        with self._busy, self._runtime.alone:
+        with self._busy, self._runtime.working(self._used):
             self._cancelled.clear()
             try:
                 result, state = yield from self._dragging(asked)
@@ -299,7 +348,7 @@ class Session:
                 optimum.losses.cpu().numpy(), np.array([frame.image_points(handles) for handles in optimum.handles])
             ),
             timings_ms=times.ms | total.ms,
-            settings=runtime.settings(method.name, config, base=base),
+            settings=runtime.settings(method.name, config, base=base, adapter=self._used.key),
             record=Record(prepared.text, prepared.trajectory, final, pixels, scene, optimum) if asked.record else None,
             cache=runtime.numbers(),
         )
@@ -308,9 +357,13 @@ class Session:
     def _begun(self, asked: Asked, observers: tuple[Observer, ...]) -> tuple[Base, Ready, Origin | None]:
         """Which base it is, what is prepared there, and where the variable begins."""
         state, base = self._states.now, asked.base
-        dragged, key = state.dragged, depends_on(asked.method, asked.config)
+        dragged, key = state.dragged, depends_on(asked.method, asked.config, self._used)
         if base == "last" and (dragged is None or dragged.key != key):
-            why = "there is none" if dragged is None else "its steps, strength, guidance, method or parity were others"
+            why = (
+                "there is none"
+                if dragged is None
+                else "its steps, strength, guidance, adapter, method or parity were others"
+            )
             raise SessionError(f"the last drag cannot go on: {why}; use base='source' or base='result'")
         if base == "result" and dragged is not None and dragged.key != key:
             base = "inverted"
@@ -329,11 +382,11 @@ class Session:
         return base, prepared, Origin(dragged.variable, seen, _now(placed.to(dragged.now.device), dragged))
 
     def _prepared(self, source: Source, asked: Asked, observers: tuple[Observer, ...]) -> Ready:
-        key = (source, depends_on(asked.method, asked.config))
+        key = (source, depends_on(asked.method, asked.config, self._used))
         found = self._ready.pop(key, None)
         if found is None or found.method is not asked.method:
             on_step = asked.steps("invert")
-            found = ready(self._runtime, source, asked.method, asked.config, observers, on_step=on_step)
+            found = ready(self._runtime, source, asked.method, asked.config, self._used, observers, on_step=on_step)
         self._ready[key] = found
         while len(self._ready) > _READY:
             del self._ready[next(iter(self._ready))]

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from . import stages
+from .adapters import Used
 from .config import DragConfig
 from .errors import InputWarning
 from .generated import Generated
@@ -69,9 +70,9 @@ class Ready:
     keeper: Keeper | None
 
 
-def depends_on(method: Method, config: DragConfig) -> _Key:
+def depends_on(method: Method, config: DragConfig, used: Used) -> _Key:
     """What an inversion, and all that follows it up to the first update, depends on beside the source."""
-    return (method.name, config.steps, config.active_steps, config.parity, config.guidance)
+    return (method.name, config.steps, config.active_steps, config.parity, config.guidance, used.key)
 
 
 def ready(
@@ -79,14 +80,15 @@ def ready(
     source: Source,
     method: Method,
     config: DragConfig,
+    used: Used,
     observers: tuple[Observer, ...],
     *,
     on_step: Callable[[int], None] | None = None,
 ) -> Ready:
     """Encode, invert, and compute what all drags on the source share; whatever of it is kept already is only fetched."""
     keeper = runtime.keeper()
-    run, model, active = Run(observers, keeper), method.prepare(runtime.model), config.active_steps
-    frame, key = Frame.of(source.image, model.factor, config.parity), depends_on(method, config)
+    run, model, active = Run(observers, keeper), method.prepare(used.on(runtime.model)), config.active_steps
+    frame, key = Frame.of(source.image, model.factor, config.parity), depends_on(method, config, used)
     trajectory = source.trajectory(model, key, config)
     text = run(stages.embed, model, source.prompt, config.negative(source.negative_prompt))
     latent = run(stages.encode, model, frame.pixels(source.image)) if trajectory is None else trajectory[0]

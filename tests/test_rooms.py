@@ -24,6 +24,7 @@ ENGINE = [
     "capture",
     "unet",
     "model",
+    "adapters",
     "backends",
     "loading",
     "methods",

@@ -6,6 +6,7 @@ Positional arguments are what a result depends on; keyword arguments only watch.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..adapters import Adapter
 from ..methods import Seen, Start
 from ..methods.dragnoise import Fixed
 from ..unet import Conditioning, Constants, Down, Folded, Guidance, Step
@@ -14,6 +15,7 @@ from .drag import Iteration, Loops, Optimum, drag, iterations
 from .encode import condition, embed, encode
 from .generate import draw_noise, generate
 from .invert import invert
+from .personalise import Learning, Training, personalise
 from .preview import preview
 from .propagate import propagate
 from .start import place, reference, start
@@ -22,8 +24,10 @@ __all__ = [
     "KEPT",
     "KINDS",
     "Iteration",
+    "Learning",
     "Loops",
     "Optimum",
+    "Training",
     "condition",
     "decode",
     "drag",
@@ -33,6 +37,7 @@ __all__ = [
     "generate",
     "invert",
     "iterations",
+    "personalise",
     "place",
     "preview",
     "propagate",
@@ -46,10 +51,11 @@ KEPT: Mapping[Callable[..., Any], bool] = {
     condition: False,
     invert: True,
     generate: True,
+    personalise: True,
     start: False,
     reference: False,
 }
 """Stages whose results are worth keeping, and whether on disk too: what is quicker to compute than to read is not."""
 
-KINDS: tuple[type, ...] = (Conditioning, Constants, Down, Fixed, Folded, Guidance, Seen, Start, Step)
+KINDS: tuple[type, ...] = (Adapter, Conditioning, Constants, Down, Fixed, Folded, Guidance, Seen, Start, Step)
 """What these results consist of, beside tensors."""

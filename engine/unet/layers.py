@@ -15,7 +15,11 @@ from torch import Tensor, nn
 
 from .operators import Convolution, Layer, Operators
 
-__all__ = ["Build", "Level", "Resnet", "Transformer", "conv_of", "norm_of", "scaled"]
+__all__ = ["Adapt", "Build", "Level", "Resnet", "Transformer", "conv_of", "norm_of", "scaled"]
+
+
+Adapt = Callable[[nn.Linear, Layer], Layer]
+"""(a projection of an attention, the layer that computes it) -> what is computed in its place."""
 
 
 @dataclass
@@ -23,6 +27,7 @@ class Build:
     """Makes layers of modules, and remembers who reads which slice of the packed times and of the packed text."""
 
     operators: Operators
+    adapt: Adapt | None = None
     times: list[tuple[nn.Linear, nn.Conv2d]] = field(default_factory=list)
     texts: list[tuple[nn.Linear, nn.Linear]] = field(default_factory=list)
 
@@ -39,6 +44,11 @@ class Build:
 
     def linear(self, module: nn.Linear) -> Layer:
         return self.operators.linear(module.weight, module.bias)
+
+    def projection(self, module: nn.Linear) -> Layer:
+        """Of an attention: what an adapter changes."""
+        plain = self.linear(module)
+        return plain if self.adapt is None else self.adapt(module, plain)
 
 
 def conv_of(operators: Operators, module: nn.Conv2d) -> Convolution:
@@ -74,9 +84,15 @@ class Resnet:
         )
 
     def __call__(self, hidden: Tensor, times: Tensor) -> Tensor:
-        inner = self.conv2(self.norm2(self.conv1(self.norm1(hidden), times[self.times])))
+        inner = self.conv2(self.norm2(self._first(hidden, times[..., self.times])))
         outer = hidden if self.shortcut is None else self.shortcut(hidden)
         return scaled(outer + inner, self.scale)
+
+    def _first(self, hidden: Tensor, own: Tensor) -> Tensor:
+        """The first convolution, and what the step adds: [O], or [B, O] where every entry of the batch has a step of its own."""
+        if own.ndim == 1:
+            return self.conv1(self.norm1(hidden), own)
+        return self.conv1(self.norm1(hidden), own.new_zeros(own.shape[1])) + own[:, :, None, None]
 
 
 def scaled(hidden: Tensor, scale: float) -> Tensor:
@@ -97,10 +113,10 @@ class _Attention:
     @classmethod
     def of(cls, build: Build, module: Any, cross: bool) -> "_Attention":
         return cls(
-            build.linear(module.to_q),
-            None if cross else (build.linear(module.to_k), build.linear(module.to_v)),
+            build.projection(module.to_q),
+            None if cross else (build.projection(module.to_k), build.projection(module.to_v)),
             build.text_slices(module.to_k, module.to_v) if cross else None,
-            build.linear(module.to_out[0]),
+            build.projection(module.to_out[0]),
             module.heads,
             build.operators.attention,
         )

@@ -3,7 +3,7 @@
 `down` and `middle` depend on (latent, step, text) alone, so within a drag, where none of these changes, they run once; `up` runs with any bottleneck.
 Run in a row the three are the network. Every part is a function of tensors alone, so that a backend can compile, capture or export it:
 
-    whole     latent [B, 4, H, W], times [S], text [B, L, P]                   -> output [B, 4, H, W]
+    whole     latent [B, 4, H, W], times [S] or [B, S], text [B, L, P]         -> output [B, 4, H, W]
     replaced  latent, times, text, bottleneck                                  -> output, with that bottleneck and no middle block
     down      latent, times, text                                              -> the skips from high to low resolution, and the middle block's input
     middle    the middle block's input, times, text                            -> bottleneck [B, C, h, w]
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .folded import Constants, FoldedResnet
 from .guidance import UNGUIDED, Guidance
-from .layers import Build, Level, conv_of, norm_of
+from .layers import Adapt, Build, Level, conv_of, norm_of
 from .operators import Operators
 
 __all__ = ["PARTS", "Conditioning", "Down", "Folded", "Step", "UNet", "Up", "objections"]
@@ -168,11 +168,16 @@ class UNet:
     many as there are texts, and features and outputs come out as one.
 
     operators: what layers are computed with. prepare: what is run in a part's place (compiled, captured, a plan); the part itself where it is None.
+    adapt: what is computed in place of an attention's projections; not of the text's keys and values, which come packed (`texts`: their layers).
     Raises ModelError for a network that cannot be cut, with every reason.
     """
 
     def __init__(
-        self, network: UNet2DConditionModel, operators: Operators | None = None, prepare: Prepare | None = None
+        self,
+        network: UNet2DConditionModel,
+        operators: Operators | None = None,
+        prepare: Prepare | None = None,
+        adapt: Adapt | None = None,
     ) -> None:
         reasons = objections(network.config) or _objections_to(network)
         if reasons:
@@ -181,7 +186,7 @@ class UNet:
             )
         self.network = network
         self.operators = operators or Operators()
-        self._build = build = Build(self.operators)
+        self._build = build = Build(self.operators, adapt)
         self._conv_in = conv_of(self.operators, network.conv_in)
         self._downs = tuple(Level.of(build, block) for block in network.down_blocks)
         self._middle = Level.of(build, network.mid_block)
@@ -195,6 +200,10 @@ class UNet:
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = next(self.network.parameters()).dtype
         return dtype
+
+    @property
+    def texts(self) -> tuple[tuple[nn.Linear, nn.Linear], ...]:
+        return tuple(self._build.texts)
 
     @torch.no_grad()
     def condition(self, timesteps: Sequence[int], text: Tensor, guidance: float = 1.0) -> Conditioning:
