@@ -1,4 +1,4 @@
-"""The command line: `dragnoise edit`, `dragnoise generate`, `dragnoise demo`, `dragnoise info`.
+"""The command line: `dragnoise edit`, `generate`, `personalise`, `cache`, `demo`, `info`.
 
 Results go to stdout (with --json one JSON document), progress to stderr. Exit codes: 0 done, 2 the input must be changed, 130 interrupted.
 """
@@ -10,11 +10,12 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from . import commands as commands_of
 from .config import DragConfig
 from .errors import ConfigError, DragnoiseError, OutputError
 from .waiting import wait_politely
@@ -29,7 +30,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="dragnoise", description="Drag what is under a point of an image to another point."
     )
     parser.add_argument("--version", action="version", version=f"dragnoise {importlib.metadata.version('dragnoise')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{edit,generate,demo,info}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="{edit,generate,personalise,cache,demo,info}"
+    )
 
     edit = commands.add_parser(
         "edit",
@@ -52,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument(
         "--guidance", type=float, metavar="G", help="1 to 50: how far to draw towards the prompt (1: not)"
     )
+    edit.add_argument("--adapter", metavar="FILE", help="what `dragnoise personalise` wrote, or any LoRA of the U-Net")
+    edit.add_argument("--adapter-scale", type=float, default=1.0, metavar="S", help="how much of it (default: 1)")
     _add_settings(edit)
 
     generate = commands.add_parser(
@@ -79,6 +84,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_settings(generate)
 
+    learn = commands.add_parser(
+        "personalise",
+        help="learn an image",
+        description="Learn an image (LoRA), so that it is edited more faithfully; write an adapter for `edit --adapter`.",
+    )
+    commands_of.add_personalise(learn)
+    commands_of.add_cache(
+        commands.add_parser(
+            "cache", help="what is kept on disk", description="List, check or remove what `--cache` has kept on disk."
+        )
+    )
     demo = commands.add_parser(
         "demo",
         help="drag on the sample images",
@@ -91,7 +107,11 @@ def _parser() -> argparse.ArgumentParser:
         "info", help="what this installation has", description="Versions, devices, threads and the model."
     )
 
-    for command in (edit, generate, demo, info):
+    for command in (edit, generate, learn):
+        command.add_argument(
+            "--cache", nargs="?", const="", metavar="FOLDER", help="keep inversions and adapters on disk, and use them"
+        )
+    for command in (edit, generate, learn, demo, info):
         command.add_argument("--json", action="store_true", help="print one JSON document")
         command.add_argument(
             "--model", metavar="PATH", help="diffusers folder or .safetensors checkpoint (default: the embedded model)"
@@ -142,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wait_politely()
     warnings.showwarning = lambda message, *_, **__: print(f"dragnoise: warning: {message}", file=sys.stderr)
     try:
-        return {"edit": _edit, "generate": _generate, "demo": _demo, "info": _info}[asked.command](asked)
+        return _COMMANDS[asked.command](asked)
     except DragnoiseError as wrong:
         print(f"dragnoise: error: {wrong}", file=sys.stderr)
         return 2
@@ -167,6 +187,7 @@ def _editor(asked: argparse.Namespace) -> Any:
         config=asked.model_config,
         backend=asked.backend,
         attention=asked.attention,
+        cache=commands_of.store_of(getattr(asked, "cache", None)),
     )
 
 
@@ -196,6 +217,8 @@ def _edit(asked: argparse.Namespace) -> int:
             prompt=asked.prompt,
             negative_prompt=asked.negative_prompt,
             config=config,
+            adapter=asked.adapter,
+            adapter_scale=asked.adapter_scale,
             record=seen is not None,
             progress=progress,
             on_iteration=seen,
@@ -286,7 +309,7 @@ def _info(asked: argparse.Namespace) -> int:
     from .about import about, backends
 
     editor = _editor(asked)
-    found = about(editor.model) | backends(editor.model, editor.running)
+    found = about(editor.model) | backends(editor.model, editor.running) | commands_of.cache_said()
     if asked.json:
         print(json.dumps(found))
     else:
@@ -294,6 +317,20 @@ def _info(asked: argparse.Namespace) -> int:
         for name, value in found.items():
             print(f"{name:{width}}  {', '.join(map(str, value)) if isinstance(value, list) else value}")
     return 0
+
+
+def _personalise(asked: argparse.Namespace) -> int:
+    return commands_of.personalise(asked, _editor, _progress)
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "edit": _edit,
+    "generate": _generate,
+    "personalise": _personalise,
+    "cache": commands_of.cache,
+    "demo": _demo,
+    "info": _info,
+}
 
 
 def _report(result: Any) -> dict[str, Any]:
@@ -304,6 +341,7 @@ def _report(result: Any) -> dict[str, Any]:
         "losses": result.history.losses.tolist(),
         "points": [{"ended": handle, "target": target} for handle, target in pairs],
         "timings_ms": _rounded(result.timings_ms),
+        "cache": result.cache,
         "settings": result.settings | {"config": dataclasses.asdict(result.settings["config"])},
     }
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from . import stages
 from .adapters import Adapter, Used
 from .config import DragConfig, PersonaliseConfig
+from .digest import digest
 from .errors import CancelledError, ConfigError, DeadlineError, SessionError
 from .geometry import Frame
 from .history import States
@@ -37,7 +38,7 @@ from .observe import Observer, StageTimes
 from .result import EditResult, History, Progress, Record
 from .run import Run
 from .runtime import Runtime
-from .saved import Saved, write_session
+from .saved import Saved, read_learning, write_learning, write_session
 from .source import Ready, Source, depends_on, limit_of, ready, reference, scene_of
 from .stages import Iteration, Learning, Loops, Optimum
 from .state import Dragged, State
@@ -151,6 +152,7 @@ class Session:
         config: PersonaliseConfig | None = None,
         *,
         progress: Progress | None = None,
+        on_loss: Callable[[float], object] | None = None,
         timeout_s: float | None = None,
         **changes: Any,
     ) -> Adapter:
@@ -162,14 +164,14 @@ class Session:
         """
         asked, report = (config or PersonaliseConfig()).but(**changes), progress or (lambda stage, done, of: None)
         check, source = self._check(timeout_s), self._states.now.source
+        states: list[Callable[[], Learning]] = []
 
         def on_step(done: int, loss: float, state: Callable[[], Learning]) -> None:
-            try:
-                check()
-                report("personalise", done, asked.steps)
-            except BaseException:
-                self._learning = (asked, source, state())
-                raise
+            states[:] = [state]
+            if on_loss is not None:
+                on_loss(loss)
+            check()
+            report("personalise", done, asked.steps)
 
         with self._busy, self._runtime.working(Used()):
             self._cancelled.clear()
@@ -178,9 +180,30 @@ class Session:
             run = Run(self._runtime.observers, self._runtime.keeper())
             latent = run(stages.encode, model, Frame.of(source.image, model.factor).pixels(source.image))
             text = run(stages.embed, model, source.prompt)
-            found = run(stages.personalise, model, latent, text, asked, resume=begun, on_step=on_step)
+            try:
+                found = run(stages.personalise, model, latent, text, asked, resume=begun, on_step=on_step)
+            except BaseException:
+                self._learning = (asked, source, states[0]()) if states else left
+                raise
             self._learning, self._used = None, Used(found, 1.0)
         return found
+
+    def save_learning(self, path: str | os.PathLike[str]) -> Path | None:
+        """What a cancelled `personalise` has learned so far, in a `.safetensors` file; None if there is nothing. Raises OutputError."""
+        left = self._learning
+        if left is None:
+            return None
+        return write_learning(path, left[0], left[2], self._learning_key(left[1]))
+
+    def resume_learning(self, path: str | os.PathLike[str]) -> None:
+        """The next `personalise` with the same settings goes on with what `save_learning` wrote. Raises SessionError if it is another picture's."""
+        source = self._states.now.source
+        config, learning = read_learning(path, self._learning_key(source), self._runtime.model.device)
+        self._learning = (config, source, learning)
+
+    def _learning_key(self, source: Source) -> str:
+        with self._runtime.working(Used()):
+            return digest(self._runtime.model, source.image.pixels, source.prompt)
 
     def drag(
         self,

@@ -87,11 +87,12 @@ def ready(
 ) -> Ready:
     """Encode, invert, and compute what all drags on the source share; whatever of it is kept already is only fetched."""
     keeper = runtime.keeper()
-    run, model, active = Run(observers, keeper), method.prepare(used.on(runtime.model)), config.active_steps
+    plain, active = method.prepare(runtime.model), config.active_steps
+    run, model = Run(observers, keeper), used.on(plain)
     frame, key = Frame.of(source.image, model.factor, config.parity), depends_on(method, config, used)
     trajectory = source.trajectory(model, key, config)
-    text = run(stages.embed, model, source.prompt, config.negative(source.negative_prompt))
-    latent = run(stages.encode, model, frame.pixels(source.image)) if trajectory is None else trajectory[0]
+    text = run(stages.embed, plain, source.prompt, config.negative(source.negative_prompt))
+    latent = run(stages.encode, plain, frame.pixels(source.image)) if trajectory is None else trajectory[0]
     conditioning = run(stages.condition, model, text, config.steps, config.guidance)
     if trajectory is None:
         trajectory = run(stages.invert, model, latent, conditioning, active, on_step=on_step)

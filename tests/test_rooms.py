@@ -43,6 +43,7 @@ ENGINE = [
     "trajectory",
     "demo",
     "about",
+    "commands",
     "cli",
 ]
 

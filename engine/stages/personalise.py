@@ -140,7 +140,8 @@ class Training:
     def state(self) -> Learning:
         kept = self._adam.state[self._flat]
         flat, first, second = (tensor.detach().clone() for tensor in (self._flat, kept["exp_avg"], kept["exp_avg_sq"]))
-        return Learning(self.step, flat, first, second, self._smoothed, self._best, self._waited)
+        # As many steps as the matrices have seen: who is interrupted just after the update has not counted it.
+        return Learning(int(kept["step"]), flat, first, second, self._smoothed, self._best, self._waited)
 
     def adapter(self) -> Adapter:
         """As it is now."""

@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dragnoise.engine import Image
+from dragnoise.engine import CacheWarning, Image, stages
 from dragnoise.engine.cli import main
 from golden_cases import GOLDEN, MODEL
 
@@ -224,3 +224,68 @@ def test_demo_refuses_a_file_as_folder(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "file").touch()
     assert run("demo", "-o", tmp_path / "file") == 2
     assert "cannot be made" in capsys.readouterr().err
+
+
+def test_cache_and_adapter_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An image is learned, dragged with what was learned, and dragged again without inverting it; then the cache is looked at and emptied."""
+    picture, folder, adapter = tmp_path / "a.png", tmp_path / "cache", tmp_path / "a_adapter.safetensors"
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(picture)
+    common = ["--model", str(MODEL), "--cache", str(folder), "--json", "--device", "cpu"]
+    learn = ["personalise", str(picture), "--steps", "2", "--rank", "2", "--batch", "1", *common]
+    assert main(learn) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["written"] == [str(adapter)]
+    assert (len(said["losses"]), said["rank"], said["settings"]["lr"]) == (2, 2, 5e-4)
+    drag = ["edit", str(picture), "--drag", "20,20:40,40", "--steps", "10", "--strength", "0.2", "--iterations", "1"]
+    runs = []
+    for _ in range(2):
+        assert main([*drag, "--adapter", str(adapter), *common]) == 0
+        runs.append(json.loads(capsys.readouterr().out))
+    assert "invert" in runs[0]["timings_ms"]
+    assert "invert" not in runs[1]["timings_ms"]
+    assert runs[1]["cache"]["stages"]["invert"]["hits"] == {"disk": 1}
+    assert runs[0]["settings"]["adapter"][1] == 1.0
+    assert main(["cache", "ls", "--folder", str(folder)]) == 0
+    listed = capsys.readouterr().out
+    for stage in ("embed", "encode", "invert", "personalise"):
+        assert f"  {stage} " in listed
+    assert main(["cache", "verify", "--folder", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": str(folder), "sound": 4, "set_aside": []}
+    broken = next(folder.glob("*.safetensors"))
+    broken.write_bytes(broken.read_bytes()[:-1])
+    with pytest.warns(CacheWarning, match="its digest does not match"):
+        assert main(["cache", "verify", "--folder", str(folder)]) == 1
+    assert "3 sound, 1 set aside" in capsys.readouterr().out
+    assert main(["cache", "clear", "--folder", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == 4
+    assert list(folder.iterdir()) == []
+
+
+def test_an_interrupted_training_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture, state = tmp_path / "a.png", tmp_path / "state.safetensors"
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(picture)
+    learn = ["personalise", str(picture), "--steps", "4", "--rank", "2", "--batch", "1", "--model", str(MODEL)]
+    learn += ["--json", "--state", str(state), "--device", "cpu"]
+    turn, turns = stages.Training.turn, []
+
+    def interrupted(training: stages.Training) -> float:
+        turns.append(training.step)
+        if len(turns) == 3:
+            raise KeyboardInterrupt
+        return turn(training)
+
+    whole = [*learn[:-4], "--json", "-o", str(tmp_path / "whole.safetensors"), "--device", "cpu"]
+    assert main(whole) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(stages.Training, "turn", interrupted)
+    assert main(learn) == 2
+    assert f"interrupted; go on with --state {str(state)!r}" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(learn) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert len(said["losses"]) == 2
+    assert not state.exists()
+    written = Path(said["written"][0])
+    assert written.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
