@@ -1,4 +1,4 @@
-"""`python -m dragnoise.bench kernels | stages | edits | all | work | readme`.
+"""`python -m dragnoise.bench kernels | stages | edits | sessions | personalise | all | work | readme`.
 
 Measures, prints a table, and the record as one JSON document in the last line.
 """
@@ -28,7 +28,9 @@ def _parser() -> argparse.ArgumentParser:
         "kernels": "every kernel beside its formula",
         "stages": "where the time goes, and the share of the roofline",
         "edits": "the waterfall: whole edits from the published algorithm to ours",
-        "all": "all of these",
+        "sessions": "the first edit, and what comes after it",
+        "personalise": "learning a picture beside a plain loop; what it is good for",
+        "all": "kernels, stages and edits",
     }.items():
         command = commands.add_parser(name, help=says)
         command.add_argument(
@@ -73,7 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return 0 if refresh(check=asked.check) or not asked.check else 1
         for name in ("kernels", "stages", "edits") if asked.command == "all" else (asked.command,):
-            _finish(asked, {"kernels": _kernels, "stages": _stages, "edits": _edits}[name](asked))
+            _finish(
+                asked,
+                {
+                    "kernels": _kernels,
+                    "stages": _stages,
+                    "edits": _edits,
+                    "sessions": _sessions,
+                    "personalise": _personalise,
+                }[name](asked),
+            )
     except DragnoiseError as wrong:
         print(f"dragnoise.bench: error: {wrong}", file=sys.stderr)
         return 2
@@ -116,22 +127,20 @@ def _kernels(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[str]]
     return document, kernels_table(document)
 
 
-def _measured(asked: argparse.Namespace, bench: str, rows: str | None) -> tuple[dict[str, Any], Any, Any, Any]:
+def _measured(asked: argparse.Namespace, bench: str, rows: Any) -> tuple[dict[str, Any], Any, Any, Any]:
     from .edits import Case, measure
     from .models import model
     from .rows import rows_for
 
     about = _about(asked, bench)
     loaded = model(asked.model, asked.device, asked.dtype)
-    width, _, height = about["size"].partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise ConfigError(f"--size must be WIDTHxHEIGHT, like 512x512, got {asked.size!r}")
+    size = _size(about["size"])
     whole = DragConfig(iterations=asked.iterations, lr=1e-4)
     strength = None if asked.run_steps is None else asked.run_steps / whole.steps
     run = whole.but(iterations=asked.run_iterations, strength=strength)
-    case = Case((int(height), int(width)), not asked.no_mask, whole, run)
+    case = Case(size, not asked.no_mask, whole, run)
     try:
-        chosen = rows_for(loaded.device, rows)
+        chosen = rows_for(loaded.device, rows) if rows is None or isinstance(rows, str) else rows
     except KeyError as unknown:
         raise ConfigError(f"there is no row {unknown} on {loaded.device.type}") from unknown
     measured = measure(loaded, chosen, case, asked.rounds, watch=_watch)
@@ -152,6 +161,51 @@ def _edits(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[str]]]:
 
     document, *_ = _measured(asked, "edits", asked.rows)
     return document, edits_table(document)
+
+
+def _sessions(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[str]]]:
+    from .record import edits_table, show
+    from .sessions import follow_a_mouse, mouse_table, session_rows
+
+    document, loaded, *_ = _measured(asked, "sessions", session_rows())
+    cells = edits_table(document)
+    if asked.model == "embedded":
+        document["mouse"] = list(follow_a_mouse(loaded))
+        show("the target moves on by 3 pixels, 5 times", mouse_table(document["mouse"]))
+    return document, cells
+
+
+def _personalise(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[str]]]:
+    import numpy as np
+
+    from dragnoise.engine import Image, PersonaliseConfig
+
+    from .models import model
+    from .personalise import fidelity, fidelity_table, measure, training_table
+    from .record import show
+
+    about, loaded, config = (
+        _about(asked, "personalise"),
+        model(asked.model, asked.device, asked.dtype),
+        PersonaliseConfig(),
+    )
+    height, width = _size(about["size"])
+    image = Image(np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8))
+    document = about | {"training": measure(loaded, image, config, asked.rounds, watch=_watch)}
+    cells = training_table(document["training"])
+    if asked.model == "embedded":
+        sheet = None if asked.out is None else Path(asked.out) / "personalise.png"
+        document["fidelity"] = fidelity(loaded, config.but(steps=200), watch=_watch, sheet=sheet)
+        show("what an adapter of 200 steps is good for", fidelity_table(document["fidelity"]))
+    return document, cells
+
+
+def _size(told: str) -> tuple[int, int]:
+    """(height, width)"""
+    width, _, height = told.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ConfigError(f"--size must be WIDTHxHEIGHT, like 512x512, got {told!r}")
+    return int(height), int(width)
 
 
 def _stages(asked: argparse.Namespace) -> tuple[dict[str, Any], Any]:

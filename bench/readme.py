@@ -1,12 +1,14 @@
 """The README's figures, made from the kept records: nobody types a number."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dragnoise.engine.files import write_whole
 
+from .personalise import fidelity_table, training_table
 from .record import RESULTS, edits_table, kernels_table, name_of, newest
+from .sessions import mouse_table
 from .stages import stages_table
 
 __all__ = ["README", "refresh", "rendered"]
@@ -36,17 +38,33 @@ def refresh(readme: Path = README, folder: Path = RESULTS, *, check: bool = Fals
 
 def _part(slug: str, record: Mapping[str, Any], folder: Path) -> str:
     about = record["machine"]
-    table = {"edits": edits_table, "kernels": kernels_table, "stages": stages_table}[record["bench"]](record)
+    tables = [table(record) for table in _TABLES[record["bench"]]]
     said = [
         f"**{record['bench']}**: {', '.join(_about(record))}" + _settings(record),
         f"{slug}, {about['threads']} threads, torch {about['versions']['torch']}, {about['date'][:10]}, commit {about['commit']}",
     ]
-    lines = ["| " + " | ".join(row) + " |" for row in table]
-    rule = "|" + "---|" * len(table[0])
+    lines = "\n\n".join(_markdown(table) for table in tables if table)
     drawn = f"{slug}/{name_of(record)}.png"
     if (folder / drawn).exists():
         said.append(f"[plot](bench/results/{drawn})")
-    return "\n".join(["; ".join(said) + ".", "", lines[0], rule, *lines[1:], "", ""])
+    return "\n".join(["; ".join(said) + ".", "", lines, "", ""])
+
+
+def _markdown(table: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    return "\n".join([lines[0], "|" + "---|" * len(table[0]), *lines[1:]])
+
+
+_TABLES: Mapping[str, Sequence[Callable[[Mapping[str, Any]], Sequence[Sequence[str]]]]] = {
+    "edits": (edits_table,),
+    "kernels": (kernels_table,),
+    "stages": (stages_table,),
+    "sessions": (edits_table, lambda record: mouse_table(record["mouse"]) if "mouse" in record else ()),
+    "personalise": (
+        lambda record: training_table(record["training"]),
+        lambda record: fidelity_table(record["fidelity"]) if "fidelity" in record else (),
+    ),
+}
 
 
 def _about(record: Mapping[str, Any]) -> list[str]:

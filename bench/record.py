@@ -53,7 +53,8 @@ def number(value: float) -> str:
 def edits_table(document: Mapping[str, Any]) -> list[list[str]]:
     """The waterfall, a header first: seconds by stage, ratios, the picture's difference."""
     rows = document["rows"]
-    stages = [name for name in rows[0]["stages_ms"] if name not in ("embed", "condition")]
+    ran = dict.fromkeys(name for row in rows for name in row["stages_ms"])
+    stages = [name for name in ran if name not in ("embed", "condition", "start")]
     header = [
         "row",
         *(f"{name} s" for name in stages),
@@ -69,7 +70,7 @@ def edits_table(document: Mapping[str, Any]) -> list[list[str]]:
 def _cells(row: Mapping[str, Any], stages: Sequence[str]) -> list[str]:
     return [
         row["row"],
-        *(number(row["stages_ms"][name]["median"] / 1e3) for name in stages),
+        *(number(row["stages_ms"][name]["median"] / 1e3) if name in row["stages_ms"] else "" for name in stages),
         number(row["total_ms"]["median"] / 1e3),
         number(row["turns_ms"]["drag"]["median"]) if "drag" in row["turns_ms"] else "",
         f"{row['ratio_to_first']['median']:.2f}",

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,11 +21,11 @@ __all__ = ["ROWS", "Row", "rows_for"]
 
 @dataclass(frozen=True)
 class Row:
-    """what: is new in it. editor: of a model (float32). method: what is run. asked: it runs only where it is named."""
+    """what: is new in it. editor: of a model (float32); or what edits in another way. method: what is run. asked: it runs only where it is named."""
 
     name: str
     what: str
-    editor: Callable[[Model], Editor]
+    editor: Callable[[Model], Any]
     method: Method
     devices: tuple[str, ...] = ("cpu", "cuda")
     asked: bool = False

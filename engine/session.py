@@ -179,7 +179,7 @@ class Session:
             begun = left[2] if left is not None and left[0] == asked and left[1] is source else None
             run = Run(self._runtime.observers, self._runtime.keeper())
             latent = run(stages.encode, model, Frame.of(source.image, model.factor).pixels(source.image))
-            text = run(stages.embed, model, source.prompt)
+            text = run(stages.embed, model, source.prompt, None)
             try:
                 found = run(stages.personalise, model, latent, text, asked, resume=begun, on_step=on_step)
             except BaseException:

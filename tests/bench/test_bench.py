@@ -6,16 +6,17 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import torch
 
-from dragnoise.bench import machine, readme, record, timing
+from dragnoise.bench import machine, personalise, readme, record, sessions, timing
 from dragnoise.bench.__main__ import main
 from dragnoise.bench.edits import Case, measure
 from dragnoise.bench.kernels import CASES
 from dragnoise.bench.models import model
 from dragnoise.bench.rows import ROWS, rows_for
-from dragnoise.engine import DragConfig, ModelError
+from dragnoise.engine import DragConfig, Editor, ModelError, PersonaliseConfig
 from dragnoise.engine.methods import METHODS
 
 CPU = torch.device("cpu")
@@ -196,6 +197,59 @@ def test_edits_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path:
     assert kept.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "table.csv").read_text().startswith("row,encode s")
     assert "traceEvents" in json.loads((tmp_path / "trace.json").read_text())
+
+
+def test_sessions_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What comes after a first edit does less, and makes the same picture; a drag on the result begins elsewhere."""
+    assert main(["sessions", *TINY, "--out", str(tmp_path)]) == 0
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    rows = {row["row"]: row for row in document["rows"]}
+    assert list(rows) == ["baseline", "first", "again", "result", "stored", "stream"]
+    late = {"drag", "propagate", "decode"}
+    assert set(rows["first"]["stages_ms"]) == {"embed", "encode", "condition", "invert", "start"} | late
+    assert set(rows["again"]["stages_ms"]) == set(rows["result"]["stages_ms"]) == late
+    assert set(rows["stream"]["stages_ms"]) - {"preview"} == late
+    assert {"encode", "invert"}.isdisjoint(rows["stored"]["stages_ms"])
+    first = rows["first"]["image_difference"]
+    assert first["largest"] <= 2  # from the published code's
+    assert rows["again"]["image_difference"] == rows["stored"]["image_difference"] == first
+    assert rows["stream"]["image_difference"] == first
+    assert "| again |" in readme.rendered(tmp_path)
+
+
+def test_a_mouse_is_followed() -> None:
+    model = Editor.from_pretrained(device="cpu", backend="eager").model
+    quick = dataclasses.replace(model, defaults=model.defaults.but(iterations=1, strength=0.04))
+    found = list(sessions.follow_a_mouse(quick, moves=1))
+    assert [len(one["went_iterations"]) for one in found] == [1] * 5
+    table = sessions.mouse_table(found)
+    assert {len(row) for row in table} == {len(table[0])}
+
+
+def test_personalise_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    asked = ["personalise", "--model", "golden", "--size", "64x64", "--rounds", "2", "--out", str(tmp_path)]
+    assert main(asked) == 0
+    *table, last = capsys.readouterr().out.splitlines()
+    found = json.loads(last)["training"]
+    assert found["ratio"]["median"] == pytest.approx(found["plain_ms"]["median"] / found["ours_ms"]["median"], rel=0.5)
+    assert any("diffusers and PEFT" in line for line in table)
+    assert "| ours |" in readme.rendered(tmp_path)
+
+
+def test_what_an_adapter_is_good_for(tmp_path: Path) -> None:
+    """Four pictures, rebuilt and dragged without and with an adapter; one step of training changes little, but something."""
+    model = Editor.from_pretrained(device="cpu", backend="eager").model
+    quick = dataclasses.replace(model, defaults=model.defaults.but(iterations=1, strength=0.04))
+    config = PersonaliseConfig(steps=1, rank=1, batch=1)
+    found = personalise.fidelity(quick, config, watch=lambda said: None, sheet=tmp_path / "sheet.png")
+    assert [one["picture"] for one in found] == ["checks", "waves", "rings", "face"]
+    assert all(
+        one[which][what] > 10 for one in found for which in ("without", "with") for what in ("rebuilt_db", "outside_db")
+    )
+    assert any(one["with"] != one["without"] for one in found)
+    with PIL.Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (5 * 128, 4 * 128)
+    assert len(personalise.fidelity_table(found)) == 5
 
 
 def test_stages_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
