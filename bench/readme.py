@@ -7,14 +7,13 @@ from typing import Any
 from dragnoise.engine.files import write_whole
 
 from .personalise import fidelity_table, training_table
-from .record import RESULTS, edits_table, kernels_table, name_of, newest
+from .record import RESULTS, edits_table, kernels_table, name_of, newest, number
 from .sessions import mouse_table
 from .stages import stages_table
 
 __all__ = ["README", "refresh", "rendered"]
 
 README = Path(__file__).parents[1] / "README.md"
-_BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 def rendered(folder: Path = RESULTS) -> str:
@@ -26,14 +25,39 @@ def rendered(folder: Path = RESULTS) -> str:
 def refresh(readme: Path = README, folder: Path = RESULTS, *, check: bool = False) -> bool:
     """Whether the README already says what the records say; it is rewritten if not, unless `check`. Raises ValueError where the markers are not."""
     text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"{str(readme)!r} has no {_BEGIN} ... {_END} to write between")
-    wanted = f"{before}{_BEGIN}\n{rendered(folder)}{_END}{after}"
+    wanted = _between(text, "bench", rendered(folder))
+    if "<!-- session:begin -->" in wanted:
+        wanted = _between(wanted, "session", _session_times(folder))
     if wanted != text and not check:
         write_whole(readme, lambda part: part.write_text(wanted, encoding="utf-8"))
     return wanted == text
+
+
+def _between(text: str, name: str, wanted: str) -> str:
+    """The text with that between its markers."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, found, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"the README has no {begin} ... {end} to write between")
+    return f"{before}{begin}\n{wanted}{end}{after}"
+
+
+def _session_times(folder: Path) -> str:
+    """Cold and warm, of every model whose sessions were measured, in a sentence each."""
+    return "".join(f"{_cold_and_warm(record)}\n" for _, record in newest(folder) if record["bench"] == "sessions")
+
+
+def _cold_and_warm(record: Mapping[str, Any]) -> str:
+    took = {row["row"]: number(row["total_ms"]["median"] / 1e3) for row in record["rows"]}
+    moves = [one["went_ms"]["median"] / 1e3 for one in record.get("mouse", ())]
+    moved = f", a drag that goes on as its target moves {number(min(moves))} to {number(max(moves))} s" if moves else ""
+    about = record["machine"]
+    return (
+        f"{record['model']}, {record['size']}, {record['settings']['iterations']} iterations, {about['threads']} CPU threads: "
+        f"cold {took['first']} s, the next drag {took['again']} s, a drag on the result {took['result']} s, another process on the same picture {took['stored']} s{moved}; "
+        f"the published code {took['baseline']} s every time."
+    )
 
 
 def _part(slug: str, record: Mapping[str, Any], folder: Path) -> str:

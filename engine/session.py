@@ -15,8 +15,8 @@ last       the last drag goes on: on the picture it began with, from its optimum
 import os
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -97,6 +97,7 @@ class Session:
         self._ready: dict[tuple[Source, tuple[Any, ...]], Ready] = {}
         self._loops = Loops()
         self._busy = threading.Lock()
+        self._owner: int | None = None
         self._cancelled = threading.Event()
         self._preview_s: float | None = None
 
@@ -120,7 +121,7 @@ class Session:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Everything that cannot be computed again, or not quickly, in one `.safetensors` file: see `Editor.restore`. Raises OutputError."""
-        with self._busy:
+        with self._alone():
             for (source, key), prepared in self._ready.items():
                 source.trajectories[key] = prepared.trajectory
             states, at = self._states.all
@@ -134,7 +135,7 @@ class Session:
     def prepare(self, config: DragConfig | None = None, *, progress: Progress | None = None) -> None:
         """Everything that needs no points, so that the first drag finds it done."""
         asked = self._asked([(0, 0, 0, 0)], None, config, "dragnoise", "source", progress=progress)
-        with self._busy, self._runtime.working(self._used):
+        with self._alone(), self._runtime.working(self._used):
             self._prepared(self._states.now.source, asked, self._runtime.observers)
 
     @property
@@ -144,7 +145,7 @@ class Session:
 
     def wear(self, adapter: Adapter | None, scale: float = 1.0) -> None:
         """Another adapter, or none, from the next drag on. The inversion is then another one: "last" cannot go on, "result" is inverted."""
-        with self._busy:
+        with self._alone():
             self._used = Used(adapter, scale)
 
     def personalise(
@@ -173,7 +174,7 @@ class Session:
             check()
             report("personalise", done, asked.steps)
 
-        with self._busy, self._runtime.working(Used()):
+        with self._alone(), self._runtime.working(Used()):
             self._cancelled.clear()
             left, model = self._learning, self._runtime.model
             begun = left[2] if left is not None and left[0] == asked and left[1] is source else None
@@ -235,15 +236,15 @@ class Session:
             progress=progress,
             timeout_s=timeout_s,
         )
-        turns = self._turns(asked)
-        while True:
-            try:
-                turn = next(turns)
-            except StopIteration as done:
-                found: EditResult = done.value
-                return found
-            if on_iteration is not None:
-                on_iteration(turn.iteration)
+        with closing(self._turns(asked)) as turns:
+            while True:
+                try:
+                    turn = next(turns)
+                except StopIteration as done:
+                    found: EditResult = done.value
+                    return found
+                if on_iteration is not None:
+                    on_iteration(turn.iteration)
 
     def drag_stream(
         self,
@@ -261,6 +262,8 @@ class Session:
         A preview is what the model expects of the picture at this iteration: the predicted clean latent, decoded (by `preview_vae`, if the editor has
         one). previews: every so many iterations, None for none; "auto": as many as cost at most 15 % of the loop.
         Closing the generator, as leaving the loop does, cancels the drag. Raises as `drag`.
+        Until it ends, this session's other work is refused in this thread and waits in others; so, in all threads, does other edits' work on CUDA, or
+        with another adapter: do not begin it in the loop's body.
         """
         asked = self._asked(points, mask, config, "dragnoise", base, progress=progress, timeout_s=timeout_s)
         pace = Pace(previews, self._preview_s)
@@ -319,6 +322,21 @@ class Session:
         limit, report = limit_of(mask, picture, config), progress or (lambda stage, done, of: None)
         return Asked(pairs, limit, config, row, base, record, wants_noise, report, self._check(timeout_s))
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One at a time. Raises SessionError where waiting would be for ever: inside a stream of the same thread."""
+        mine = threading.get_ident()
+        if self._owner == mine:
+            raise SessionError(
+                "this session is in the middle of a stream of this thread; end the loop, or close the stream, first"
+            )
+        with self._busy:
+            self._owner = mine
+            try:
+                yield
+            finally:
+                self._owner = None
+
     def _check(self, timeout_s: float | None) -> Callable[[], None]:
         started = time.monotonic()
 
@@ -334,7 +352,7 @@ class Session:
 
     def _turns(self, asked: Asked) -> Generator[Turn, None, EditResult]:
         """A drag, iteration by iteration. Only what ends well becomes the session's state."""
-        with self._busy, self._runtime.working(self._used):
+        with self._alone(), self._runtime.working(self._used):
             self._cancelled.clear()
             try:
                 result, state = yield from self._dragging(asked)
@@ -348,10 +366,12 @@ class Session:
         runtime, config, device = self._runtime, asked.config, self._runtime.model.device
         times, total = StageTimes(device), StageTimes(device)
         observers: tuple[Observer, ...] = (*runtime.observers, times)
+        state = self._states.now
         with total("total"):
-            base, prepared, origin = self._begun(asked, observers)
+            base, prepared = self._based(asked, state, observers)
             run, method, model = Run(observers, prepared.keeper), asked.method, prepared.place.model
-            scene = scene_of(prepared, asked.points, asked.limit, config, asked.wants_noise, origin)
+            scene = scene_of(prepared, asked.points, asked.limit, config, asked.wants_noise)
+            scene = replace(scene, origin=_origin(base, state.dragged, prepared, scene, observers))
             turns = stages.iterations(method, scene, runtime.poll_every, prepared=prepared.start, loops=self._loops)
             with closing(run.each("drag", turns)) as each:
                 optimum = yield from _watched(each, asked, partial(Turn, scene=scene, prepared=prepared, run=run))
@@ -359,7 +379,7 @@ class Session:
             final = run(stages.propagate, method, scene, constants, optimum.variable, on_step=on_step)
             pixels = run(stages.decode, model, final)
             image = prepared.frame.image_of(pixels)
-        goes_on = base == "last" and self._states.now.dragged
+        goes_on = base == "last" and state.dragged
         begun = goes_on.begun if goes_on else optimum.start
         dragged = Dragged(prepared.key, begun, optimum.variable, scene.handles, optimum.handles[-1])
         frame = prepared.frame
@@ -377,10 +397,9 @@ class Session:
         )
         return result, State(prepared.source, image, dragged)
 
-    def _begun(self, asked: Asked, observers: tuple[Observer, ...]) -> tuple[Base, Ready, Origin | None]:
-        """Which base it is, what is prepared there, and where the variable begins."""
-        state, base = self._states.now, asked.base
-        dragged, key = state.dragged, depends_on(asked.method, asked.config, self._used)
+    def _based(self, asked: Asked, state: State, observers: tuple[Observer, ...]) -> tuple[Base, Ready]:
+        """Which base it is, and what is prepared there."""
+        base, dragged, key = asked.base, state.dragged, depends_on(asked.method, asked.config, self._used)
         if base == "last" and (dragged is None or dragged.key != key):
             why = (
                 "there is none"
@@ -393,16 +412,7 @@ class Session:
         source = state.source
         if base == "inverted" and dragged is not None:
             source = Source(state.image, source.prompt, negative_prompt=source.negative_prompt)
-        prepared = self._prepared(source, asked, observers)
-        if dragged is None or base in ("source", "inverted"):
-            return base, prepared, None
-        if base == "result":
-            return base, prepared, Origin(dragged.variable)
-        begun = Start(prepared.start.constants, dragged.begun)
-        noise = asked.wants_noise or (asked.limit is not None and asked.config.lam > 0)
-        seen = reference(prepared, begun, noise, observers)
-        placed, _ = prepared.frame.points(asked.points)
-        return base, prepared, Origin(dragged.variable, seen, _now(placed.to(dragged.now.device), dragged))
+        return base, self._prepared(source, asked, observers)
 
     def _prepared(self, source: Source, asked: Asked, observers: tuple[Observer, ...]) -> Ready:
         key = (source, depends_on(asked.method, asked.config, self._used))
@@ -429,6 +439,19 @@ def _watched(
         asked.check()
         asked.progress("drag", iteration.number + 1, asked.config.iterations)
         yield turn(iteration)
+
+
+def _origin(
+    base: Base, dragged: Dragged | None, prepared: Ready, scene: Scene, observers: tuple[Observer, ...]
+) -> Origin | None:
+    """Where the variable begins: None for the method's own start."""
+    if dragged is None or base in ("source", "inverted"):
+        return None
+    if base == "result":
+        return Origin(dragged.variable)
+    begun = Start(prepared.start.constants, dragged.begun)
+    seen = reference(prepared, begun, scene.wants_noise or scene.keep is not None, observers)
+    return Origin(dragged.variable, seen, _now(scene.handles, dragged))
 
 
 def _now(placed: Tensor, dragged: Dragged) -> Tensor:

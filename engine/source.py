@@ -14,7 +14,7 @@ from .config import DragConfig
 from .errors import InputWarning
 from .generated import Generated
 from .geometry import Frame
-from .methods import Method, Origin, Place, Scene, Seen, Start
+from .methods import Method, Place, Scene, Seen, Start
 from .model import Model
 from .observe import Observer
 from .run import Keeper, Run
@@ -109,9 +109,7 @@ def reference(prepared: Ready, start: Start, noise: bool, observers: tuple[Obser
     return run(stages.reference, prepared.method, place.model, place.latent, place.conditioning, active, start, noise)
 
 
-def scene_of(
-    prepared: Ready, points: Points, limit: Mask | None, config: DragConfig, wants_noise: bool, origin: Origin | None
-) -> Scene:
+def scene_of(prepared: Ready, points: Points, limit: Mask | None, config: DragConfig, wants_noise: bool) -> Scene:
     """A drag on it: points and mask in the image's pixels."""
     place, frame = prepared.place, prepared.frame
     device = place.model.device
@@ -128,7 +126,6 @@ def scene_of(
         keep=keep,
         config=config,
         wants_noise=wants_noise,
-        origin=origin,
     )
 
 

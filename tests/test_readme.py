@@ -26,8 +26,17 @@ def in_a_folder_with_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return tmp_path
 
 
+def test_sessions(in_a_folder_with_a_picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, code, *_ = blocks("python")
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102
+    assert len(capsys.readouterr().out.splitlines()) > 3
+    assert (in_a_folder_with_a_picture / "before.png").exists()
+    assert (in_a_folder_with_a_picture / "work.safetensors").exists()
+    assert list((in_a_folder_with_a_picture / "cache").glob("*.safetensors"))
+
+
 def test_python(in_a_folder_with_a_picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks("python")
+    code, *_ = blocks("python")
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102
     said = capsys.readouterr().out
     assert "'drag':" in said

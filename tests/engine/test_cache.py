@@ -489,3 +489,17 @@ def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert not default_folder().exists()
     monkeypatch.setenv("DRAGNOISE_CACHE", str(tmp_path / "told"))
     assert default_folder() == tmp_path / "told"
+
+
+@pytest.mark.gpu
+def test_what_falls_out_of_a_devices_memory_comes_back(tmp_path: Path) -> None:
+    device = torch.device("cuda")
+    found = store(tmp_path, device_bytes=2 * 4096)
+    values = [torch.randn(1, 8, 8, 16, device=device).contiguous(memory_format=torch.channels_last) for _ in range(3)]
+    for number, value in enumerate(values):
+        found.get_or_make(key(number), lambda value=value: value, stage="s", device=device)  # type: ignore[misc]
+    assert found.said()["tiers"]["host"]["entries"] == 1
+    back = found.get_or_make(key(0), never, stage="s", device=device)
+    assert back.device.type == "cuda"
+    assert same(back.cpu(), values[0].cpu())
+    assert back.stride() == values[0].stride()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +254,9 @@ def test_cache_and_adapter_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out) == {"folder": str(folder), "sound": 4, "set_aside": []}
     broken = next(folder.glob("*.safetensors"))
     broken.write_bytes(broken.read_bytes()[:-1])
-    assert main(["cache", "verify", "--folder", str(folder)]) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["cache", "verify", "--folder", str(folder)]) == 1
     said_so = capsys.readouterr()
     assert "3 sound, 1 set aside" in said_so.out
     assert "its digest does not match" in said_so.err

@@ -416,3 +416,15 @@ def test_settings_are_checked(name: str) -> None:
     for wrong in (-1, "x", None, float("nan"), True):
         with pytest.raises(ConfigError, match=name):
             dataclasses.replace(PersonaliseConfig(), **{name: wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+def test_on_cuda_a_step_is_a_graph_and_learns_the_same() -> None:
+    one = Editor.from_pretrained(MODEL, device="cuda", backend="eager")
+    latent, text = inputs(editor("eager").model)
+    mine = stages.personalise(one.model, latent.to("cuda"), text.to("cuda"), QUICK)
+    theirs = stages.personalise(editor("eager").model, latent, text, QUICK)
+    for (name, _, one_up), (other, _, up) in zip(mine.matrices, theirs.matrices, strict=True):
+        assert name == other
+        assert float((one_up - up).abs().max()) <= 2 * QUICK.steps * QUICK.lr
+        assert float((one_up - up).abs().mean()) <= 0.1 * float(up.abs().mean())

@@ -193,6 +193,15 @@ def test_last_compares_with_what_was_before_its_first_update() -> None:
         assert (one == other).all(), name
 
 
+def test_a_mask_that_holds_nothing_is_no_mask() -> None:
+    session, white = opened(), np.ones((64, 64), np.bool_)
+    for base in ("source", "last", "result"):
+        one = session.drag(POINTS, mask=white, base=base)  # type: ignore[arg-type]
+        session.undo()
+        other = session.drag(POINTS, base=base)  # type: ignore[arg-type]
+        assert_same(one, other)
+
+
 def test_result_is_the_picture_itself_and_inverting_is_not() -> None:
     session, still = opened(), QUICK.but(iterations=0)
     made = session.drag(POINTS, config=QUICK.but(iterations=10, lr=0.1))
@@ -393,8 +402,9 @@ def test_what_a_callback_raises_leaves_the_session_usable() -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("mine")
 
-    with pytest.raises(RuntimeError, match="mine"):
+    with pytest.raises(RuntimeError, match="mine") as kept:
         session.drag(POINTS, on_iteration=fails)
+    assert kept.tb is not None  # who keeps the error keeps its frames, but not the session
     assert_same(session.drag(POINTS), opened().drag(POINTS))
 
 
@@ -473,6 +483,18 @@ def test_leaving_a_stream_cancels_the_drag() -> None:
         break
     assert same(session.image, PICTURE)
     assert_same(session.drag(POINTS), opened().drag(POINTS))
+
+
+def test_a_drag_inside_a_stream_is_refused() -> None:
+    session = opened()
+    stream = session.drag_stream(POINTS)
+    next(stream)
+    for act in (lambda: session.drag(POINTS), session.prepare, lambda: session.wear(None)):
+        with pytest.raises(SessionError, match="in the middle of a stream of this thread"):
+            act()
+    *_, last = stream
+    assert last.result is not None
+    assert_same(session.drag(POINTS), last.result)
 
 
 def test_previews_keep_to_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -582,3 +604,20 @@ def test_elsewhere_a_session_is_restored_with_a_warning(tmp_path: Path, monkeypa
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert same(restored.image, first)
+
+
+@pytest.mark.gpu
+def test_on_cuda_a_like_drag_replays_the_last_ones_graph() -> None:
+    one = Editor.from_pretrained(MODEL, device="cuda", backend="eager")
+    session = one.open(PICTURE, prompt="a face", config=QUICK)
+    first = session.drag(POINTS, mask=MASK)
+    loop = session._loops._last
+    assert loop is not None
+    graph = loop._graph
+    other = session.drag(FURTHER, mask=MASK)
+    again = session.drag(POINTS, mask=MASK)
+    assert session._loops._last is loop
+    assert loop._graph is graph
+    assert_same(first, again)
+    assert not same(first, other)
+    assert_same(other, one.edit(PICTURE, FURTHER, mask=MASK, prompt="a face", config=QUICK))
