@@ -55,7 +55,8 @@ def _cold_and_warm(record: Mapping[str, Any]) -> str:
     about = record["machine"]
     return (
         f"{record['model']}, {record['size']}, {record['settings']['iterations']} iterations, {about['threads']} CPU threads: "
-        f"cold {took['first']} s, the next drag {took['again']} s, a drag on the result {took['result']} s, another process on the same picture {took['stored']} s{moved}; "
+        f"cold {took['first']} s, the next drag {took['again']} s, a drag on the result {took['result']} s, "
+        f"another process on the same picture {took['stored']} s{moved}; "
         f"the published code {took['baseline']} s every time."
     )
 

@@ -195,10 +195,12 @@ def test_last_compares_with_what_was_before_its_first_update() -> None:
 
 def test_a_mask_that_holds_nothing_is_no_mask() -> None:
     session, white = opened(), np.ones((64, 64), np.bool_)
-    for base in ("source", "last", "result"):
-        one = session.drag(POINTS, mask=white, base=base)  # type: ignore[arg-type]
+    session.drag(FURTHER)
+    bases: tuple[Base, ...] = ("source", "last", "result")
+    for base in bases:
+        one = session.drag(POINTS, mask=white, base=base)
         session.undo()
-        other = session.drag(POINTS, base=base)  # type: ignore[arg-type]
+        other = session.drag(POINTS, base=base)
         assert_same(one, other)
 
 
