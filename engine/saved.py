@@ -16,22 +16,20 @@ import torch
 from torch import Tensor
 
 from .adapters import Adapter, Used
-from .cache import BrokenError, kinds_of, put_together, sealed, taken_apart, unsealed
-from .config import DragConfig, PersonaliseConfig
+from .cache import BrokenError, put_together, sealed, taken_apart, unsealed
+from .config import DragConfig
 from .digest import surroundings
 from .errors import InputWarning, SessionError
 from .files import writable, write_whole
 from .generated import Generated
 from .model import Model
 from .source import Source
-from .stages import Learning
 from .state import Dragged, State
 from .values import Image
 
-__all__ = ["Saved", "read_learning", "read_session", "write_learning", "write_session"]
+__all__ = ["Saved", "read_session", "write_session"]
 
 _NAME, _SUFFIXES = "session", (".safetensors",)
-_LEARNING = kinds_of((Learning,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,26 +90,6 @@ def read_session(path: str | os.PathLike[str], model: Model) -> Saved:
     states = tuple(_state_in(state, sources) for state in states_in)
     used = Used(None if matrices is None else Adapter(matrices), about["adapter_scale"])
     return Saved(states, about["at"], DragConfig(**about["config"]), about["undo_bytes"], used)
-
-
-def write_learning(path: str | os.PathLike[str], config: PersonaliseConfig, learning: Learning, key: str) -> Path:
-    """A training that was begun, of the picture and model that `key` stands for; whole or not at all. Raises OutputError."""
-    target = writable(path, _SUFFIXES)
-    structure, tensors = taken_apart(learning, _LEARNING)
-    raw = sealed("learning", {"config": dataclasses.asdict(config), "key": key, "structure": structure}, tensors)
-    return write_whole(target, lambda part: part.write_bytes(raw))
-
-
-def read_learning(path: str | os.PathLike[str], key: str, device: torch.device) -> tuple[PersonaliseConfig, Learning]:
-    """Raises SessionError for a file that is not there, is not whole, or belongs to another picture or model."""
-    try:
-        about, tensors = unsealed(Path(path).read_bytes(), "learning")
-    except (OSError, BrokenError) as wrong:
-        raise SessionError(f"no training can be read from {str(path)!r} ({wrong}); remove it to begin anew") from wrong
-    if about["key"] != key:
-        raise SessionError(f"{str(path)!r} was begun with another picture, prompt or model; remove it to begin anew")
-    learning: Learning = put_together(about["structure"], [tensor.to(device) for tensor in tensors], _LEARNING)
-    return PersonaliseConfig(**about["config"]), learning
 
 
 def _source_out(source: Source) -> tuple[Any, ...]:

@@ -17,10 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -28,62 +28,27 @@ from torch import Tensor
 
 from . import stages
 from .adapters import Adapter, Used
+from .asked import Asked, Base, Turn, watched
 from .config import DragConfig, PersonaliseConfig
-from .digest import digest
 from .errors import CancelledError, ConfigError, DeadlineError, SessionError
-from .geometry import Frame
 from .history import States
+from .learning import Learner
 from .methods import METHODS, Method, Origin, Scene, Start
 from .observe import Observer, StageTimes
 from .result import EditResult, History, Progress, Record
 from .run import Run
 from .runtime import Runtime
-from .saved import Saved, read_learning, write_learning, write_session
+from .saved import Saved, write_session
 from .source import Ready, Source, depends_on, limit_of, ready, reference, scene_of
-from .stages import Iteration, Learning, Loops, Optimum
+from .stages import Iteration, Loops
 from .state import Dragged, State
 from .stream import Event, Pace, Previews
-from .values import Image, Mask, Points
+from .values import Image, Points
 
 __all__ = ["Base", "Session"]
 
-Base = Literal["source", "result", "inverted", "last"]
 _READY = 2
 """Preparations that are kept: a person goes to and fro between two settings, or between source and result."""
-
-
-@dataclass(frozen=True, eq=False)
-class Turn:
-    """An iteration of a drag, and what it is an iteration of."""
-
-    iteration: Iteration
-    scene: Scene
-    prepared: Ready
-    run: Run
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A drag as it was asked for, checked. check: raises where the work shall end."""
-
-    points: Points
-    limit: Mask | None
-    config: DragConfig
-    method: Method
-    base: Base
-    record: bool
-    wants_noise: bool
-    progress: Progress
-    check: Callable[[], None]
-
-    def steps(self, stage: str) -> Callable[[int], None]:
-        """What a stage of denoising steps is watched by."""
-
-        def on_step(done: int) -> None:
-            self.check()
-            self.progress(stage, done, self.config.active_steps)
-
-        return on_step
 
 
 class Session:
@@ -91,7 +56,7 @@ class Session:
 
     def __init__(self, runtime: Runtime, begun: Saved) -> None:
         self.config, self._used = begun.config, begun.used
-        self._learning: tuple[PersonaliseConfig, Source, Learning] | None = None
+        self._learner = Learner(runtime)
         self._runtime = runtime
         self._states = States(begun.states, begun.at, begun.undo_bytes)
         self._ready: dict[tuple[Source, tuple[Any, ...]], Ready] = {}
@@ -165,46 +130,26 @@ class Session:
         """
         asked, report = (config or PersonaliseConfig()).but(**changes), progress or (lambda stage, done, of: None)
         check, source = self._check(timeout_s), self._states.now.source
-        states: list[Callable[[], Learning]] = []
 
-        def on_step(done: int, loss: float, state: Callable[[], Learning]) -> None:
-            states[:] = [state]
+        def on_step(done: int, loss: float) -> None:
             if on_loss is not None:
                 on_loss(loss)
             check()
             report("personalise", done, asked.steps)
 
-        with self._alone(), self._runtime.working(Used()):
+        with self._alone():
             self._cancelled.clear()
-            left, model = self._learning, self._runtime.model
-            begun = left[2] if left is not None and left[0] == asked and left[1] is source else None
-            run = Run(self._runtime.observers, self._runtime.keeper())
-            latent = run(stages.encode, model, Frame.of(source.image, model.factor).pixels(source.image))
-            text = run(stages.embed, model, source.prompt, None)
-            try:
-                found = run(stages.personalise, model, latent, text, asked, resume=begun, on_step=on_step)
-            except BaseException:
-                self._learning = (asked, source, states[0]()) if states else left
-                raise
-            self._learning, self._used = None, Used(found, 1.0)
+            found = self._learner.learn(source, asked, on_step)
+            self._used = Used(found)
         return found
 
     def save_learning(self, path: str | os.PathLike[str]) -> Path | None:
         """What a cancelled `personalise` has learned so far, in a `.safetensors` file; None if there is nothing. Raises OutputError."""
-        left = self._learning
-        if left is None:
-            return None
-        return write_learning(path, left[0], left[2], self._learning_key(left[1]))
+        return self._learner.save(path)
 
     def resume_learning(self, path: str | os.PathLike[str]) -> None:
         """The next `personalise` with the same settings goes on with what `save_learning` wrote. Raises SessionError if it is another picture's."""
-        source = self._states.now.source
-        config, learning = read_learning(path, self._learning_key(source), self._runtime.model.device)
-        self._learning = (config, source, learning)
-
-    def _learning_key(self, source: Source) -> str:
-        with self._runtime.working(Used()):
-            return digest(self._runtime.model, source.image.pixels, source.prompt)
+        self._learner.resume(path, self._states.now.source)
 
     def drag(
         self,
@@ -374,7 +319,7 @@ class Session:
             scene = replace(scene, origin=_origin(base, state.dragged, prepared, scene, observers))
             turns = stages.iterations(method, scene, runtime.poll_every, prepared=prepared.start, loops=self._loops)
             with closing(run.each("drag", turns)) as each:
-                optimum = yield from _watched(each, asked, partial(Turn, scene=scene, prepared=prepared, run=run))
+                optimum = yield from watched(each, asked, partial(Turn, scene=scene, prepared=prepared, run=run))
             constants, on_step = optimum.constants, asked.steps("propagate")
             final = run(stages.propagate, method, scene, constants, optimum.variable, on_step=on_step)
             pixels = run(stages.decode, model, final)
@@ -424,21 +369,6 @@ class Session:
         while len(self._ready) > _READY:
             del self._ready[next(iter(self._ready))]
         return found
-
-
-def _watched(
-    turns: Generator[Iteration, None, Optimum], asked: Asked, turn: Callable[[Iteration], Turn]
-) -> Generator[Turn, None, Optimum]:
-    """Reports every iteration, and ends the drag where it shall end."""
-    while True:
-        try:
-            iteration = next(turns)
-        except StopIteration as done:
-            found: Optimum = done.value
-            return found
-        asked.check()
-        asked.progress("drag", iteration.number + 1, asked.config.iterations)
-        yield turn(iteration)
 
 
 def _origin(
