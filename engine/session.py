@@ -138,7 +138,6 @@ class Session:
             report("personalise", done, asked.steps)
 
         with self._alone():
-            self._cancelled.clear()
             found = self._learner.learn(source, asked, on_step)
             self._used = Used(found)
         return found
@@ -277,6 +276,7 @@ class Session:
             )
         with self._busy:
             self._owner = mine
+            self._cancelled.clear()  # what was cancelled is over
             try:
                 yield
             finally:
@@ -298,7 +298,6 @@ class Session:
     def _turns(self, asked: Asked) -> Generator[Turn, None, EditResult]:
         """A drag, iteration by iteration. Only what ends well becomes the session's state."""
         with self._alone(), self._runtime.working(self._used):
-            self._cancelled.clear()
             try:
                 result, state = yield from self._dragging(asked)
             except BaseException:

@@ -26,6 +26,9 @@ from ..errors import CacheWarning
 __all__ = ["BrokenError", "Disk", "Entry", "default_folder", "sealed", "unsealed"]
 
 _SUFFIX, _ASIDE, _ASIDE_KEPT = ".safetensors", "aside", 16
+_PART, _ABANDONED_S = ".part", 3600.0
+"""How unfinished files end, and how old one must be for its writer to be dead."""
+
 _FORMAT = "dragnoise 1"
 _BLANK = "0" * 64
 
@@ -60,6 +63,7 @@ class Disk:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit, self.state = folder, limit, "on"
         self.evictions = 0
+        self._seen: tuple[int, int] | None = None
         self._warned = False
         self._lock = threading.Lock()
 
@@ -94,6 +98,7 @@ class Disk:
             _replace(self._path(name), raw)
         except OSError as refused:
             self._off(refused)
+        self._seen = None
 
     def entries(self) -> Iterator[Entry]:
         """Every file of ours, the longest unused first; of what cannot be read, without what it says."""
@@ -121,6 +126,7 @@ class Disk:
     def clear(self) -> int:
         """Remove every file of ours, also what was set aside; how many they were. Raises OSError."""
         ours = [path for _, _, path in self._files()] + sorted((self.folder / _ASIDE).glob(f"*{_SUFFIX}"))
+        ours += self._abandoned(_ABANDONED_S)
         for path in ours:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -130,7 +136,12 @@ class Disk:
     def nbytes(self) -> tuple[int, int]:
         """(bytes, entries)"""
         sizes = [size for _, size, _ in self._files()]
-        return sum(sizes), len(sizes)
+        self._seen = sum(sizes), len(sizes)
+        return self._seen
+
+    def last_seen(self) -> tuple[int, int]:
+        """The same as of our last write, or look: without listing the folder after every edit."""
+        return self.nbytes() if self._seen is None else self._seen
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{_SUFFIX}"
@@ -147,7 +158,18 @@ class Disk:
                         found.append((said.st_mtime, said.st_size, Path(file.path)))
         return sorted(found)
 
+    def _abandoned(self, older_s: float) -> list[Path]:
+        """Unfinished files whose writer was killed."""
+        found = []
+        for path in self.folder.glob(f".*{_PART}"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > older_s:
+                    found.append(path)
+        return found
+
     def _make_room(self, wanted: int) -> None:
+        for path in self._abandoned(_ABANDONED_S):
+            path.unlink(missing_ok=True)
         files = self._files()
         total = sum(size for _, size, _ in files) + wanted
         for _, size, path in files:
@@ -225,7 +247,7 @@ def _digest(raw: bytes) -> str:
 
 
 def _replace(target: Path, raw: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=_PART, dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as part:
             part.write(raw)

@@ -156,7 +156,7 @@ class Store:
                 for name, tier in (("device", self._device), ("host", self._host))
             }
         if self.disk is not None:
-            total, entries = self.disk.nbytes()
+            total, entries = self.disk.last_seen()
             tiers["disk"] = {
                 "bytes": total,
                 "entries": entries,
@@ -192,13 +192,12 @@ class Store:
                 started = time.perf_counter()
                 value = make()
                 made_ms = (time.perf_counter() - started) * 1e3
-                taken_apart(value, self._kinds)
+                structure, tensors = taken_apart(value, self._kinds)
                 with self._lock:
                     count = self._counts.setdefault(stage, _Count())
                     count.misses += 1
                     count.made_ms += made_ms
                 if disk and self.disk is not None:
-                    structure, tensors = taken_apart(value, self._kinds)
                     self.disk.write(name, {"stage": stage, "made_ms": made_ms, "structure": structure}, tensors)
             with self._lock:
                 tier = self._host if device.type == "cpu" else self._device

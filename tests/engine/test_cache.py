@@ -419,6 +419,10 @@ Store(folder={str(tmp_path)!r}).get_or_make({key()!r}, lambda: torch.ones(1000),
     assert same(found.get_or_make(key(), lambda: torch.ones(1000), stage="s"), torch.ones(1000))
     assert same(store(tmp_path).get_or_make(key(), never, stage="s"), torch.ones(1000))
     assert found.said()["tiers"]["disk"]["entries"] == 1
+    (part,) = tmp_path.glob(".*.part")
+    os.utime(part, (part.stat().st_mtime - 7200,) * 2)  # its writer is long dead: the next write takes it away
+    found.get_or_make(key(1), tensor, stage="s")
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
 
 
 FILLED = """
