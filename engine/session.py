@@ -180,15 +180,9 @@ class Session:
             progress=progress,
             timeout_s=timeout_s,
         )
+        watch = on_iteration or (lambda iteration: None)
         with closing(self._turns(asked)) as turns:
-            while True:
-                try:
-                    turn = next(turns)
-                except StopIteration as done:
-                    found: EditResult = done.value
-                    return found
-                if on_iteration is not None:
-                    on_iteration(turn.iteration)
+            return stages.driven(turns, lambda turn: watch(turn.iteration))
 
     def drag_stream(
         self,

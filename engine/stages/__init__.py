@@ -11,7 +11,7 @@ from ..methods import Seen, Start
 from ..methods.dragnoise import Fixed
 from ..unet import Conditioning, Constants, Down, Folded, Guidance, Step
 from .decode import decode
-from .drag import Iteration, Loops, Optimum, drag, iterations
+from .drag import Iteration, Loops, Optimum, drag, driven, iterations
 from .encode import condition, embed, encode
 from .generate import draw_noise, generate
 from .invert import invert
@@ -32,6 +32,7 @@ __all__ = [
     "decode",
     "drag",
     "draw_noise",
+    "driven",
     "embed",
     "encode",
     "generate",

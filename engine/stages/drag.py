@@ -21,9 +21,11 @@ from dragnoise.kernels.adam import adam_step
 from ..capture import Graph, LateFlag, NullGraph, graph_on
 from ..methods import Method, Scene, Seen, Start, State
 
-__all__ = ["Iteration", "Loops", "Optimum", "drag", "iterations"]
+__all__ = ["Iteration", "Loops", "Optimum", "drag", "driven", "iterations"]
 
 S = TypeVar("S", State, Seen)
+T = TypeVar("T")
+Y = TypeVar("Y")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +74,18 @@ def drag(
     prepared: what `method.start` gives at this place, where it is at hand. loops: buffers and graphs of earlier drags, to be used again.
     """
     turns = iterations(method, scene, poll_every, prepared=prepared, loops=loops)
+    return driven(turns, on_iteration or (lambda iteration: None))
+
+
+def driven(turns: Generator[Y, None, T], each: Callable[[Y], object]) -> T:
+    """Run to the end, showing every turn to `each`; what it ends with."""
     while True:
         try:
-            iteration = next(turns)
+            turn = next(turns)
         except StopIteration as done:
-            found: Optimum = done.value
+            found: T = done.value
             return found
-        if on_iteration is not None:
-            on_iteration(iteration)
+        each(turn)
 
 
 def iterations(
