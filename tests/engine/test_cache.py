@@ -201,7 +201,7 @@ def test_numbers(tmp_path: Path) -> None:
     said = first.said()["stages"]["invert"]
     assert (said["hits"], said["misses"]) == ({"host": 1}, 1)
     assert said["made_ms"] >= 20
-    assert said["saved_ms"] > 10
+    assert 0 != said["saved_ms"] < said["made_ms"]  # what making took, less what finding took
     assert again.said()["stages"]["invert"]["hits"] == {"disk": 1}
     tier = again.said()["tiers"]["disk"]
     assert (tier["entries"], tier["state"], tier["evictions"]) == (1, "on", 0)
