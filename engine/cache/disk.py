@@ -29,7 +29,7 @@ _SUFFIX, _ASIDE, _ASIDE_KEPT = ".safetensors", "aside", 16
 _PART, _ABANDONED_S = ".part", 3600.0
 """How unfinished files end, and how old one must be for its writer to be dead."""
 
-_FORMAT = "dragnoise 1"
+_FORMAT = "dragnoise 2"
 _BLANK = "0" * 64
 
 
@@ -220,9 +220,10 @@ def unsealed(raw: bytes, name: str) -> tuple[dict[str, Any], list[Tensor]]:
         raise BrokenError("its digest does not match")
     try:
         found = load(raw)
+        tensors = [found.pop(str(number)).clone() for number in range(len(found))]  # where PyTorch would have put them
     except (safetensors.SafetensorError, ValueError, KeyError) as wrong:
         raise BrokenError(str(wrong)) from wrong
-    return about, [found[str(number)] for number in range(len(found))]
+    return about, tensors
 
 
 def _header(raw: bytes) -> tuple[dict[str, Any], str]:

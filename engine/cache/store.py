@@ -233,7 +233,7 @@ class Store:
         placed = [tensor.to(device) for tensor in tensors]
         try:
             return put_together(about["structure"], placed, self._kinds), float(about["made_ms"])
-        except (KeyError, ValueError, TypeError, IndexError, RuntimeError):
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError):
             return None  # sound, but written by code that knows other kinds
 
     def _demote(self, name: str, kept: Any) -> None:
