@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import threading
 import time
@@ -26,8 +27,8 @@ from ..errors import CacheWarning
 __all__ = ["BrokenError", "Disk", "Entry", "default_folder", "sealed", "unsealed"]
 
 _SUFFIX, _ASIDE, _ASIDE_KEPT = ".safetensors", "aside", 16
-_PART, _ABANDONED_S = ".part", 3600.0
-"""How unfinished files end, and how old one must be for its writer to be dead."""
+_PART, _ABANDONED_S = (".dragnoise-", ".part"), 3600.0
+"""How unfinished files begin and end, and how old one must be for its writer to be dead."""
 
 _FORMAT = "dragnoise 2"
 _BLANK = "0" * 64
@@ -55,7 +56,7 @@ class BrokenError(ValueError):
 
 
 class Disk:
-    """A folder of entries, at most `limit` bytes together; the longest unused go first.
+    """A folder of entries, at most `limit` bytes together with those set aside, which go first; then the longest unused.
 
     Without the folder's cooperation (full, read-only, gone) editing goes on: `state` says why it is off.
     """
@@ -104,7 +105,7 @@ class Disk:
         """Every file of ours, the longest unused first; of what cannot be read, without what it says."""
         for used, nbytes, path in self._files():
             try:
-                about = _header(path.read_bytes())[0]
+                about = _header(_head(path))[0]
             except (OSError, BrokenError):
                 about = {}
             yield Entry(path, nbytes, used, about)
@@ -116,17 +117,16 @@ class Disk:
             try:
                 unsealed(path.read_bytes(), path.stem)
                 sound += 1
-            except BrokenError as wrong:
-                self._set_aside(path, str(wrong))
-                broken.append(path)
             except FileNotFoundError:
                 continue
+            except (BrokenError, OSError) as wrong:
+                self._set_aside(path, str(wrong))
+                broken.append(path)
         return sound, broken
 
     def clear(self) -> int:
         """Remove every file of ours, also what was set aside; how many they were. Raises OSError."""
-        ours = [path for _, _, path in self._files()] + sorted((self.folder / _ASIDE).glob(f"*{_SUFFIX}"))
-        ours += self._abandoned(_ABANDONED_S)
+        ours = [path for _, _, path in self._files(_ASIDE) + self._files()] + self._abandoned(_ABANDONED_S)
         for path in ours:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -146,22 +146,23 @@ class Disk:
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{_SUFFIX}"
 
-    def _files(self) -> list[tuple[float, int, Path]]:
+    def _files(self, below: str = "") -> list[tuple[float, int, Path]]:
         """(last used, bytes, path) of every entry, the longest unused first. Files of other names are nobody's business of ours."""
         found = []
-        with contextlib.suppress(OSError), os.scandir(self.folder) as listed:
+        with contextlib.suppress(OSError), os.scandir(self.folder / below) as listed:
             for file in listed:
                 stem = file.name.removesuffix(_SUFFIX)
                 if file.name.endswith(_SUFFIX) and len(stem) == 64 and set(stem) <= set("0123456789abcdef"):
                     with contextlib.suppress(FileNotFoundError):
-                        said = file.stat()
-                        found.append((said.st_mtime, said.st_size, Path(file.path)))
+                        said = file.stat(follow_symlinks=False)
+                        if stat.S_ISREG(said.st_mode):
+                            found.append((said.st_mtime, said.st_size, Path(file.path)))
         return sorted(found)
 
     def _abandoned(self, older_s: float) -> list[Path]:
         """Unfinished files whose writer was killed."""
         found = []
-        for path in self.folder.glob(f".*{_PART}"):
+        for path in self.folder.glob("*".join(_PART)):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > older_s:
                     found.append(path)
@@ -170,13 +171,13 @@ class Disk:
     def _make_room(self, wanted: int) -> None:
         for path in self._abandoned(_ABANDONED_S):
             path.unlink(missing_ok=True)
-        files = self._files()
+        files = self._files(_ASIDE) + self._files()
         total = sum(size for _, size, _ in files) + wanted
         for _, size, path in files:
             if total <= self.limit:
                 return
             path.unlink(missing_ok=True)
-            self.evictions += 1
+            self.evictions += path.parent == self.folder
             total -= size
 
     def _set_aside(self, path: Path, why: str) -> None:
@@ -184,8 +185,9 @@ class Disk:
         with contextlib.suppress(OSError):
             aside.mkdir(exist_ok=True)
             path.replace(aside / path.name)
-            for old in sorted(aside.iterdir(), key=os.path.getmtime)[:-_ASIDE_KEPT]:
+            for _, _, old in self._files(_ASIDE)[:-_ASIDE_KEPT]:
                 old.unlink(missing_ok=True)
+            self._make_room(0)
         self._warn(
             f"{path.name} in the cache {str(self.folder)!r} is not used ({why}); it was set aside and is computed again"
         )
@@ -226,12 +228,19 @@ def unsealed(raw: bytes, name: str) -> tuple[dict[str, Any], list[Tensor]]:
     return about, tensors
 
 
+def _head(path: Path) -> bytes:
+    """As much of a file as its header takes."""
+    with path.open("rb") as file:
+        length = file.read(8)
+        return length + file.read(min(int.from_bytes(length, "little"), os.fstat(file.fileno()).st_size))
+
+
 def _header(raw: bytes) -> tuple[dict[str, Any], str]:
     """(what the header says, the digest)"""
     try:
         said = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
         about, digest = json.loads(said["about"]), said["digest"]
-    except (ValueError, KeyError, TypeError, OverflowError) as wrong:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as wrong:
         raise BrokenError("its header cannot be read") from wrong
     if not isinstance(about, dict) or not isinstance(digest, str) or len(digest) != 64:
         raise BrokenError("its header is not ours")
@@ -248,7 +257,7 @@ def _digest(raw: bytes) -> str:
 
 
 def _replace(target: Path, raw: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=".", suffix=_PART, dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=_PART[0], suffix=_PART[1], dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as part:
             part.write(raw)

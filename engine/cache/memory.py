@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache
 
 __all__ = ["Tier"]
 
@@ -20,11 +20,16 @@ class Tier(LRUCache[str, Any]):
 
     def keep(self, name: str, value: Any) -> bool:
         """Whether there was room."""
-        try:
-            self[name] = value
-        except (ValueError, KeyError):  # larger than the tier; or all that is left is held
+        if (
+            self.currsize + self.getsizeof(value) > self.maxsize
+            and self._held_bytes() + self.getsizeof(value) > self.maxsize
+        ):
             return False
+        self[name] = value
         return True
+
+    def _held_bytes(self) -> int:
+        return sum(int(self.getsizeof(Cache.__getitem__(self, name))) for name in self if self._is_held(name))
 
     def popitem(self) -> tuple[str, Any]:
         held = []

@@ -95,7 +95,7 @@ class Store:
         self._held: Counter[str] = Counter()
         self._making: dict[str, Future[Any]] = {}
         self._counts: dict[str, _Count] = {}
-        size, held = (lambda kept: kept[2]), (lambda name: self._held[name] > 0)
+        size, held = (lambda kept: max(1, kept[2])), (lambda name: self._held[name] > 0)
         self._host = Tier(limits.host_bytes, size, held, lambda name, kept: None)
         self._device = Tier(limits.device_bytes, size, held, self._demote)
 
@@ -233,7 +233,14 @@ class Store:
         placed = [tensor.to(device) for tensor in tensors]
         try:
             return put_together(about["structure"], placed, self._kinds), float(about["made_ms"])
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError):
+        except (
+            KeyError,
+            ValueError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            RuntimeError,
+        ):  # and RecursionError, which is one
             return None  # sound, but written by code that knows other kinds
 
     def _demote(self, name: str, kept: Any) -> None:

@@ -1,6 +1,7 @@
 """The store: values come back as they were kept, bounded, once made, whoever asks; and no fault of a file or a disk gets into an edit."""
 
 import errno
+import json
 import multiprocessing
 import os
 import random
@@ -139,12 +140,12 @@ def test_what_is_expanded_is_kept_once(tmp_path: Path) -> None:
 def test_views_of_one_storage_come_back_as_such(tmp_path: Path) -> None:
     """As a chunked map's parts have it: overlapping or not, of whatever dtype, in the storage's middle."""
     plain = torch.arange(2 * 8 * 4.0)[8:].view(7, 8)
-    value = (plain[1:], plain[2], plain[:, :3], plain[:, 3:], plain[3].view(torch.int16), plain[:0], plain[1:])
-    value = (*value, value[1])
+    parts = (plain[1:], plain[2], plain[:, :3], plain[:, 3:], plain[3].view(torch.int16), plain[:0])
+    value = (*parts, parts[1])
     store(tmp_path).get_or_make(key(), lambda: value, stage="s")
     found = store(tmp_path).get_or_make(key(), never, stage="s")
     assert same(found, value)
-    assert found[1] is found[7]
+    assert found[1] is found[6]
     assert len({part.untyped_storage().data_ptr() for part in found}) == 1
     assert nbytes(found) == 56 * 4 + 32  # from the last whole multiple of 64 on
 
@@ -219,6 +220,23 @@ def test_what_is_held_is_never_evicted() -> None:
     found.get_or_make(key(4), tensor, stage="s")
     assert found.said()["tiers"]["host"]["evictions"] == 1
     assert not any(found._held.values())
+
+
+def test_nothing_goes_for_what_would_not_fit_all_the_same() -> None:
+    found = store(host_bytes=3 * 32)
+    with found.hold() as hold:
+        for number in range(2):
+            found.get_or_make(key(number), tensor, stage="s", hold=hold)
+        found.get_or_make(key(2), tensor, stage="s")
+        found.get_or_make(key(3), lambda: tensor(size=16), stage="s")
+        found.get_or_make(key(2), never, stage="s")
+    assert found.said()["tiers"]["host"]["evictions"] == 0
+
+
+def test_a_tier_without_room_keeps_nothing() -> None:
+    found = store(host_bytes=0)
+    found.get_or_make(key(), lambda: "no tensor in it", stage="s")
+    assert found.said()["tiers"]["host"]["entries"] == 0
 
 
 def test_numbers(tmp_path: Path) -> None:
@@ -526,6 +544,61 @@ def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert not default_folder().exists()
     monkeypatch.setenv("DRAGNOISE_CACHE", str(tmp_path / "told"))
     assert default_folder() == tmp_path / "told"
+
+
+def test_of_what_was_set_aside_only_ours_is_removed(tmp_path: Path) -> None:
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    foreign = [aside / f"mine-{number}.txt" for number in range(20)] + [aside / "model.safetensors"]
+    for path in foreign:
+        path.write_text("mine")
+    path, raw, value = kept(tmp_path)
+    path.write_bytes(raw[:-1])
+    with told_once():
+        store(tmp_path).get_or_make(key(), lambda: value, stage="s")
+    assert (aside / path.name).exists()
+    assert Disk(tmp_path, 2**20).clear() == 2
+    assert sorted(aside.iterdir()) == sorted(foreign)
+    assert not path.exists()
+
+
+def test_what_is_set_aside_counts_and_goes_first(tmp_path: Path) -> None:
+    path, raw, _ = kept(tmp_path)
+    disk = Disk(tmp_path, 3 * len(raw))
+    disk._warned = True
+    for number in range(8):
+        broken = tmp_path / f"{key(number + 1)}.safetensors"
+        broken.write_bytes(raw[:-1])
+        assert disk.read(broken.stem) is None
+        assert sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) <= disk.limit
+    assert disk.read(path.stem) is not None
+    assert disk.evictions == 0
+
+
+def test_verify_and_list_pass_over_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, raw, _ = kept(tmp_path)
+    (tmp_path / f"{key(1)}.safetensors").mkdir()
+    (tmp_path / f"{key(2)}.safetensors").symlink_to(path)
+    disk = Disk(tmp_path, 2**20)
+    assert disk.verify() == (1, [])
+    (listed,) = disk.entries()
+    assert (listed.path, listed.nbytes, listed.about["stage"]) == (path, len(raw), "s")
+
+    def refuse(self: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with told_once():
+        assert disk.verify() == (0, [path])
+
+
+def test_a_header_without_a_bottom_is_set_aside(tmp_path: Path) -> None:
+    header = json.dumps({"__metadata__": {"about": "[" * 100_000, "digest": "0" * 64}}).encode()
+    path = tmp_path / f"{key()}.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with told_once():
+        assert Disk(tmp_path, 2**20).read(key()) is None
+    assert not path.exists()
 
 
 @pytest.mark.gpu
