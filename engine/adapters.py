@@ -4,7 +4,9 @@ A file is what diffusers writes and reads: safetensors, `unet.<layer>.lora_A.wei
 """
 
 import json
+import math
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import torch
@@ -19,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .digest import digest
-from .errors import AdapterError
+from .errors import AdapterError, ConfigError
 from .files import writable, write_whole
 from .model import Model
 
@@ -28,15 +31,28 @@ __all__ = ["FILE", "Adapter", "Adapters", "Used", "projections"]
 FILE = "pytorch_lora_weights.safetensors"
 """What diffusers calls the file in a folder."""
 
+_OF_PEFT, _TOLD_BESIDE = "adapter_model.safetensors", "adapter_config.json"
+
 _DOWN = (".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora.down.weight")
 _UP = (".lora_B.weight", ".lora_B.default.weight", ".lora.up.weight", "_lora.up.weight")
+
+_BETWEEN = ("between two adapters", 0.0)
+"""What is merged while weights change: no adapter's key."""
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """matrices: (layer, A [r, in], B [out, r]) each, float32, sorted by layer: a projection of the U-Net as diffusers names it. alpha / r is in B."""
+    """matrices: (layer, A [r, in], B [out, r]) each, float32, sorted by layer: a projection of the U-Net as diffusers names it. alpha / r is in B.
+
+    Raises AdapterError if a layer stands there twice.
+    """
 
     matrices: tuple[tuple[str, Tensor, Tensor], ...]
+
+    def __post_init__(self) -> None:
+        names = [name for name, _, _ in self.matrices]
+        if len(set(names)) < len(names):
+            raise AdapterError(f"the adapter changes {max(names, key=names.count)} more than once; keep one of them")
 
     @cached_property
     def digest(self) -> str:
@@ -58,11 +74,11 @@ class Adapter:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Adapter":
-        """From a file, or the folder that diffusers saved it in; also of the older names `lora.down`, `lora.up` and `processor.to_q_lora`.
+        """From a file, or the folder that diffusers or PEFT saved it in; also of the older names `lora.down`, `lora.up` and `processor.to_q_lora`.
 
         Raises AdapterError for what is no adapter, or one that changes more than the U-Net's linear layers.
         """
-        file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+        file = _file(Path(path))
         try:
             with safetensors.safe_open(file, framework="pt") as opened:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 not a mapping
@@ -71,15 +87,20 @@ class Adapter:
             raise AdapterError(
                 f"no adapter can be read from {str(file)!r} ({failed}); give a .safetensors file"
             ) from failed
-        return cls(_matrices(file, tensors, metadata))
+        return cls(_matrices(file, tensors, _told(file, metadata)))
 
 
 @dataclass(frozen=True)
 class Used:
-    """An adapter (None: none) and how much of it."""
+    """An adapter (None: none) and how much of it: a finite number. Raises ConfigError."""
 
     adapter: Adapter | None = None
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        scale: Any = self.scale
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
+            raise ConfigError(f"an adapter's scale must be a finite number, got {scale!r}")
 
     @property
     def key(self) -> tuple[str, float] | None:
@@ -91,25 +112,63 @@ class Used:
         return model if self.key is None else replace(model, how=(*model.how, f"adapter {self.key}"))
 
 
+def _file(path: Path) -> Path:
+    """The adapter's file, where a folder is given: diffusers' or PEFT's."""
+    if not path.is_dir():
+        return path
+    return path / (_OF_PEFT if (path / _OF_PEFT).exists() and not (path / FILE).exists() else FILE)
+
+
+def _told(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """PEFT's settings of an adapter: diffusers writes them into the file's header, PEFT into a file beside it."""
+    beside = file.with_name(_TOLD_BESIDE)
+    try:
+        of_peft = beside.read_bytes() if file.name == _OF_PEFT and beside.exists() else b"{}"
+        told = json.loads(metadata.get("lora_adapter_metadata", of_peft))
+    except (OSError, ValueError) as wrong:
+        raise AdapterError(f"the settings of {str(file)!r} cannot be read ({wrong}); save it again") from wrong
+    if not isinstance(told, dict):
+        raise AdapterError(f"the settings of {str(file)!r} must be a JSON object, got {type(told).__name__}")
+    return {name.removeprefix("unet."): value for name, value in told.items()}
+
+
 def _matrices(
-    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+    file: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]
 ) -> tuple[tuple[str, Tensor, Tensor], ...]:
-    alphas = {name.removesuffix(".alpha"): float(value) for name, value in tensors.items() if name.endswith(".alpha")}
     downs, ups = _named(tensors, _DOWN), _named(tensors, _UP)
-    left = [name for name in tensors if not name.endswith((*_DOWN, *_UP, ".alpha"))]
+    left = [name for name in tensors if name.startswith("text_encoder") or not name.endswith((*_DOWN, *_UP, ".alpha"))]
     if not downs or downs.keys() != ups.keys() or left:
         seen = left[0] if left else next(iter(downs.keys() ^ ups.keys()), "nothing")
         raise AdapterError(f"{str(file)!r} is not an adapter of a U-Net's linear layers: it has {seen!r}")
-    told = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    shared = {name.removeprefix("unet."): value for name, value in told.items()}
     found = []
-    for name in sorted(downs):
+    for name in downs:
         down, up = downs[name].float(), ups[name].float()
-        if down.ndim != 2 or up.ndim != 2 or len(down) != up.shape[1]:
+        if down.ndim != 2 or up.ndim != 2 or len(down) != up.shape[1] or not len(down):
             raise AdapterError(f"{str(file)!r}: {name} has matrices {list(down.shape)} and {list(up.shape)}")
-        alpha = alphas.get(name, float(shared.get("lora_alpha", len(down))))
-        found.append((_layer(name), down, up * (alpha / len(down))))
+        alpha = _alpha(_layer(name), tensors.get(f"{name}.alpha"), told, len(down))
+        up = up * (alpha / (math.sqrt(len(down)) if told.get("use_rslora") else len(down)))
+        if not (down.isfinite().all() and up.isfinite().all()):
+            raise AdapterError(f"{str(file)!r}: {name} is not finite; its training has failed")
+        found.append((_layer(name), down, up))
     return tuple(sorted(found, key=lambda one: one[0]))
+
+
+def _alpha(layer: str, own: Tensor | None, told: Mapping[str, Any], rank: int) -> float:
+    """The layer's own in the file; else of the first of PEFT's patterns that it ends with; else of all; else its rank.
+
+    PEFT's patterns are regular expressions; from a file only plain names are taken, which is what diffusers writes.
+    """
+    patterns = told.get("alpha_pattern") or {}
+    odd = [one for one in patterns if not re.fullmatch(r"[\w.]+", one)] if isinstance(patterns, dict) else [patterns]
+    if odd:
+        raise AdapterError(f"the adapter's alpha_pattern has {odd[0]!r}; write the layers' names out")
+    of_pattern = (alpha for ending, alpha in patterns.items() if f".{layer}".endswith(f".{ending}"))
+    alpha = next(of_pattern, told.get("lora_alpha", rank)) if own is None else own.tolist()
+    if isinstance(alpha, list) and len(alpha) == 1:
+        (alpha,) = alpha
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
+        raise AdapterError(f"the adapter's alpha of {layer} must be a number, got {alpha!r}")
+    return float(alpha)
 
 
 def _named(tensors: Mapping[str, Tensor], endings: tuple[str, ...]) -> dict[str, Tensor]:
@@ -148,23 +207,24 @@ class Adapters:
         self._model = model
         self._plain: dict[str, Tensor] = {}
         self._now: tuple[str, float] | None = None
-        self._users = 0
+        self._inside: dict[object, int] = {}  # who works with it, and in which thread each began
         self._queue: deque[object] = deque()
         self._changed = threading.Condition()
 
     @contextmanager
     def active(self, used: Used) -> Iterator[None]:
         """The weights with that merged, or as they were loaded. Any number of threads work with the same one; who wants
-        another waits until they are done, first come, first served. Raises AdapterError for an adapter of another model."""
+        another waits until they are done, first come, first served. A thread may enter again with the same.
+        Raises AdapterError for an adapter of another model."""
         wanted, ticket = used.key, object()
         with self._changed:
             self._queue.append(ticket)
             try:
-                while self._queue[0] is not ticket or (self._users and self._now != wanted):
+                while not self._may_enter(ticket, wanted):
                     self._changed.wait()
                 if self._now != wanted:
                     self._switch(used.adapter if wanted else None, used.scale)
-                self._users += 1
+                self._inside[ticket] = threading.get_ident()
             finally:
                 self._queue.remove(ticket)
                 self._changed.notify_all()
@@ -172,23 +232,29 @@ class Adapters:
             yield
         finally:
             with self._changed:
-                self._users -= 1
+                del self._inside[ticket]
                 self._changed.notify_all()
+
+    def _may_enter(self, ticket: object, wanted: tuple[str, float] | None) -> bool:
+        """In its turn; before it, where its thread is inside already: whoever is waiting waits for that thread."""
+        same = self._now == wanted
+        again = same and threading.get_ident() in self._inside.values()
+        return again or (self._queue[0] is ticket and (same or not self._inside))
 
     @torch.no_grad()
     def _switch(self, adapter: Adapter | None, scale: float) -> None:
         self._model.read().digest  # noqa: B018 of the weights as they were loaded, before they change
         layers = self._layers(adapter)
+        self._now = _BETWEEN  # whatever interrupts this: who comes next begins with what was kept
         for name, plain in self._plain.items():
             self._weight(name).copy_(plain)
-        self._plain, self._now = {}, None
-        if adapter is None:
-            return
-        for (_, down, up), (name, weight) in zip(adapter.matrices, layers.items(), strict=True):
+        self._plain = {}
+        for name, down, up in () if adapter is None else adapter.matrices:
+            weight = layers[name]
             self._plain[name] = weight.detach().clone()
             change = up.to(weight.device) @ down.to(weight.device)
             weight.copy_((weight.float() + scale * change).to(weight.dtype))
-        self._now = (adapter.digest, scale)
+        self._now = Used(adapter, scale).key
 
     def _layers(self, adapter: Adapter | None) -> dict[str, Tensor]:
         """The weights that it changes, before any is changed."""
