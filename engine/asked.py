@@ -10,6 +10,7 @@ from .result import Progress
 from .run import Run
 from .source import Ready
 from .stages import Iteration, Optimum
+from .stream import Pace
 from .values import Mask, Points
 
 __all__ = ["Asked", "Base", "Turn", "watched"]
@@ -30,7 +31,7 @@ class Turn:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A drag as it was asked for, checked. check: raises where the work shall end."""
+    """A drag as it was asked for, checked. check: raises where the work shall end. pace: times the loop."""
 
     points: Points
     limit: Mask | None
@@ -41,6 +42,7 @@ class Asked:
     wants_noise: bool
     progress: Progress
     check: Callable[[], None]
+    pace: Pace
 
     def steps(self, stage: str) -> Callable[[int], None]:
         """What a stage of denoising steps is watched by."""

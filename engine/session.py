@@ -203,25 +203,24 @@ class Session:
         Until it ends, this session's other work is refused in this thread and waits in others; so, in all threads, does other edits' work on CUDA, or
         with another adapter: do not begin it in the loop's body.
         """
-        asked = self._asked(points, mask, config, "dragnoise", base, progress=progress, timeout_s=timeout_s)
         pace = Pace(previews, self._preview_s)
+        how: dict[str, Any] = {"progress": progress, "timeout_s": timeout_s, "pace": pace}
+        asked = self._asked(points, mask, config, "dragnoise", base, **how)
         with closing(self._turns(asked)) as turns:
-            result = yield from self._events(asked, pace, pace.turns(turns))
+            result = yield from self._events(asked, turns)
         self._preview_s = pace.cost_s
         last = len(result.history.handles) - 1
         loss = float(result.history.losses[-1]) if len(result.history.losses) else float("nan")
         yield Event(last, result.points, loss, result=result)
 
-    def _events(
-        self, asked: Asked, pace: Pace, turns: Generator[Turn, None, EditResult]
-    ) -> Generator[Event, None, EditResult]:
+    def _events(self, asked: Asked, turns: Generator[Turn, None, EditResult]) -> Generator[Event, None, EditResult]:
         while True:
             try:
                 turn = next(turns)
             except StopIteration as done:
                 found: EditResult = done.value
                 return found
-            picture = pace.taken(partial(self._preview, turn)) if pace.due() else None
+            picture = asked.pace.taken(partial(self._preview, turn)) if asked.pace.due() else None
             handles = turn.prepared.frame.image_points(turn.iteration.handles)
             points = Points(handles, asked.points.targets)
             yield Event(turn.iteration.number, points, float(turn.iteration.loss), picture)
@@ -247,6 +246,7 @@ class Session:
         wants_noise: bool = False,
         progress: Progress | None = None,
         timeout_s: float | None = None,
+        pace: Pace | None = None,
     ) -> Asked:
         row = METHODS.get(method) if isinstance(method, str) else method
         if row is None:
@@ -258,7 +258,8 @@ class Session:
         config, pairs, picture = config or self.config, Points.of(points), self.source
         pairs.check_inside(picture.width, picture.height)
         limit, report = limit_of(mask, picture, config), progress or (lambda stage, done, of: None)
-        return Asked(pairs, limit, config, row, base, record, wants_noise, report, self._check(timeout_s))
+        check, pace = self._check(timeout_s), pace or Pace(None)
+        return Asked(pairs, limit, config, row, base, record, wants_noise, report, check, pace)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -312,7 +313,9 @@ class Session:
             scene = replace(scene, origin=_origin(base, state.dragged, prepared, scene, observers))
             turns = stages.iterations(method, scene, runtime.poll_every, prepared=prepared.start, loops=self._loops)
             with closing(run.each("drag", turns)) as each:
-                optimum = yield from watched(each, asked, partial(Turn, scene=scene, prepared=prepared, run=run))
+                optimum = yield from watched(
+                    asked.pace.turns(each), asked, partial(Turn, scene=scene, prepared=prepared, run=run)
+                )
             constants, on_step = optimum.constants, asked.steps("propagate")
             final = run(stages.propagate, method, scene, constants, optimum.variable, on_step=on_step)
             pixels = run(stages.decode, model, final)

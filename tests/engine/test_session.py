@@ -5,9 +5,11 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -526,6 +528,26 @@ def test_previews_keep_to_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(shown) == 15
     remembered = Pace("auto", pace.cost_s)
     assert next(number for number, _ in enumerate(remembered.turns(loop()), start=1) if remembered.due()) == 14
+
+
+def test_a_previews_share_is_of_the_loop_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock of our own, moved by the stages: an inversion of 1,000 s buys no previews of 2 s in a loop of 10 iterations of 1 s."""
+    now, took = [0.0], {"invert": 1000.0, "drag": 1.0, "preview": 2.0}
+    monkeypatch.setattr("dragnoise.engine.stream.time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    @contextmanager
+    def moves(stage: str) -> Iterator[None]:
+        yield
+        now[0] += took.get(stage, 0.0)
+
+    session = opened(Editor.from_pretrained(MODEL, device="cpu", observers=[moves]))
+    session._preview_s = 2.0  # known from an earlier stream
+    events = list(session.drag_stream(POINTS, config=QUICK.but(iterations=10, lr=1e-6)))
+    assert now[0] > 1000
+    assert len(events) == 11
+    assert not any(event.preview for event in events)
+    longer = list(session.drag_stream(POINTS, config=QUICK.but(iterations=30, lr=1e-6)))
+    assert [event.iteration for event in longer if event.preview] == [13, 26]
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, 1.5, "often"])
