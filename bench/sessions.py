@@ -6,7 +6,7 @@
     stored     a new editor whose store has a folder: another process, the same picture
     stream     as again, with previews at their default pace
 
-Each row's picture is compared with the first edit's, bit for bit but for `result`, which begins elsewhere.
+Pictures are compared with the first row's; those of `first`, `again`, `stored` and `stream` are the same, `result` begins elsewhere.
 """
 
 import shutil

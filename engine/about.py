@@ -1,6 +1,5 @@
 """What this installation has and what it runs on, as data: for `dragnoise info` and for every benchmark's record."""
 
-import importlib.metadata
 import importlib.util
 import platform
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from .backends import ATTENTION, BACKENDS, Choice
+from .installed import version_of
 from .model import Model
 from .processor import cpu_features, cpu_name
 
@@ -49,7 +49,7 @@ def about(model: Model) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of every package that matters here; "-" where it is not installed."""
-    return {name: _version(name) for name in _PACKAGES}
+    return {name: version_of(name) for name in _PACKAGES}
 
 
 def backends(model: Model, running: Choice) -> dict[str, Any]:
@@ -61,10 +61,3 @@ def backends(model: Model, running: Choice) -> dict[str, Any]:
         "running": f"{said['backend']} with {said['attention']} attention",
         **{f"can use {name}": f"no: {'; '.join(reasons)}" if reasons else "yes" for name, reasons in could.items()},
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "-"

@@ -9,7 +9,6 @@ import hashlib
 import platform
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Protocol, runtime_checkable
@@ -18,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dragnoise.kernels import installed
+from dragnoise.kernels import installed as kernels
 
+from .installed import version_of
 from .processor import cpu_flags, cpu_name
 
 __all__ = ["Digested", "UndigestedError", "digest", "surroundings"]
@@ -106,7 +106,7 @@ def surroundings(device: torch.device) -> str:
 @cache
 def _code() -> str:
     """Of every source and library file of the engine and its kernels: a change of code changes every key."""
-    rooms = Path(__file__).parent, Path(str(installed.__file__)).parent
+    rooms = Path(__file__).parent, Path(str(kernels.__file__)).parent
     files = sorted(
         path for room in rooms for path in room.rglob("*") if path.suffix in (".py", ".so", ".pyd") and path.is_file()
     )
@@ -115,11 +115,4 @@ def _code() -> str:
 
 @cache
 def _versions() -> tuple[str, ...]:
-    return tuple(f"{package} {_version(package)}" for package in _PACKAGES)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "-"
+    return tuple(f"{package} {version_of(package)}" for package in _PACKAGES)

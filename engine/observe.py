@@ -1,4 +1,5 @@
-"""What watches stages: timers. An observer is entered with a stage's name around every stage that really runs."""
+"""What watches stages: timers. An observer is entered with a stage's name around every stage that really runs; around the drag, which gives way after
+every iteration, once an iteration."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -34,7 +34,7 @@ _NAME, _SUFFIXES = "session", (".safetensors",)
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """What a session is made of. states: oldest first; at: the one that is shown. trajectories: of sources, by what they depend on."""
+    """What a session is made of. states: oldest first; at: the one that is shown. used: the adapter that is worn."""
 
     states: tuple[State, ...]
     at: int

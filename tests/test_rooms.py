@@ -12,6 +12,7 @@ ENGINE = [
     "errors",
     "waiting",
     "processor",
+    "installed",
     "files",
     "digest",
     "pixels",

@@ -7,7 +7,6 @@ runs eagerly, with a warning that says why.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from ..errors import OutputError
 from ..files import write_whole
+from ..installed import version_of
 
 __all__ = ["TOLERANCE", "Gate", "cache_folder", "identity"]
 
@@ -47,16 +47,9 @@ def identity(network: Any, device: torch.device) -> dict[str, str]:
     """What a verdict holds for, beside the kind of input: the network (its configuration and a digest of its output layer), device and versions."""
     weight = network.conv_out.weight.detach().float().cpu().numpy().tobytes()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    versions = {package: _version(package) for package in ("torch", "triton", "dragnoise")}
+    versions = {package: version_of(package) for package in ("torch", "triton", "dragnoise")}
     config = json.dumps(dict(network.config), sort_keys=True, default=str)
     return {"config": config, "weights": hashlib.sha256(weight).hexdigest(), "device": name} | versions
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "-"
 
 
 @dataclass

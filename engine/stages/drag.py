@@ -30,8 +30,8 @@ Y = TypeVar("Y")
 
 @dataclass(frozen=True, eq=False)
 class Iteration:
-    """What `on_iteration` is shown: the number from 0, the handles int64 [N, 2], the loss float32 [], the forward pass, and the variable that it saw
-    until now (already updated). Reading a tensor's value waits for the device; the next iteration or the next drag overwrites them all."""
+    """What `on_iteration` is shown: the number from 0, the handles int64 [N, 2], the loss float32 [], the forward pass, and the variable, which
+    has been updated since. Reading a tensor's value waits for the device; the next iteration or the next drag overwrites them all."""
 
     number: int
     handles: Tensor
@@ -134,6 +134,7 @@ class _Loop:
             handles=scene.handles.clone(),
             targets=scene.targets.clone(),
             keep=None if scene.keep is None else scene.keep.clone(),
+            origin=None,  # `reset` is told
         )
         self.variable, self._first, self._second = (torch.zeros_like(start) for _ in range(3))
         # What a network of low precision reads: Adam writes it beside the float32 variable.

@@ -5,7 +5,7 @@ squared error, AdamW (weight decay 0.01), matrices A from a normal distribution 
 the latent is the posterior's mean, encoded once, and the frozen part of all that the text gives is computed once.
 
 All matrices are one flat float32 tensor, so that the optimiser is one update; the network computes with them in its own precision. No other weight
-has a gradient. A step reads nothing from the device: on CUDA it is a graph.
+has a gradient. A step's work reads nothing on the host, so that it can be a graph on CUDA; its loss is read after it.
 """
 
 import math
@@ -91,7 +91,8 @@ class Training:
         self._told = [(names[id(keys)], names[id(values)]) for keys, values in self._unet.texts]
         self._schedule = model.schedule(1)
         self._timesteps = self._draw(
-            0, lambda chance: torch.randint(0, 1000, (config.steps, config.batch), generator=chance)
+            0,
+            lambda chance: torch.randint(0, len(self._schedule.alphas), (config.steps, config.batch), generator=chance),
         )
         known = sorted({int(t) for t in self._timesteps.flatten()})
         self._row = {timestep: number for number, timestep in enumerate(known)}
@@ -146,7 +147,7 @@ class Training:
     def adapter(self) -> Adapter:
         """As it is now."""
         with torch.no_grad():
-            views = self._split(self._flat.detach().clone().cpu())
+            views = self._split(self._flat.detach().cpu())
         return Adapter(tuple((name, views[name][0].clone(), views[name][1].clone()) for name in self._names))
 
     def _show(self, timesteps: Tensor, noise: Tensor) -> None:
