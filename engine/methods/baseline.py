@@ -20,7 +20,7 @@ windows and patches are clamped as ours are.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -104,14 +104,14 @@ class _Upsampled(Seen):
         return _Upsampled(self.features.detach(), self.noise.detach(), self.upsampled.detach(), self.previous.detach())
 
 
-def _prepare(attention: Callable[[], Any], model: Model) -> Model:
+def _prepare(attention: type[Any], model: Model) -> Model:
     """The model in float32, on the same memory where it is that already: the U-Net with trainable weights and that attention, decoding two."""
     network = _in_float32(model.unet.network).requires_grad_()
     network.set_attn_processor(attention())
     vae = _in_float32(model.vae)
     vae.decoder.register_forward_pre_hook(lambda decoder, given: (_twice(given[0]), *given[1:]))
     vae.decoder.register_forward_hook(lambda decoder, given, output: output[1:])
-    how = (*model.how, "whole")
+    how = (*model.how, "whole", attention.__name__)
     return replace(model, unet=_WholeUNet(network), vae=vae, text_encoder=_in_float32(model.text_encoder), how=how)
 
 

@@ -36,6 +36,7 @@ from dragnoise.engine import (
     stages,
 )
 from dragnoise.engine.capture import NullGraph
+from dragnoise.engine.methods import METHODS
 from dragnoise.engine.session import Base
 from dragnoise.engine.stream import Event, Pace
 from golden_cases import GOLDEN, MODEL
@@ -138,6 +139,8 @@ def test_other_weights_backends_and_precisions_have_other_keys() -> None:
     changed = Editor.from_pretrained(MODEL, device="cpu", backend="eager")
     changed.model.unet.network.conv_in.weight.data[0, 0, 0, 0] += 1e-6
     assert len(digests | {changed.model.digest}) == 5
+    methods = ("dragnoise", "baseline", "baseline-plain")
+    assert len({METHODS[name].prepare(editor().model).digest for name in methods}) == 3
     used = Editor.from_pretrained(MODEL, device="cpu")
     used.edit(PICTURE, POINTS, config=QUICK)
     assert used.model.digest == editor().model.digest
