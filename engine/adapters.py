@@ -254,7 +254,7 @@ class Adapters:
             self._plain[name] = weight.detach().clone()
             change = up.to(weight.device) @ down.to(weight.device)
             weight.copy_((weight.float() + scale * change).to(weight.dtype))
-        self._now = Used(adapter, scale).key
+        self._now = self._model.read().merged = Used(adapter, scale).key
 
     def _layers(self, adapter: Adapter | None) -> dict[str, Tensor]:
         """The weights that it changes, before any is changed."""

@@ -33,6 +33,14 @@ class BackendError(DragnoiseError):
     """The backend or attention asked for cannot serve here; the message has every reason."""
 
 
+class ExportError(DragnoiseError):
+    """A part cannot be exported as asked, or what was exported is not right and was not kept."""
+
+
+class PlanError(DragnoiseError):
+    """An exported part is missing, is not whole, or was not made for this model, device or library; the message has the command that makes it."""
+
+
 class OutputError(DragnoiseError):
     """The result cannot be written where it was asked to be."""
 

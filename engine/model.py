@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
+from .autoencoder import Autoencoder
 from .config import DragConfig
 from .digest import digest
 from .errors import DeviceError
@@ -24,10 +25,14 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Weights:
-    """What networks compute with, known by content: read once, when first asked for. Weights that are changed afterwards are another model's."""
+    """What networks compute with, known by content: read once, when first asked for. Weights that are changed afterwards are another model's.
+
+    merged: the adapter that is in them now and how much of it, by content (`Used.key`); None where they are as they were loaded.
+    """
 
     def __init__(self, networks: Mapping[str, Any], tokenizer: Any = None) -> None:
         self._networks, self._tokenizer = networks, tokenizer
+        self.merged: tuple[str, float] | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -62,6 +67,7 @@ class Model:
     """name: where it came from. scheduler: its scheduler's configuration. defaults: the drag settings it brings (`drag.json`), else ours.
 
     how: what runs it and what was merged into it, by name: the same weights run otherwise give other bits.
+    halves: what runs the VAE; PyTorch where it is None.
 
     A VAE that we load runs in float32 where the U-Net is float16, because it overflows there; a pipeline keeps its own.
     """
@@ -76,6 +82,11 @@ class Model:
     defaults: DragConfig = field(default_factory=DragConfig)
     how: tuple[str, ...] = ()
     weights: Weights | None = None
+    halves: Autoencoder | None = None
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        return Autoencoder(self.vae) if self.halves is None else self.halves
 
     @property
     def digest(self) -> str:

@@ -229,7 +229,7 @@ class Session:
         prepared, iteration = turn.prepared, turn.iteration
         model = prepared.place.model
         if self._runtime.preview_vae is not None:
-            model = replace(model, vae=self._runtime.preview_vae)
+            model = replace(model, vae=self._runtime.preview_vae, halves=None)
         constants, noise = prepared.start.constants, iteration.seen.noise
         pixels = turn.run(stages.preview, model, prepared.method, turn.scene, constants, iteration.variable, noise)
         return prepared.frame.image_of(pixels)

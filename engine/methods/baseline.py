@@ -112,7 +112,8 @@ def _prepare(attention: type[Any], model: Model) -> Model:
     vae.decoder.register_forward_pre_hook(lambda decoder, given: (_twice(given[0]), *given[1:]))
     vae.decoder.register_forward_hook(lambda decoder, given, output: output[1:])
     how = (*model.how, "whole", attention.__name__)
-    return replace(model, unet=_WholeUNet(network), vae=vae, text_encoder=_in_float32(model.text_encoder), how=how)
+    text = _in_float32(model.text_encoder)
+    return replace(model, unet=_WholeUNet(network), vae=vae, text_encoder=text, how=how, halves=None)
 
 
 def _in_float32(module: M) -> M:

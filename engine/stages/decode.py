@@ -11,5 +11,4 @@ __all__ = ["decode"]
 @torch.no_grad()
 def decode(model: Model, latent: Tensor) -> Tensor:
     """float32 pixels [1, 3, H, W], nominally in -1..1 (not clamped), of a latent [1, 4, h, w]."""
-    pixels: Tensor = model.vae.decode((latent / model.vae.config["scaling_factor"]).to(model.vae.dtype)).sample
-    return pixels.float()
+    return model.autoencoder.decode((latent / model.vae.config["scaling_factor"]).to(model.vae.dtype)).float()

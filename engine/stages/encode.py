@@ -15,9 +15,9 @@ __all__ = ["condition", "embed", "encode"]
 @torch.no_grad()
 def encode(model: Model, pixels: Tensor) -> Tensor:
     """float32 latent [1, 4, h, w], the mean of the VAE's posterior times its scaling factor, of pixels [1, 3, H, W] in -1..1."""
-    posterior = model.vae.encode(pixels.to(model.device, model.vae.dtype)).latent_dist
-    latent: Tensor = posterior.mean.float() * model.vae.config["scaling_factor"]
-    return latent
+    mean = model.autoencoder.encode(pixels.to(model.device, model.vae.dtype))
+    scaling: float = model.vae.config["scaling_factor"]
+    return mean.float() * scaling
 
 
 @torch.no_grad()

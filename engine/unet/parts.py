@@ -374,13 +374,25 @@ class UNet:
         )
 
     @property
-    def _skip_channels(self) -> tuple[int, ...]:
-        channels = [self.network.conv_in.out_channels]
+    def packed_sizes(self) -> tuple[int, int]:
+        """(S, P): how many channels the packed times and the packed text have."""
+        times, texts = self._build.times, self._build.texts
+        widths = (key.out_features + value.out_features for key, value in texts)
+        return sum(projection.out_features for projection, _ in times), sum(widths)
+
+    def skip_shapes(self, height: int, width: int) -> tuple[tuple[int, int, int], ...]:
+        """[C, h, w] of every skip on latents of that size, from high to low resolution; the bottleneck has the last one's."""
+        shapes = [(self.network.conv_in.out_channels, height, width)]
         for block in self.network.down_blocks:
-            convs: list[nn.Conv2d] = [resnet.conv2 for resnet in block.resnets]
-            convs += [sampler.conv for sampler in block.downsamplers or ()]
-            channels += [conv.out_channels for conv in convs]
-        return tuple(channels)
+            shapes += [(resnet.conv2.out_channels, height, width) for resnet in block.resnets]
+            for sampler in block.downsamplers or ():
+                height, width = -(-height // 2), -(-width // 2)
+                shapes.append((sampler.conv.out_channels, height, width))
+        return tuple(shapes)
+
+    @property
+    def _skip_channels(self) -> tuple[int, ...]:
+        return tuple(channels for channels, _, _ in self.skip_shapes(1, 1))
 
     def _by_level(self, skips: Sequence[T]) -> list[tuple[T, ...]]:
         """The skips of every up block, in the order in which its residual blocks read them."""

@@ -1,0 +1,158 @@
+"""Which artefact it is: everything that an exported part depends on, as its file's name and header say it.
+
+A file is right if its identity is, so nobody need open a plan to know whether it fits. In a name digests are cut short; the header has them whole.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..digest import digest
+from ..errors import ExportError
+from ..model import Model
+from .parts import PARTS, Extent
+
+__all__ = ["DTYPES", "Built", "Graph", "Profile", "graph_of"]
+
+DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The extents that a file serves: least to most, made for `usual`. All three the same: it is static."""
+
+    least: Extent
+    usual: Extent
+    most: Extent
+
+    @classmethod
+    def at(cls, extent: Extent) -> "Profile":
+        return cls(extent, extent, extent)
+
+    @property
+    def dynamic(self) -> bool:
+        return self.least != self.most
+
+    def covers(self, extent: Extent) -> bool:
+        return all(
+            least <= asked <= most
+            for least, asked, most in zip(
+                *(dataclasses.astuple(one) for one in (self.least, extent, self.most)), strict=True
+            )
+        )
+
+    def __str__(self) -> str:
+        return f"{self.least}_to_{self.most}" if self.dynamic else str(self.usual)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX graph.
+
+    part: one of `PARTS`. features: the up block whose map `up` gives too. model: digest of the weights as they were loaded. adapter: what is
+    merged into them, "" for nothing. dtype: of inputs, outputs and weights. code: digest of our code that makes the graph.
+    """
+
+    part: str
+    features: int | None
+    model: str
+    adapter: str
+    profile: Profile
+    dtype: str
+    code: str
+
+    @property
+    def stem(self) -> str:
+        part = self.part if self.features is None else f"{self.part}-features{self.features}"
+        adapter = self.adapter[:12] or "none"
+        return f"{part}.{self.profile}.{self.dtype}.model-{self.model[:12]}.adapter-{adapter}.code-{self.code[:8]}"
+
+    @property
+    def file(self) -> str:
+        return f"{self.stem}.onnx"
+
+    def said(self) -> dict[str, Any]:
+        """As JSON; `read_graph` is the way back."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A TensorRT plan of a graph. flavour: "tensorrt" or "tensorrt_rtx". version: of that library. target: the compute capability it is for ("sm90"),
+    or "any" of those that TensorRT for RTX compiles for on arrival. refittable: whether its weights can be replaced."""
+
+    graph: Graph
+    flavour: str
+    version: str
+    target: str
+    refittable: bool = False
+
+    @property
+    def file(self) -> str:
+        kind = ".refittable" if self.refittable else ""
+        return f"{self.graph.stem}.{self.flavour}-{self.version}.{self.target}{kind}.plan"
+
+    def said(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def graph_of(model: Model, part: str, profile: Profile, features: int | None = None) -> Graph:
+    """The identity of a part of `model`, with the adapter that is merged into it now. Reads the weights, the first time.
+
+    Raises ExportError for a part or feature block that is not there, and for extents that the model cannot take.
+    """
+    if part not in PARTS:
+        raise ExportError(f"there is no part {part!r}; use {', '.join(PARTS)}")
+    blocks = len(model.unet.network.up_blocks)
+    if features is not None and (part != "up" or not 0 <= features < blocks):
+        raise ExportError(
+            f"features of block {features} of {part!r} are not there; only up has them, blocks 0 to {blocks - 1}"
+        )
+    _check(model, profile)
+    dtype = model.vae.dtype if part.startswith("vae-") else model.dtype
+    name = next(name for name, one in DTYPES.items() if one == dtype)
+    weights = model.read()
+    adapter = "" if weights.merged is None else digest(weights.merged)
+    merged = "" if part.startswith("vae-") else adapter
+    return Graph(part, features, weights.digest, merged, profile, name, code())
+
+
+def _check(model: Model, profile: Profile) -> None:
+    """A dynamic graph halves its maps without a remainder, whatever their size."""
+    levels = len(model.unet.network.down_blocks) - 1
+    multiple = model.factor * (2**levels if profile.dynamic else 1)
+    for extent in (profile.least, profile.usual, profile.most):
+        if extent.batch < 1:
+            raise ExportError(f"the batch must be 1 or more, got {extent.batch}")
+        for side in (extent.height, extent.width):
+            if side < multiple or side % multiple:
+                kind = "dynamic sizes" if profile.dynamic else "sizes"
+                raise ExportError(
+                    f"{kind} of this model are multiples of {multiple} pixels, got {extent.width}x{extent.height}"
+                )
+    if not (profile.covers(profile.least) and profile.covers(profile.usual) and profile.covers(profile.most)):
+        raise ExportError(f"the usual size {profile.usual} does not lie between {profile.least} and {profile.most}")
+
+
+def read_graph(said: Mapping[str, Any]) -> Graph:
+    """Of what `Graph.said` gave. Raises TypeError, KeyError for anything else."""
+    extents = {name: Extent(**said["profile"][name]) for name in ("least", "usual", "most")}
+    return Graph(**{**said, "profile": Profile(**extents)})
+
+
+def read_built(said: Mapping[str, Any]) -> Built:
+    """Of what `Built.said` gave. Raises TypeError, KeyError for anything else."""
+    return Built(**{**said, "graph": read_graph(said["graph"])})
+
+
+@cache
+def code() -> str:
+    """Of the sources that decide what a graph computes."""
+    engine = Path(__file__).parents[1]
+    files = sorted((*(engine / "unet").glob("*.py"), *(engine / "exported").glob("*.py"), engine / "autoencoder.py"))
+    return digest([(path.name, path.read_bytes()) for path in files])
