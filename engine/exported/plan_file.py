@@ -2,8 +2,8 @@
 
     b"DRAGNOISE PLAN 1\\n" | length of the header, 8 bytes little endian | header, JSON | plan
 
-The header has the plan's identity, length and BLAKE2b digest, and how it was made. TensorRT itself tells a broken plan late, on the device, in its log,
-or not at all; so nothing is handed to it that is not whole and meant for it.
+The header has the plan's identity, length and BLAKE2b digest, and how it was made. TensorRT itself tells a broken plan late, on the device, in its
+log, or not at all; so nothing is handed to it that is not whole and meant for it.
 """
 
 import dataclasses

@@ -1,0 +1,62 @@
+"""Models as they are exported: in any precision, on a machine that cannot run it, with an adapter merged."""
+
+import dataclasses
+import os
+
+import torch
+from torch import nn
+
+from dragnoise.engine.adapters import Adapter, Adapters, Used
+from dragnoise.engine.exported import DTYPES
+from dragnoise.engine.loading import load
+from dragnoise.engine.model import Model
+from dragnoise.engine.unet import UNet
+
+__all__ = ["in_float32", "in_precision", "model_for_export"]
+
+
+def model_for_export(
+    source: str | os.PathLike[str] | None,
+    dtype: str,
+    *,
+    config: str | os.PathLike[str] | None = None,
+    variant: str | None = None,
+    adapter: str | os.PathLike[str] | None = None,
+    adapter_scale: float = 1.0,
+) -> Model:
+    """The model that an editor would load from `source` in that precision ("fp32", "fp16", "bf16"), on the CPU, with the adapter merged.
+
+    Raises ModelError, AdapterError, ConfigError.
+    """
+    model = in_precision(load(source, device="cpu", config=config, variant=variant), DTYPES[dtype])
+    if adapter is not None:
+        with Adapters(model).active(Used(Adapter.load(adapter), adapter_scale)):
+            pass  # merged it stays, until another is wanted
+    return model
+
+
+def in_precision(model: Model, dtype: torch.dtype) -> Model:
+    """The float32 model, its networks cast as loading casts them: the VAE stays float32 where the others are float16."""
+    for network, precision in (
+        (model.unet.network, dtype),
+        (model.text_encoder, dtype),
+        (model.vae, torch.float32 if dtype == torch.float16 else dtype),
+    ):
+        nn.Module.to(network, precision)
+    return dataclasses.replace(model, unet=UNet(model.unet.network), weights=None)
+
+
+def in_float32(model: Model) -> Model:
+    """The same numbers in float32, on memory of their own: what exported parts are compared with."""
+    unet, vae = (_widened(network) for network in (model.unet.network, model.vae))
+    return dataclasses.replace(model, unet=UNet(unet), vae=vae, halves=None, weights=model.read())
+
+
+def _widened(network: nn.Module) -> nn.Module:
+    if next(network.parameters()).dtype == torch.float32:
+        return network
+    with torch.device("meta"):
+        fresh = type(network).from_config(network.config)  # type: ignore[attr-defined]
+    wide = {name: tensor.float() for name, tensor in network.state_dict().items()}
+    fresh.load_state_dict(wide, assign=True)
+    return fresh.requires_grad_(False).eval()  # type: ignore[no-any-return]

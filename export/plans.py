@@ -1,0 +1,140 @@
+"""A graph as a TensorRT plan. TensorRT for RTX builds on any machine; TensorRT on the device that the plan is for."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dragnoise.engine.backends.tensorrt import Library, Log
+from dragnoise.engine.errors import CancelledError, ExportError, PlanError
+from dragnoise.engine.exported import Built, Graph, about_plan, signature, write_plan
+from dragnoise.engine.files import write_whole
+from dragnoise.engine.model import Model
+
+__all__ = ["Step", "build_plan", "kept_plan", "plan_of"]
+
+Step = Callable[[str, int, int], bool]
+"""(phase, steps done, steps in all) -> whether to go on."""
+
+
+def plan_of(graph: Graph, library: Library, refittable: bool = False) -> Built:
+    """The plan's identity, if it is built here."""
+    capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
+    return Built(graph, library.flavour, library.version, library.target(capability), refittable)
+
+
+def kept_plan(folder: Path, built: Built) -> dict[str, Any] | None:
+    """How it was made, if it is there already; None where it is not. That it is whole is read with it, not now."""
+    try:
+        found, made = about_plan(folder / built.file)
+    except PlanError:
+        return None
+    return made if found == built else None
+
+
+def build_plan(
+    model: Model, graph: Path, built: Built, folder: Path, library: Library, step: Step | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """The plan's file in `folder`, and figures of its build: seconds, bytes, peak memory of the process.
+
+    graph: the ONNX file of `built.graph`. step: shown every step; the build stops where it says no.
+    Raises ExportError with what TensorRT's log says, CancelledError where `step` said no, OutputError.
+    """
+    trt, log = library.module, library.log()
+    if library.flavour == "tensorrt" and not torch.cuda.is_available():
+        raise ExportError("tensorrt builds on the device that a plan is for, and there is none here; use --flavour tensorrt_rtx")
+    started = time.perf_counter()
+    builder = trt.Builder(log.logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log.logger)
+    if not parser.parse_from_file(str(graph)):
+        errors = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
+        raise ExportError(f"{library.flavour} {library.version} refuses the graph {graph.name}: {errors or log.said()}")
+    config = builder.create_builder_config()
+    if built.refittable:
+        config.set_flag(trt.BuilderFlag.REFIT)
+    if built.graph.profile.dynamic:
+        config.add_optimization_profile(_profile(model, built.graph, builder))
+    monitor = _monitor(trt, step)
+    config.progress_monitor = monitor
+    timings = _timing_cache(library, config, folder)
+    plan = builder.build_serialized_network(network, config)
+    if monitor.cancelled:
+        raise CancelledError(f"the build of {built.file} was cancelled; nothing was written")
+    if plan is None:
+        raise ExportError(f"{library.flavour} {library.version} cannot build {built.graph.part}: {_reason(log)}")
+    made = {
+        "seconds": round(time.perf_counter() - started, 3),
+        "bytes": plan.nbytes,
+        "peak_bytes": _peak_bytes(),
+        "layers": network.num_layers,
+    }
+    if timings is not None:
+        raw = memoryview(config.get_timing_cache().serialize())
+        write_whole(timings, lambda part: part.write_bytes(raw))
+    return write_plan(folder, built, memoryview(plan), made), made
+
+
+def _reason(log: Log) -> str:
+    return log.said()
+
+
+def _profile(model: Model, graph: Graph, builder: Any) -> Any:
+    """Least, usual and most of every input, from the three extents: sizes that are linked stay linked."""
+    ranges = [
+        signature(model, graph.part, extent, graph.features).inputs
+        for extent in (graph.profile.least, graph.profile.usual, graph.profile.most)
+    ]
+    profile = builder.create_optimization_profile()
+    for name in ranges[0]:
+        profile.set_shape(name, *(one[name] for one in ranges))
+    return profile
+
+
+def _timing_cache(library: Library, config: Any, folder: Path) -> Path | None:
+    """TensorRT times its kernels when it builds; what it has measured on a device is worth keeping. TensorRT for RTX measures nothing here."""
+    if library.flavour != "tensorrt":
+        return None
+    device = torch.cuda.get_device_name().replace(" ", "-").lower()
+    path = folder / f"timings.{device}.{library.flavour}-{library.version}.cache"
+    raw = path.read_bytes() if path.exists() else b""
+    cache = config.create_timing_cache(raw)
+    config.set_timing_cache(cache, ignore_mismatch=False)
+    return path
+
+
+def _monitor(trt: Any, step: Step | None) -> Any:
+    """What TensorRT tells of its progress; it stops where a step is answered with False."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc] a class of a module that is chosen now
+        def __init__(self) -> None:
+            super().__init__()
+            self.cancelled = False
+            self._counts: dict[str, int] = {}
+
+        def phase_start(self, phase: str, parent: str | None, count: int) -> None:
+            self._counts[phase] = count
+            self._told(phase, 0)
+
+        def phase_finish(self, phase: str) -> None:
+            self._told(phase, self._counts[phase])
+
+        def step_complete(self, phase: str, number: int) -> bool:
+            return self._told(phase, number + 1)
+
+        def _told(self, phase: str, done: int) -> bool:
+            if step is not None and not self.cancelled:
+                self.cancelled = not step(phase, done, self._counts[phase])
+            return not self.cancelled
+
+    return Monitor()
+
+
+def _peak_bytes() -> int:
+    """Of this process, so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
