@@ -24,7 +24,9 @@ _PACKAGES = (
     "xformers",
     "triton",
     "onnx",
+    "onnxruntime",
     "tensorrt",
+    "tensorrt_rtx_cu13_bindings",
 )
 
 

@@ -44,10 +44,11 @@ _BETWEEN = ("between two adapters", 0.0)
 class Adapter:
     """matrices: (layer, A [r, in], B [out, r]) each, float32, sorted by layer: a projection of the U-Net as diffusers names it. alpha / r is in B.
 
-    Raises AdapterError if a layer stands there twice.
+    file: where it was loaded from, if from anywhere. Raises AdapterError if a layer stands there twice.
     """
 
     matrices: tuple[tuple[str, Tensor, Tensor], ...]
+    file: str = ""
 
     def __post_init__(self) -> None:
         names = [name for name, _, _ in self.matrices]
@@ -87,7 +88,7 @@ class Adapter:
             raise AdapterError(
                 f"no adapter can be read from {str(file)!r} ({failed}); give a .safetensors file"
             ) from failed
-        return cls(_matrices(file, tensors, _told(file, metadata)))
+        return cls(_matrices(file, tensors, _told(file, metadata)), str(file))
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,9 @@ class Adapters:
             self._plain[name] = weight.detach().clone()
             change = up.to(weight.device) @ down.to(weight.device)
             weight.copy_((weight.float() + scale * change).to(weight.dtype))
-        self._now = self._model.read().merged = Used(adapter, scale).key
+        weights = self._model.read()
+        self._now = weights.merged = Used(adapter, scale).key
+        weights.merged_from = "" if adapter is None else adapter.file
 
     def _layers(self, adapter: Adapter | None) -> dict[str, Tensor]:
         """The weights that it changes, before any is changed."""

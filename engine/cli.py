@@ -125,9 +125,13 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument(
             "--backend",
-            default="auto",
-            help="auto, packed, compiled, eager: what runs the network (default: %(default)s)",
+            metavar="NAME",
+            help="what runs the network: packed, compiled, eager, tensorrt, onnxruntime, part=NAME,part=NAME, or auto (measured once)",
         )
+        command.add_argument(
+            "--exported", metavar="FOLDER", help="where exported parts lie (default: in the cache folder)"
+        )
+        command.add_argument("--build-missing", action="store_true", help="export the parts that are missing")
         command.add_argument("--attention", default="sdpa", help="sdpa or xformers (default: %(default)s)")
         command.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's)")
     return parser
@@ -186,6 +190,8 @@ def _editor(asked: argparse.Namespace) -> Any:
         dtype=asked.dtype,
         config=asked.model_config,
         backend=asked.backend,
+        exported=asked.exported,
+        build_missing=asked.build_missing,
         attention=asked.attention,
         cache=commands_of.store_of(getattr(asked, "cache", None)),
     )

@@ -25,7 +25,17 @@ from .processor import cpu_flags, cpu_name
 __all__ = ["Digested", "UndigestedError", "digest", "surroundings"]
 
 _OURS = ("dragnoise.engine.", "dragnoise.kernels.")
-_PACKAGES = ("torch", "diffusers", "transformers", "numpy", "triton", "xformers", "tensorrt")
+_PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "numpy",
+    "triton",
+    "xformers",
+    "onnxruntime",
+    "tensorrt",
+    "tensorrt_rtx_cu13_bindings",
+)
 
 
 @runtime_checkable

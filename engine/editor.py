@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy.typing as npt
@@ -11,8 +12,8 @@ import PIL.Image
 import torch
 
 from .adapters import Adapter, Adapters, Used
-from .backends import choose
-from .cache import Store
+from .backends import Artefacts, Placement, by_speed, choose
+from .cache import Store, default_folder
 from .config import DragConfig
 from .errors import ConfigError
 from .generated import Generated, generate_image
@@ -38,7 +39,10 @@ __all__ = ["Editor"]
 class Editor:
     """Edits images with one loaded model. Nothing is random: the same input gives the same bits on the same machine with the same threads.
 
-    backend, attention: what runs the network (`dragnoise.engine.backends`); "auto" takes the fastest without an objection.
+    backend, attention: what runs the network (`dragnoise.engine.backends`). None: the usual backend of the device. A name, or a `Placement` of the
+        parts ("down=tensorrt,up=tensorrt,drag=compiled,vae=tensorrt"). "auto": every part by the fastest, measured once and remembered.
+    exported: the folder of exported parts (`python -m dragnoise.export`); None: `exported` in the user's cache folder.
+    build_missing: make those that are missing, in a process of its own, instead of raising PlanError with the command.
     poll_every: how often the drag reads its stop condition from the device; None: every iteration on a CPU, every eighth on CUDA.
     cache: a `Store` of what stages have made, for all sessions and edits, and other processes if it has a folder; None: sessions keep their own.
     preview_vae: a small decoder for `Session.drag_stream`'s previews, on the model's device; None: the model's own.
@@ -49,14 +53,20 @@ class Editor:
         self,
         model: Model,
         *,
-        backend: str = "auto",
+        backend: str | Placement | None = None,
         attention: str = "sdpa",
         poll_every: int | None = None,
         observers: Sequence[Observer] = (),
         cache: Store | None = None,
         preview_vae: "AutoencoderTiny | None" = None,
+        exported: str | os.PathLike[str] | None = None,
+        build_missing: bool = False,
     ) -> None:
-        self.model, self.running = choose(model, backend, attention)
+        artefacts = Artefacts(default_folder() / "exported" if exported is None else Path(exported), build_missing)
+        measured = None
+        if backend == "auto":
+            backend, measured = by_speed(model, attention, artefacts)
+        self.model, self.running = choose(model, backend, attention, artefacts, measured)
         self.adapters = Adapters(self.model)
         self._alone = threading.Lock() if model.device.type == "cuda" else nullcontext()
         self.poll_every = poll_every if poll_every is not None else (1 if model.device.type == "cpu" else 8)
@@ -77,34 +87,40 @@ class Editor:
         config: str | os.PathLike[str] | None = None,
         variant: str | None = None,
         allow_pickle: bool = False,
-        backend: str = "auto",
+        backend: str | Placement | None = None,
         attention: str = "sdpa",
         poll_every: int | None = None,
         observers: Sequence[Observer] = (),
         cache: Store | None = None,
         preview_vae: "AutoencoderTiny | None" = None,
+        exported: str | os.PathLike[str] | None = None,
+        build_missing: bool = False,
     ) -> Self:
         """An editor on a diffusers folder, a `.safetensors` checkpoint, or (None) the embedded model; see `loading.load` for the rest."""
         model = load(source, device=device, dtype=dtype, config=config, variant=variant, allow_pickle=allow_pickle)
-        more: dict[str, Any] = {"poll_every": poll_every, "observers": observers, "cache": cache}
-        return cls(model, backend=backend, attention=attention, preview_vae=preview_vae, **more)
+        more: dict[str, Any] = {"poll_every": poll_every, "observers": observers, "cache": cache, "exported": exported}
+        more |= {"preview_vae": preview_vae, "build_missing": build_missing}
+        return cls(model, backend=backend, attention=attention, **more)
 
     @classmethod
     def from_pipeline(
         cls,
         pipeline: "DiffusionPipeline",
         *,
-        backend: str = "auto",
+        backend: str | Placement | None = None,
         attention: str = "sdpa",
         poll_every: int | None = None,
         observers: Sequence[Observer] = (),
         cache: Store | None = None,
         preview_vae: "AutoencoderTiny | None" = None,
+        exported: str | os.PathLike[str] | None = None,
+        build_missing: bool = False,
     ) -> Self:
         """An editor on a pipeline's own weights, without a copy but for what a backend packs; the pipeline is not changed."""
         model = of_pipeline(pipeline)
-        more: dict[str, Any] = {"poll_every": poll_every, "observers": observers, "cache": cache}
-        return cls(model, backend=backend, attention=attention, preview_vae=preview_vae, **more)
+        more: dict[str, Any] = {"poll_every": poll_every, "observers": observers, "cache": cache, "exported": exported}
+        more |= {"preview_vae": preview_vae, "build_missing": build_missing}
+        return cls(model, backend=backend, attention=attention, **more)
 
     @property
     def defaults(self) -> DragConfig:

@@ -27,12 +27,14 @@ M = TypeVar("M", bound=nn.Module)
 class Weights:
     """What networks compute with, known by content: read once, when first asked for. Weights that are changed afterwards are another model's.
 
-    merged: the adapter that is in them now and how much of it, by content (`Used.key`); None where they are as they were loaded.
+    merged: the adapter that is in them now and how much of it, by content (`Used.key`); None where they are as they were loaded. merged_from: the
+    adapter's file, where it came from one.
     """
 
     def __init__(self, networks: Mapping[str, Any], tokenizer: Any = None) -> None:
         self._networks, self._tokenizer = networks, tokenizer
         self.merged: tuple[str, float] | None = None
+        self.merged_from = ""
 
     @cached_property
     def digest(self) -> str:

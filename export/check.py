@@ -27,7 +27,7 @@ TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-3}
 
 
 def check(path: Path, graph: Graph, reference: Model) -> dict[str, Any]:
-    """The report: differences by extent and output, and how long both took. Raises ExportError where one is too large, or the graph cannot be run.
+    """The report: differences by extent and output, and how long both took. Raises ExportError where one is too large, or the graph does not run.
 
     reference: the model in float32. A dynamic graph is tried at its least and its usual extent, and turned by a quarter.
     """
@@ -39,9 +39,8 @@ def check(path: Path, graph: Graph, reference: Model) -> dict[str, Any]:
     for extent, one in found.items():
         for name, difference in one["relative"].items():
             if not difference <= allowed:
-                raise ExportError(
-                    f"the graph of {graph.part} is not kept: its output {name} is {difference:.1e} off PyTorch's at {extent}, {allowed:.0e} is allowed"
-                )
+                off = f"its output {name} is {difference:.1e} off PyTorch's at {extent}, {allowed:.0e} is allowed"
+                raise ExportError(f"the graph of {graph.part} is not kept: {off}")
     worst = max(difference for one in found.values() for difference in one["relative"].values())
     how = "onnxruntime, CPU" + (", widened to float32" if graph.dtype == "bf16" else "")
     return {"beside": "PyTorch eager, float32", "ran_by": how, "allowed": allowed, "worst": worst, "extents": found}
@@ -65,8 +64,10 @@ def _session(path: Path) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as refused:  # noqa: BLE001 its exceptions have no common base
-        raise ExportError(f"the graph {path.name} cannot be run ({str(refused).splitlines()[0]}); it is not kept") from refused
+    except Exception as refused:
+        raise ExportError(
+            f"the graph {path.name} cannot be run ({str(refused).splitlines()[0]}); it is not kept"
+        ) from refused
 
 
 def _differences(session: Any, graph: Graph, reference: Model, extent: Extent) -> dict[str, Any]:
@@ -92,7 +93,9 @@ def _differences(session: Any, graph: Graph, reference: Model, extent: Extent) -
 
 def _relative(expected: Tensor, found: Tensor) -> float:
     if expected.shape != found.shape:
-        raise ExportError(f"an output has shape {list(found.shape)}, expected {list(expected.shape)}; the graph is not kept")
+        raise ExportError(
+            f"an output has shape {list(found.shape)}, expected {list(expected.shape)}; the graph is not kept"
+        )
     expected, found = expected.double(), found.double()
     difference = float((expected - found).norm() / expected.norm().clamp(min=1e-30))
     return difference if math.isfinite(difference) else math.inf

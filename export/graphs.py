@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dragnoise.engine.errors import ExportError, OutputError
+from dragnoise.engine.errors import OutputError
 from dragnoise.engine.exported import EXPORTED, Extent, Graph, Profile, graph_of, part_of, read_graph, signature
 from dragnoise.engine.files import write_whole
 from dragnoise.engine.installed import version_of
@@ -146,7 +146,9 @@ def _linked(inputs: Mapping[str, tuple[int, ...]]) -> tuple[dict[int, Any], ...]
         if len(shape) == 1:
             return {}
         counts = (side // smallest for side, smallest in zip(shape[2:], _SMALLEST, strict=False) if len(shape) == 4)
-        maps = {axis: dim if count == 1 else count * dim for axis, count, dim in zip((2, 3), counts, sides, strict=False)}
+        maps = {
+            axis: dim if count == 1 else count * dim for axis, count, dim in zip((2, 3), counts, sides, strict=False)
+        }
         return {0: batch, **maps}
 
     return tuple(axes(shape) for shape in inputs.values())

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dragnoise.engine.backends.tensorrt import Library, Log
+from dragnoise.engine.backends.tensorrt import Library
 from dragnoise.engine.errors import CancelledError, ExportError, PlanError
 from dragnoise.engine.exported import Built, Graph, about_plan, signature, write_plan
 from dragnoise.engine.files import write_whole
@@ -46,7 +46,9 @@ def build_plan(
     """
     trt, log = library.module, library.log()
     if library.flavour == "tensorrt" and not torch.cuda.is_available():
-        raise ExportError("tensorrt builds on the device that a plan is for, and there is none here; use --flavour tensorrt_rtx")
+        raise ExportError(
+            "tensorrt builds on the device that a plan is for, and there is none here; use --flavour tensorrt_rtx"
+        )
     started = time.perf_counter()
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -66,7 +68,7 @@ def build_plan(
     if monitor.cancelled:
         raise CancelledError(f"the build of {built.file} was cancelled; nothing was written")
     if plan is None:
-        raise ExportError(f"{library.flavour} {library.version} cannot build {built.graph.part}: {_reason(log)}")
+        raise ExportError(f"{library.flavour} {library.version} cannot build {built.graph.part}: {log.said()}")
     made = {
         "seconds": round(time.perf_counter() - started, 3),
         "bytes": plan.nbytes,
@@ -77,10 +79,6 @@ def build_plan(
         raw = memoryview(config.get_timing_cache().serialize())
         write_whole(timings, lambda part: part.write_bytes(raw))
     return write_plan(folder, built, memoryview(plan), made), made
-
-
-def _reason(log: Log) -> str:
-    return log.said()
 
 
 def _profile(model: Model, graph: Graph, builder: Any) -> Any:
@@ -110,7 +108,9 @@ def _timing_cache(library: Library, config: Any, folder: Path) -> Path | None:
 def _monitor(trt: Any, step: Step | None) -> Any:
     """What TensorRT tells of its progress; it stops where a step is answered with False."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc] a class of a module that is chosen now
+    base: Any = trt.IProgressMonitor  # of a module that is chosen now
+
+    class Monitor(base):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.cancelled = False

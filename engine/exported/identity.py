@@ -49,6 +49,13 @@ class Profile:
     def __str__(self) -> str:
         return f"{self.least}_to_{self.most}" if self.dynamic else str(self.usual)
 
+    @classmethod
+    def read(cls, text: str) -> "Profile":
+        """Of what a file's name says; for which extent a dynamic one was made, it does not say. Raises ValueError for anything else."""
+        least, _, most = text.partition("_to_")
+        ends = Extent.read(least), Extent.read(most or least)
+        return cls(ends[0], ends[1], ends[1])
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -114,12 +121,21 @@ def graph_of(model: Model, part: str, profile: Profile, features: int | None = N
             f"features of block {features} of {part!r} are not there; only up has them, blocks 0 to {blocks - 1}"
         )
     _check(model, profile)
+    if part == "middle":
+        profile = Profile(*(_rounded(model, extent) for extent in (profile.least, profile.usual, profile.most)))
     dtype = model.vae.dtype if part.startswith("vae-") else model.dtype
     name = next(name for name, one in DTYPES.items() if one == dtype)
     weights = model.read()
     adapter = "" if weights.merged is None else digest(weights.merged)
     merged = "" if part.startswith("vae-") else adapter
     return Graph(part, features, weights.digest, merged, profile, name, code())
+
+
+def _rounded(model: Model, extent: Extent) -> Extent:
+    """The largest extent whose smallest maps are as large: the middle block sees no more of it."""
+    multiple = model.factor * 2 ** (len(model.unet.network.down_blocks) - 1)
+    height, width = (-(-side // multiple) * multiple for side in (extent.height, extent.width))
+    return Extent(height, width, extent.batch)
 
 
 def _check(model: Model, profile: Profile) -> None:

@@ -22,6 +22,7 @@ pixels      [B, 3, H, W], -1..1
 All have the part's own precision. B is 1, or 2 with guidance (the negative text first).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,15 @@ class Extent:
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}-b{self.batch}"
+
+    @classmethod
+    def read(cls, text: str) -> "Extent":
+        """Of what `str` gave. Raises ValueError for anything else."""
+        found = re.fullmatch(r"(\d+)x(\d+)-b(\d+)", text)
+        if found is None:
+            raise ValueError(f"{text!r} is not an extent (512x512-b1)")
+        width, height, batch = map(int, found.groups())
+        return cls(height, width, batch)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ PARTS = ("whole", "replaced", "down", "middle", "up", "folded")
 T = TypeVar("T")
 Prepare = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 """(name of a part, the part) -> what is run in its place."""
+Place = Callable[["UNet", str, Callable[..., Any]], Callable[..., Any]]
 
 _STANDARD: Mapping[str, Any] = {
     "class_embed_type": None,
@@ -225,18 +226,18 @@ class UNet:
 
     def down(self, latent: Tensor, step: Step) -> Down:
         """latent [B, 4, H, W]."""
-        *skips, bottom = self._run("down")(step.guidance.latents(latent), step.times, step.text)
+        *skips, bottom = self.run("down")(step.guidance.latents(latent), step.times, step.text)
         return Down(step, tuple(skips), bottom)
 
     def middle(self, down: Down) -> Tensor:
         """The bottleneck [B, C, h, w] that the network itself computes."""
-        bottleneck: Tensor = self._run("middle")(down.bottom, down.step.times, down.step.text)
+        bottleneck: Tensor = self.run("middle")(down.bottom, down.step.times, down.step.text)
         return bottleneck
 
     def up(self, down: Down, bottleneck: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
         """The decoder half with `bottleneck` in place of the middle block's output; see `decode`."""
         step = down.step
-        found = self._run("up")(bottleneck, down.skips, step.times, step.text, feature_block, output)
+        found = self.run("up")(bottleneck, down.skips, step.times, step.text, feature_block, output)
         return _seen(step.guidance, *found)
 
     @torch.no_grad()
@@ -251,21 +252,31 @@ class UNet:
 
     def decode(self, folded: Folded, bottleneck: Tensor, feature_block: int | None = None, output: bool = True) -> Up:
         """As `up`: the feature map of that up block, and the network's output; without the output it stops after that block."""
-        run = self._run("folded")
+        run = self.run("folded")
         found = run(bottleneck, folded.constants, folded.text, folded.sizes, feature_block, output)
         return _seen(folded.guidance, *found)
 
     def replaced(self, latent: Tensor, step: Step, bottleneck: Tensor) -> Tensor:
         """The whole network's output with `bottleneck` in place of the middle block's, which does not run."""
-        output: Tensor = self._run("replaced")(step.guidance.latents(latent), step.times, step.text, bottleneck)
+        output: Tensor = self.run("replaced")(step.guidance.latents(latent), step.times, step.text, bottleneck)
         return step.guidance.output(output)
 
     def __call__(self, latent: Tensor, step: Step) -> Tensor:
         """The whole network's output [B, 4, H, W], in its own precision; guided [1, 4, H, W], in float32."""
-        output: Tensor = self._run("whole")(step.guidance.latents(latent), step.times, step.text)
+        output: Tensor = self.run("whole")(step.guidance.latents(latent), step.times, step.text)
         return step.guidance.output(output)
 
-    def _run(self, part: str) -> Callable[..., Any]:
+    def placed(self, place: "Place") -> "UNet":
+        """The same network and layers, with `place(unet, part, run)` in the place of every part. unet: what is made here; run: what runs it now."""
+        own = self._prepare
+
+        def prepare(part: str, run: Callable[..., Any]) -> Callable[..., Any]:
+            return place(found, part, run if own is None else own(part, run))
+
+        found = UNet(self.network, self.operators, prepare)
+        return found
+
+    def run(self, part: str) -> Callable[..., Any]:
         """The part as the backend prepared it, prepared when first wanted."""
         function: Callable[..., Any] = getattr(self, f"part_{part}")
         if self._prepare is None:

@@ -211,7 +211,7 @@ def test_the_same_text_twice_is_no_guidance() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("masked", [True, False], ids=["mask", "no mask"])
 def test_an_edit(dtype: str, masked: bool) -> None:
-    found = edit(editor("auto", dtype), negative_prompt="a disc", mask=CASE.mask if masked else None)
+    found = edit(editor(None, dtype), negative_prompt="a disc", mask=CASE.mask if masked else None)
     record = found.record
     assert record is not None
     assert record.text.shape[0] == 2
@@ -227,7 +227,7 @@ def test_an_edit(dtype: str, masked: bool) -> None:
     assert np.isfinite(found.history.losses).all()
     moved = (record.bottleneck - record.bottleneck_start).abs().amax((1, 2, 3))
     assert (moved > QUICK.lr).all()
-    unguided = edit(editor("auto", dtype), config=QUICK.but(guidance=1.0))
+    unguided = edit(editor(None, dtype), config=QUICK.but(guidance=1.0))
     assert not np.array_equal(found.image.pixels, unguided.image.pixels)
 
 

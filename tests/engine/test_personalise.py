@@ -46,7 +46,7 @@ POINTS = [((20, 20), (40, 34))]
 
 
 @cache
-def editor(backend: str = "auto", dtype: str = "float32") -> Editor:
+def editor(backend: str | None = None, dtype: str = "float32") -> Editor:
     return Editor.from_pretrained(MODEL, device="cpu", backend=backend, dtype=dtype)
 
 

@@ -1,8 +1,8 @@
 """TensorRT in either of its flavours, behind one door: `tensorrt` (data centre and RTX cards, builds on the card it is for) and TensorRT for RTX
 (`tensorrt_rtx`, builds anywhere, compiles for the card on arrival).
 
-Both have the same interface but for a few features, each asked for by its name. Neither says in an exception why something failed: the reason stands in
-its log, so every step is taken with a log of its own (`Log`), and what it says is raised.
+Both have the same interface but for a few features, each asked for by its name. Neither says in an exception why something failed: the reason stands
+in its log, so every step is taken with a log of its own (`Log`), and what it says is raised.
 """
 
 import importlib
@@ -53,7 +53,9 @@ class Library:
         """An empty log, with a logger that writes to it."""
         log = Log()
 
-        class Logger(self.module.ILogger):  # type: ignore[name-defined, misc] a class of a module that is chosen now
+        base: Any = self.module.ILogger  # of a module that is chosen now
+
+        class Logger(base):  # type: ignore[misc]
             def __init__(self) -> None:
                 super().__init__()
 
@@ -74,7 +76,7 @@ def library(flavour: str | None = None) -> Library:
     """That flavour, or the first that is here. Raises BackendError with the reasons of each that is not."""
     if flavour is not None and flavour not in FLAVOURS:
         raise BackendError(f"there is no TensorRT flavour {flavour!r}; known: {', '.join(FLAVOURS)}")
-    reasons = []
+    reasons: list[str] = []
     for name in (flavour,) if flavour else FLAVOURS:
         found = _load(name)
         if isinstance(found, Library):
@@ -98,7 +100,11 @@ def _load(flavour: str) -> Library | Sequence[str]:
     for name in FLAVOURS[flavour]:
         try:
             module = importlib.import_module(name)
-        except (ImportError, OSError, RuntimeError) as failed:  # a placeholder on the package index raises what it likes
+        except (
+            ImportError,
+            OSError,
+            RuntimeError,
+        ) as failed:  # a placeholder on the package index raises what it likes
             said.append(str(failed).splitlines()[0])
             continue
         version = str(getattr(module, "__version__", "0"))

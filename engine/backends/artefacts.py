@@ -1,0 +1,124 @@
+"""Where exported parts lie, and what is said where one is missing: the exact command that makes it."""
+
+import dataclasses
+import logging
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from ..errors import PlanError
+from ..exported import SUFFIX, Built, Extent, Graph, Profile, about_plan, graph_of
+from ..model import Model
+from .tensorrt import Library
+
+__all__ = ["Artefacts"]
+
+_log = logging.getLogger("dragnoise")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """folder: what `python -m dragnoise.export` wrote. build_missing: run that command where a file is missing, instead of saying it."""
+
+    folder: Path
+    build_missing: bool = False
+
+    def graph(self, model: Model, part: str, extent: Extent) -> Path:
+        """The ONNX file of a part on that extent: the one made for it, else a dynamic one that covers it. Raises PlanError."""
+        wanted = graph_of(model, part, Profile.at(extent))
+
+        def found() -> Path | None:
+            dynamic = (path for path, _ in self._dynamic(wanted, extent, ".onnx"))
+            return next((path for path in (self.folder / wanted.file, *dynamic) if path.exists()), None)
+
+        return found() or self._made("onnx", model, wanted, found)
+
+    def plan(self, model: Model, part: str, extent: Extent, library: Library) -> tuple[Path, Built]:
+        """The plan of a part on that extent, and what it must be: the one made for it, else a dynamic one that covers it. Raises PlanError."""
+        graph = graph_of(model, part, Profile.at(extent))
+        capability = torch.cuda.get_device_capability(model.device) if model.device.type == "cuda" else None
+        target = library.target(capability)
+
+        def found() -> tuple[Path, Built] | None:
+            for refittable in (False, True):
+                built = Built(graph, library.flavour, library.version, target, refittable)
+                if (path := self.folder / built.file).exists():
+                    return path, built
+                for path, _ in self._dynamic(graph, extent, built.file.removeprefix(graph.stem)):
+                    profile = about_plan(path)[0].graph.profile  # with what it was made for, which no name says
+                    return path, dataclasses.replace(built, graph=dataclasses.replace(graph, profile=profile))
+            return None
+
+        return found() or self._made("plan", model, graph, found, library)
+
+    def plans(self) -> list[Path]:
+        """Every plan there is."""
+        return sorted(self.folder.glob(f"*{SUFFIX}"))
+
+    def _dynamic(self, wanted: Graph, extent: Extent, ending: str) -> Iterator[tuple[Path, Profile]]:
+        """Files of the same part that serve a range with that extent in it, by their names."""
+        size = str(wanted.profile)
+        before, after = wanted.stem.split(size, 1)
+        for path in sorted(self.folder.glob(f"{before}*_to_*{after}{ending}")):
+            try:
+                profile = Profile.read(path.name.removeprefix(before).removesuffix(f"{after}{ending}"))
+            except ValueError:
+                continue
+            if profile.covers(extent):
+                yield path, profile
+
+    def _made(
+        self, kind: str, model: Model, graph: Graph, found: Callable[[], T | None], library: Library | None = None
+    ) -> T:
+        command = self.command(kind, model, graph, library)
+        if not self.build_missing:
+            missing = f"no {kind} of {graph.part} for {graph.profile.usual} lies in {str(self.folder)!r}"
+            raise PlanError(f"{missing}; make it with: {shlex.join(command)}")
+        _log.warning("%s is missing and is made now: %s", graph.stem, shlex.join(command))
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        made = found()
+        if done.returncode or made is None:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            raise PlanError(f"{shlex.join(command)} failed: {said[-1] if said else f'exit code {done.returncode}'}")
+        return made
+
+    def command(self, kind: str, model: Model, graph: Graph, library: Library | None = None) -> list[str]:
+        """What makes the file. Raises PlanError where no command can: the model or its adapter lies in no file."""
+        extent, weights = graph.profile.usual, model.read()
+        if not Path(model.name).exists():
+            raise PlanError(
+                f"no {kind} of {graph.part} lies in {str(self.folder)!r}, and {model.name} lies in no folder to make it of: "
+                "save it with save_pretrained, load it from there"
+            )
+        command = [sys.executable, "-m", "dragnoise.export", kind, model.name]
+        for part in _beside(graph.part, extent.batch):
+            command += ["--part", part]
+        command += ["--size", f"{extent.width}x{extent.height}", "--batch", str(extent.batch)]
+        command += ["--dtype", {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[model.dtype]]
+        if weights.merged is not None:
+            if not weights.merged_from:
+                raise PlanError(
+                    f"no {kind} of {graph.part} with this adapter lies in {str(self.folder)!r}, and the adapter lies in no file to make it of: "
+                    "save it with Adapter.save, open the session with the file"
+                )
+            command += ["--adapter", weights.merged_from, "--adapter-scale", repr(weights.merged[1])]
+        if library is not None:
+            command += ["--flavour", library.flavour]
+        return [*command, "-o", str(self.folder)]
+
+
+def _beside(part: str, batch: int) -> tuple[str, ...]:
+    """What is made with a part: all that an edit needs, which need not be named, or with guidance one network's parts."""
+    if part in ("unet", "unet-replaced"):
+        return "unet", "unet-replaced"
+    if batch == 1:
+        return ()
+    return ("vae-encoder", "vae-decoder") if part.startswith("vae-") else ("down", "middle", "up")

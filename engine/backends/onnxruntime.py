@@ -1,0 +1,68 @@
+"""Exported graphs on the CPU, by onnxruntime: the numeric witness of what is exported, and of how its pieces are put together in an edit."""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import PlanError
+from ..exported import Extent, Profile, graph_of
+from ..model import Model
+from .artefacts import Artefacts
+from .served import Served
+
+__all__ = ["objections", "served"]
+
+
+def objections(model: Model) -> list[str]:
+    """Why it cannot serve; empty if it can."""
+    found = []
+    if importlib.util.find_spec("onnxruntime") is None:
+        found.append("onnxruntime is not installed (pip install 'dragnoise[onnx]')")
+    if model.device.type != "cpu":
+        found.append(f"onnxruntime runs on the CPU here, the model is on {model.device}")
+    if model.dtype != torch.float32:
+        found.append(f"onnxruntime runs float32 here, the model is {model.dtype}")
+    return found
+
+
+def served(model: Model, artefacts: Artefacts) -> Served:
+    """The parts that lie in `artefacts`."""
+    return Served(model, lambda part, extent: _Session(model, part, extent, artefacts.graph(model, part, extent)))
+
+
+class _Session:
+    def __init__(self, model: Model, part: str, extent: Extent, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            said = self._session.get_modelmeta().custom_metadata_map
+        except Exception as broken:
+            reason = str(broken).splitlines()[0]
+            raise PlanError(f"the graph {str(path)!r} cannot be loaded ({reason}); export it again") from broken
+        expected = graph_of(model, part, Profile.at(extent)).said()
+        wrong = [
+            f"{name} is {said.get(f'dragnoise.{name}')!r}, wanted is {str(value)!r}"
+            for name, value in expected.items()
+            if name != "profile" and said.get(f"dragnoise.{name}") != str(value)
+        ]
+        if wrong:
+            raise PlanError(f"the graph {str(path)!r} is another's: {'; '.join(wrong)}; export it again")
+        self._path = path
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        names = [output.name for output in self._session.get_outputs()]
+        found = self._session.run(names, {name: tensor.numpy() for name, tensor in inputs.items()})
+        return {name: torch.from_numpy(array) for name, array in zip(names, found, strict=True)}
+
+    def said(self) -> dict[str, Any]:
+        data = self._path.with_name(f"{self._path.name}.data")
+        size = sum(path.stat().st_size for path in (self._path, data) if path.exists())
+        return {"file": self._path.name, "bytes": size}

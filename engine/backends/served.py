@@ -1,0 +1,109 @@
+"""Parts that are run from exported files, whatever runs them."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import BackendError
+from ..exported import Extent, signature
+from ..model import Model
+
+__all__ = ["Executable", "Served", "wants_gradient"]
+
+
+class Executable(Protocol):
+    """A file, loaded."""
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs by name, the caller's own: no later call writes to them."""
+        ...
+
+    def said(self) -> dict[str, Any]:
+        """What it is and what memory it holds."""
+        ...
+
+
+class Served:
+    """The frozen parts of a model, by their names in `exported.PARTS`. A file is opened when it is first needed; the last `KEPT` stay open.
+
+    Which file that is depends on the shapes and on the adapter that is merged at the time. closed: how many have been closed to make room.
+    """
+
+    KEPT = 10
+
+    def __init__(self, model: Model, open_file: Callable[[str, Extent], Executable]) -> None:
+        self._model, self._open = model, open_file
+        self._opened: OrderedDict[tuple[Any, ...], Executable] = OrderedDict()
+        self._lock = threading.Lock()
+        self.closed = 0
+
+    def down(self, latent: Tensor, times: Tensor, text: Tensor) -> tuple[Tensor, ...]:
+        return self._run("down", self._of_latent(latent), latent, times, text)
+
+    def middle(self, bottom: Tensor, times: Tensor, text: Tensor) -> Tensor:
+        multiple = self._model.factor * 2 ** (len(self._model.unet.network.down_blocks) - 1)
+        extent = Extent(bottom.shape[2] * multiple, bottom.shape[3] * multiple, len(bottom))
+        (bottleneck,) = self._run("middle", extent, bottom, times, text)
+        return bottleneck
+
+    def up(self, bottleneck: Tensor, skips: tuple[Tensor, ...], times: Tensor, text: Tensor) -> Tensor:
+        (eps,) = self._run("up", self._of_latent(skips[0]), bottleneck, *skips, times, text)
+        return eps
+
+    def unet(self, latent: Tensor, times: Tensor, text: Tensor) -> Tensor:
+        (eps,) = self._run("unet", self._of_latent(latent), latent, times, text)
+        return eps
+
+    def unet_replaced(self, latent: Tensor, times: Tensor, text: Tensor, bottleneck: Tensor) -> Tensor:
+        (eps,) = self._run("unet-replaced", self._of_latent(latent), latent, times, text, bottleneck)
+        return eps
+
+    def encoder(self, pixels: Tensor) -> Tensor:
+        (latent,) = self._run("vae-encoder", Extent(pixels.shape[2], pixels.shape[3], len(pixels)), pixels)
+        return latent
+
+    def decoder(self, latent: Tensor) -> Tensor:
+        (pixels,) = self._run("vae-decoder", self._of_latent(latent), latent)
+        return pixels
+
+    def said(self) -> list[dict[str, Any]]:
+        """Every file that is open."""
+        with self._lock:
+            return [executable.said() for executable in self._opened.values()]
+
+    def _of_latent(self, latent: Tensor) -> Extent:
+        factor = self._model.factor
+        return Extent(latent.shape[2] * factor, latent.shape[3] * factor, len(latent))
+
+    def _run(self, part: str, extent: Extent, *given: Tensor) -> tuple[Tensor, ...]:
+        names = signature(self._model, part, extent)
+        dtype = self._model.vae.dtype if part.startswith("vae-") else self._model.dtype
+        inputs = {}
+        for (name, shape), tensor in zip(names.inputs.items(), given, strict=True):
+            if tuple(tensor.shape) != shape:
+                raise BackendError(f"{part} takes {name} of shape {list(shape)} at {extent}, got {list(tensor.shape)}")
+            inputs[name] = tensor.detach().to(dtype).contiguous()
+        found = self._executable(part, extent)(inputs)
+        return tuple(found[name] for name in names.outputs)
+
+    def _executable(self, part: str, extent: Extent) -> Executable:
+        merged = None if part.startswith("vae-") else self._model.read().merged
+        key = part, extent, merged
+        with self._lock:
+            if key not in self._opened:
+                self._opened[key] = self._open(part, extent)
+                while len(self._opened) > self.KEPT:
+                    self._opened.popitem(last=False)
+                    self.closed += 1
+            self._opened.move_to_end(key)
+            return self._opened[key]
+
+
+def wants_gradient(given: tuple[Any, ...]) -> bool:
+    """Whether a part is to be differentiated: exported ones cannot be."""
+    leaves = torch.utils._pytree.tree_leaves(given)
+    return torch.is_grad_enabled() and any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves)

@@ -1,0 +1,164 @@
+"""A plan, loaded and run on torch tensors where they lie.
+
+TensorRT raises nothing: a plan that does not load is None, a call that fails returns False, and the reason is in the log. Every answer is looked at.
+Outputs are allocated anew for every call and belong to the caller. There is one execution context a thread. Work is queued on the caller's stream,
+or where that is the default stream, which TensorRT would wait for, on one of our own between two events; a call neither waits for the device nor
+reads from it, so calls can be captured in a CUDA graph once one has run plainly.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ...errors import PlanError
+from ...exported import Signature
+from ...files import write_whole
+from .library import Library
+
+__all__ = ["Cuda", "Device", "Engine"]
+
+
+class Device(Protocol):
+    """Where plans run."""
+
+    device: torch.device
+    name: str
+
+    def here(self) -> AbstractContextManager[None]:
+        """Entered around everything that loads."""
+        ...
+
+    def working(self) -> AbstractContextManager[int]:
+        """The handle of a stream that is not the default one, ordered after what was queued before and before what is queued afterwards."""
+        ...
+
+
+class Cuda:
+    """A CUDA device of PyTorch's."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = torch.empty(0, device=device).device  # with its index
+        self.name = torch.cuda.get_device_name(self.device)
+        self._own: dict[int, torch.cuda.Stream] = {}
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        with torch.cuda.device(self.device):
+            yield
+
+    @contextmanager
+    def working(self) -> Iterator[int]:
+        current = torch.cuda.current_stream(self.device)
+        if current != torch.cuda.default_stream(self.device):
+            yield int(current.cuda_stream)
+            return
+        own = self._own.setdefault(threading.get_ident(), torch.cuda.Stream(self.device))
+        own.wait_stream(current)
+        yield int(own.cuda_stream)
+        current.wait_stream(own)
+
+
+_DTYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16}
+
+
+class Engine:
+    """plan: TensorRT's bytes, read and checked. names: the part's inputs and outputs. compiled: where what TensorRT for RTX compiles for this device
+    is kept, if anywhere. Raises PlanError for a plan that does not load here, with what TensorRT says."""
+
+    def __init__(
+        self, library: Library, plan: bytes, names: Signature, device: Device, title: str, compiled: Path | None = None
+    ) -> None:
+        self._library, self._device, self._title, self._names, self._bytes = library, device, title, names, len(plan)
+        self._log = library.log()
+        self._contexts = threading.local()
+        self._compiled = compiled if library.flavour == "tensorrt_rtx" else None
+        self._runtime_cache: Any = None
+        with device.here():
+            self._runtime = library.module.Runtime(self._log.logger)
+            self._engine = self._runtime.deserialize_cuda_engine(plan)
+            if self._engine is None:
+                raise PlanError(
+                    f"{library.flavour} {library.version} does not load the plan {title} on {device.name}: {self._log.said()}"
+                )
+        self._check_names()
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        context = self._context()
+        for name, tensor in inputs.items():
+            self._take(context, name, tensor)
+        if missing := list(context.infer_shapes()):
+            raise PlanError(f"the plan {self._title} lacks {', '.join(missing)}: {self._log.said()}")
+        outputs = {name: self._allocated(context, name) for name in self._names.outputs}
+        for name, tensor in (*inputs.items(), *outputs.items()):
+            self._must(context.set_tensor_address(name, tensor.data_ptr()), f"does not take {name}")
+        with self._device.working() as stream:
+            self._must(context.execute_async_v3(stream), "did not run")
+        self._keep_compiled()
+        return outputs
+
+    def said(self) -> dict[str, Any]:
+        """File, its bytes, and what it holds on the device: weights, and room to work in, which all its contexts need each."""
+        stat = getattr(self._library.module, "EngineStat", None)
+        weights = self._bytes if stat is None else int(self._engine.get_engine_stat(stat.TOTAL_WEIGHTS_SIZE))
+        working = int(self._engine.device_memory_size_v2)
+        return {"file": self._title, "bytes": self._bytes, "weights_bytes": weights, "working_bytes": working}
+
+    def _check_names(self) -> None:
+        inputs, outputs = self._library.module.TensorIOMode.INPUT, self._library.module.TensorIOMode.OUTPUT
+        found: dict[Any, set[str]] = {inputs: set(), outputs: set()}
+        for number in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(number)
+            found[self._engine.get_tensor_mode(name)].add(name)
+        if found[inputs] != set(self._names.inputs) or found[outputs] != set(self._names.outputs):
+            seen = f"{', '.join(sorted(found[inputs]))} -> {', '.join(sorted(found[outputs]))}"
+            raise PlanError(f"the plan {self._title} is of another part: it maps {seen}; build it again")
+
+    def _take(self, context: Any, name: str, tensor: Tensor) -> None:
+        wanted = _DTYPES[self._engine.get_tensor_dtype(name).name]
+        if tensor.dtype != wanted or tensor.device != self._device.device or not tensor.is_contiguous():
+            raise PlanError(
+                f"the plan {self._title} takes {name} as a contiguous {wanted} tensor on {self._device.device}, got {tensor.dtype} on {tensor.device}"
+            )
+        self._must(context.set_input_shape(name, tuple(tensor.shape)), f"does not take {name} of {list(tensor.shape)}")
+
+    def _allocated(self, context: Any, name: str) -> Tensor:
+        dtype = _DTYPES[self._engine.get_tensor_dtype(name).name]
+        return torch.empty(tuple(context.get_tensor_shape(name)), dtype=dtype, device=self._device.device)
+
+    def _context(self) -> Any:
+        """This thread's own."""
+        if not hasattr(self._contexts, "mine"):
+            with self._device.here():
+                context = self._new_context()
+            if context is None:
+                raise PlanError(f"the plan {self._title} gives no execution context: {self._log.said()}")
+            self._contexts.mine = context
+        return self._contexts.mine
+
+    def _new_context(self) -> Any:
+        """TensorRT for RTX compiles kernels for the device when they are first run, and remembers them in a cache that can be kept."""
+        if self._compiled is None or not hasattr(self._engine, "create_runtime_config"):
+            return self._engine.create_execution_context()
+        config = self._engine.create_runtime_config()
+        cache = config.create_runtime_cache()
+        if self._compiled.exists():
+            cache.deserialize(self._compiled.read_bytes())
+        config.set_runtime_cache(cache)
+        self._runtime_cache = cache
+        return self._engine.create_execution_context(config)
+
+    def _keep_compiled(self) -> None:
+        """After the first run: whole or not at all."""
+        cache, self._runtime_cache = self._runtime_cache, None
+        if cache is not None and self._compiled is not None:
+            raw = bytes(cache.serialize())
+            write_whole(self._compiled, lambda part: part.write_bytes(raw))
+
+    def _must(self, answer: Any, what: str) -> None:
+        if not answer:
+            raise PlanError(f"the plan {self._title} {what}: {self._log.said()}")
