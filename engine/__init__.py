@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .adapters import Adapter
+    from .backends import Placement
     from .cache import Limits, Store
     from .config import DragConfig, PersonaliseConfig
     from .editor import Editor
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
         DeadlineError,
         DeviceError,
         DragnoiseError,
+        ExportError,
         ImageError,
         InputWarning,
         MaskError,
         ModelError,
         OutputError,
+        PlanError,
         PointError,
         SessionError,
     )
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "adapters": ("Adapter",),
+    "backends": ("Placement",),
     "cache": ("Limits", "Store"),
     "config": ("DragConfig", "PersonaliseConfig"),
     "editor": ("Editor",),
@@ -51,11 +55,13 @@ _HOMES = {
         "DeadlineError",
         "DeviceError",
         "DragnoiseError",
+        "ExportError",
         "ImageError",
         "InputWarning",
         "MaskError",
         "ModelError",
         "OutputError",
+        "PlanError",
         "PointError",
         "SessionError",
     ),
@@ -78,6 +84,7 @@ __all__ = [
     "DragnoiseError",
     "EditResult",
     "Editor",
+    "ExportError",
     "Generated",
     "History",
     "Image",
@@ -89,6 +96,8 @@ __all__ = [
     "ModelError",
     "OutputError",
     "PersonaliseConfig",
+    "Placement",
+    "PlanError",
     "PointError",
     "Points",
     "Record",

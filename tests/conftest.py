@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 # Before PyTorch is imported: tests run side by side, and idle OpenMP threads that spin slow each other down many times.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,6 +50,16 @@ def poisoned_memory() -> Iterator[None]:
             for name in names:
                 patch.setattr(owner, name, _poisoned(getattr(owner, name)))
         yield
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for exported parts that all processes of a run share (`exported_parts`)."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    folder = shared / "exported"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,16 +1,21 @@
-"""Exported parts for the tests: made once for all processes of a run, each when it is first asked for."""
+"""Exported parts for the tests, made once for all processes of a run, each when it is first asked for; and edits to compare."""
 
 import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
 
+from dragnoise.engine import DragConfig, Editor
 from dragnoise.engine.backends.tensorrt import library
 from dragnoise.engine.exported import Built, Extent, Graph, Profile, graph_of, write_plan
+from dragnoise.engine.loading import load
 from dragnoise.engine.model import Model
+from dragnoise.engine.result import EditResult
 from dragnoise.export.graphs import export_graph
 from dragnoise.export.models import in_float32, model_for_export
 from dragnoise.export.plans import build_plan, kept_plan, plan_of
@@ -67,3 +72,47 @@ def at(height: int, width: int, batch: int = 1) -> Profile:
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Edits to compare.
+
+QUICK = DragConfig(steps=10, strength=0.3, iterations=3, lr=0.02)
+HEIGHT, WIDTH = 64, 128
+
+
+@cache
+def model() -> Model:
+    return load(MODEL, device="cpu")
+
+
+def picture(height: int = HEIGHT, width: int = WIDTH) -> Any:
+    return (np.random.default_rng(3).random((height, width, 3)) * 255).astype(np.uint8)
+
+
+def edited(editor: Editor, config: DragConfig = QUICK, **changes: Any) -> EditResult:
+    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+    mask[8:56] = True
+    inputs: dict[str, Any] = {
+        "points": "50,30:70,40",
+        "mask": mask,
+        "config": config,
+        "record": True,
+        "prompt": "a ring",
+    }
+    return editor.edit(picture(), **inputs | changes)
+
+
+@cache
+def by_pytorch(guidance: float = 1.0) -> EditResult:
+    negative = {"negative_prompt": "a disc"} if guidance > 1 else {}
+    return edited(Editor(model(), backend="eager"), QUICK.but(guidance=guidance), **negative)
+
+
+def assert_same_edit(mine: EditResult, theirs: EditResult) -> None:
+    assert mine.record is not None
+    assert theirs.record is not None
+    assert torch.equal(mine.record.handles, theirs.record.handles)
+    np.testing.assert_allclose(mine.history.losses, theirs.history.losses, rtol=1e-3)
+    torch.testing.assert_close(mine.record.inverted, theirs.record.inverted, rtol=0, atol=1e-4)
+    torch.testing.assert_close(mine.record.final_latent, theirs.record.final_latent, rtol=0, atol=1e-3)
+    assert np.abs(mine.image.pixels.astype(int) - theirs.image.pixels.astype(int)).max() <= 1

@@ -1,5 +1,5 @@
-"""A double of TensorRT's runtime, not TensorRT: it has the interface that the engine uses, runs a plan's ONNX file with onnxruntime on the memory whose
-addresses it was given, and fails where it is used as TensorRT must not be used.
+"""A double of TensorRT's runtime, not TensorRT: it has the interface that the engine uses, runs a plan's ONNX file with onnxruntime on the memory
+whose addresses it was given, and fails where it is used as TensorRT must not be used.
 
 A plan of the double is JSON: {"onnx": path}. What it checks: an address for every tensor, given anew for every run; shapes before addresses; no
 default stream; a context used by the thread that made it alone. What it can be told to do: to say no (`refuse`).
@@ -100,7 +100,7 @@ class _Engine:
         self.session, self.logger, self.recording = session, logger, recording
         self.inputs = {given.name: given for given in session.get_inputs()}
         self.outputs = {given.name: given for given in session.get_outputs()}
-        self.names = [*self.inputs, *self.outputs]
+        self.names: list[str] = [*self.inputs, *self.outputs]
         self.num_io_tensors = len(self.names)
         self.shapes: dict[tuple[Any, ...], dict[str, tuple[int, ...]]] = {}
 

@@ -54,7 +54,7 @@ def read_plan(path: Path, wanted: Built) -> bytes:
     with path.open("rb") as file:
         file.seek(start)
         plan = file.read()
-    if len(plan) != said["bytes"]:
+    if len(plan) < said["bytes"]:
         raise PlanError(
             f"the plan {str(path)!r} is cut off: it has {len(plan)} bytes of {said['bytes']}; build it again"
         )
@@ -67,15 +67,16 @@ def _head(path: Path) -> tuple[Built, dict[str, Any], int]:
     """(identity, the header, where the plan begins)"""
     try:
         with path.open("rb") as file:
-            magic, length = file.read(len(_MAGIC)), int.from_bytes(file.read(8), "little")
+            magic, size = file.read(len(_MAGIC)), file.read(8)
+            length = int.from_bytes(size, "little")
             header = file.read(min(length, _LARGEST_HEADER))
     except OSError as refused:
         raise PlanError(f"the plan {str(path)!r} cannot be read ({refused})") from refused
-    if not _MAGIC.startswith(magic[: len(_MAGIC)]) or not magic:
+    if not magic or not _MAGIC.startswith(magic):
         raise PlanError(
             f"{str(path)!r} is no plan of ours (it begins with {magic[:12]!r}); build it with dragnoise.export"
         )
-    if len(magic) < len(_MAGIC) or len(header) < length:
+    if len(magic) < len(_MAGIC) or len(size) < 8 or len(header) < length:
         raise PlanError(f"the plan {str(path)!r} is cut off in its header; build it again")
     try:
         said = json.loads(header)
