@@ -74,6 +74,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="plans whose weights can be replaced; TensorRT needs a GPU to build them",
     )
+    plan.add_argument(
+        "--refit",
+        action="store_true",
+        help="with --adapter, of a refittable plan that is there (GPU only), instead of building",
+    )
     for command in (onnx, plan, ls):
         command.add_argument(
             "-o", "--output", metavar="FOLDER", help="where they lie (default: exported, in the cache folder)"
@@ -137,8 +142,15 @@ def _one(
     }
     if trt is None:
         return said
-    built = plan_of(graph_of(model, part, profile, features), trt, asked.refittable)
+    built = plan_of(graph_of(model, part, profile, features), trt, asked.refittable or asked.refit)
     made = kept_plan(folder, built)
+    if made is None and asked.refit:
+        from dragnoise.engine.backends.tensorrt import Cuda
+        from dragnoise.engine.model import choose_device
+
+        from .refit import refit_plan
+
+        made = refit_plan(reference, path, built, folder, trt, Cuda(choose_device("cuda")))[1]
     if made is None:
         with _stoppable() as going:
 

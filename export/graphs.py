@@ -1,9 +1,9 @@
 """A part of a model as an ONNX graph: strongly typed, weights beside it, compared with PyTorch before it is kept.
 
-Files of one graph, `STEM` being its identity: STEM.onnx, STEM.onnx.data (weights), STEM.json (what was checked, and how well it agrees). The graph's
-metadata has the identity too, so that the files can be carried alone.
+The graph's own metadata has its identity too, so that any tool can show what it is.
 """
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -18,9 +18,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dragnoise.engine.errors import OutputError
-from dragnoise.engine.exported import EXPORTED, Extent, Graph, Profile, graph_of, part_of, read_graph, signature
-from dragnoise.engine.files import write_whole
+from dragnoise.engine.errors import ExportError, OutputError, PlanError
+from dragnoise.engine.exported import (
+    EXPORTED,
+    Extent,
+    Graph,
+    Profile,
+    about_graph,
+    check_graph,
+    exported_vae,
+    files_of,
+    graph_of,
+    part_of,
+    signature,
+    write_report,
+)
 from dragnoise.engine.installed import version_of
 from dragnoise.engine.model import Model
 from dragnoise.engine.unet import UNet
@@ -60,25 +72,21 @@ def export_graph(
             _write(model, graph, reference, path)
         except OSError as refused:
             raise OutputError(f"{graph.file} could not be written to {str(folder)!r} ({refused})") from refused
-        report: dict[str, Any] = {"graph": graph.said(), "export_s": round(time.perf_counter() - started, 3)}
-        report["bytes"] = sum(file.stat().st_size for file in Path(work).iterdir())
+        report: dict[str, Any] = {"export_s": round(time.perf_counter() - started, 3)}
         report["versions"] = {package: version_of(package) for package in _PACKAGES}
         report["check"] = check(path, graph, reference)
-        _move(path, folder)
-    report_file = folder / f"{graph.stem}.json"
-    write_whole(report_file, lambda unfinished: unfinished.write_text(json.dumps(report, indent=1), encoding="utf-8"))
-    return folder / graph.file, report
+        for file in reversed(files_of(path)):  # the weights first: where the graph is, they are
+            shutil.move(file, folder / file.name)
+    write_report(folder / graph.file, graph, report)
+    return folder / graph.file, about_graph(folder / graph.file)[1]
 
 
 def kept_graph(folder: Path, graph: Graph) -> dict[str, Any] | None:
     """The report of a graph that is there already, whole; None where it is not."""
     try:
-        report: dict[str, Any] = json.loads((folder / f"{graph.stem}.json").read_text(encoding="utf-8"))
-        size = sum((folder / f"{graph.file}{more}").stat().st_size for more in ("", ".data"))
-        same = read_graph(report["graph"]) == graph and report["bytes"] == size
-    except (OSError, ValueError, KeyError, TypeError):
+        return check_graph(folder / graph.file, graph)
+    except PlanError:
         return None
-    return report if same else None
 
 
 class _Part(nn.Module):
@@ -97,18 +105,23 @@ def _write(model: Model, graph: Graph, reference: Model, path: Path) -> None:
     names = signature(model, graph.part, extent, graph.features)
     dtype = model.vae.dtype if graph.part.startswith("vae-") else model.dtype
     given = tuple(tensor.to(dtype) for tensor in example(reference, graph.part, extent).values())
-    part = part_of(model, UNet(model.unet.network, EXPORTED), graph.part, graph.features)
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            _Part(part).eval(),
-            given,
-            dynamo=True,
-            input_names=list(names.inputs),
-            output_names=list(names.outputs),
-            dynamic_shapes=(_linked(names.inputs),) if graph.profile.dynamic else None,
-            opset_version=OPSET,
-            verbose=False,
-        )
+    spelled = dataclasses.replace(model, vae=exported_vae(model.vae), halves=None)
+    part = part_of(spelled, UNet(model.unet.network, EXPORTED), graph.part, graph.features)
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                _Part(part).eval(),
+                given,
+                dynamo=True,
+                input_names=list(names.inputs),
+                output_names=list(names.outputs),
+                dynamic_shapes=(_linked(names.inputs),) if graph.profile.dynamic else None,
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as failed:
+        reason = str(failed.__cause__ or failed).strip().splitlines()[0]
+        raise ExportError(f"PyTorch {torch.__version__} cannot export {graph.part} ({reason})") from failed
     assert program is not None
     program.model.metadata_props.update(_metadata(model, graph))
     program.save(str(path), external_data=True)
@@ -152,13 +165,6 @@ def _linked(inputs: Mapping[str, tuple[int, ...]]) -> tuple[dict[int, Any], ...]
         return {0: batch, **maps}
 
     return tuple(axes(shape) for shape in inputs.values())
-
-
-def _move(path: Path, folder: Path) -> None:
-    """The weights first: where the graph is, they are."""
-    for file in (path.with_name(f"{path.name}.data"), path):
-        if file.exists():
-            shutil.move(file, folder / file.name)
 
 
 @contextmanager

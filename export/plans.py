@@ -1,7 +1,5 @@
 """A graph as a TensorRT plan. TensorRT for RTX builds on any machine; TensorRT on the device that the plan is for."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +7,13 @@ from typing import Any
 
 import torch
 
-from dragnoise.engine.backends.tensorrt import Library
+from dragnoise.engine.backends.tensorrt import Library, Log
 from dragnoise.engine.errors import CancelledError, ExportError, PlanError
-from dragnoise.engine.exported import Built, Graph, about_plan, signature, write_plan
+from dragnoise.engine.exported import Built, Graph, about_plan, read_plan, signature, write_plan
 from dragnoise.engine.files import write_whole
 from dragnoise.engine.model import Model
+
+from .memory import peak_memory
 
 __all__ = ["Step", "build_plan", "kept_plan", "plan_of"]
 
@@ -28,12 +28,12 @@ def plan_of(graph: Graph, library: Library, refittable: bool = False) -> Built:
 
 
 def kept_plan(folder: Path, built: Built) -> dict[str, Any] | None:
-    """How it was made, if it is there already; None where it is not. That it is whole is read with it, not now."""
+    """How it was made, if it is there already, whole; None where it is not."""
     try:
-        found, made = about_plan(folder / built.file)
+        read_plan(folder / built.file, built)
     except PlanError:
         return None
-    return made if found == built else None
+    return about_plan(folder / built.file)[1]
 
 
 def build_plan(
@@ -44,12 +44,27 @@ def build_plan(
     graph: the ONNX file of `built.graph`. step: shown every step; the build stops where it says no.
     Raises ExportError with what TensorRT's log says, CancelledError where `step` said no, OutputError.
     """
-    trt, log = library.module, library.log()
+    log = library.log()
     if library.flavour == "tensorrt" and not torch.cuda.is_available():
         raise ExportError(
             "tensorrt builds on the device that a plan is for, and there is none here; use --flavour tensorrt_rtx"
         )
     started = time.perf_counter()
+    with peak_memory() as peak:
+        plan, layers, timings = _built(model, graph, built, folder, library, log, step)
+    seconds = round(time.perf_counter() - started, 3)
+    made = {"seconds": seconds, "bytes": plan.nbytes, "peak_bytes": peak.nbytes, "layers": layers}
+    if timings is not None:
+        path, raw = timings
+        write_whole(path, lambda part: part.write_bytes(raw))
+    return write_plan(folder, built, memoryview(plan), made), made
+
+
+def _built(
+    model: Model, graph: Path, built: Built, folder: Path, library: Library, log: Log, step: Step | None
+) -> tuple[Any, int, tuple[Path, bytes] | None]:
+    """The plan, how many layers the network has, and where what was timed is to be kept."""
+    trt = library.module
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
@@ -61,24 +76,15 @@ def build_plan(
         config.set_flag(trt.BuilderFlag.REFIT)
     if built.graph.profile.dynamic:
         config.add_optimization_profile(_profile(model, built.graph, builder))
-    monitor = _monitor(trt, step)
-    config.progress_monitor = monitor
+    config.progress_monitor = monitor = _monitor(trt, step)
     timings = _timing_cache(library, config, folder)
     plan = builder.build_serialized_network(network, config)
     if monitor.cancelled:
         raise CancelledError(f"the build of {built.file} was cancelled; nothing was written")
     if plan is None:
         raise ExportError(f"{library.flavour} {library.version} cannot build {built.graph.part}: {log.said()}")
-    made = {
-        "seconds": round(time.perf_counter() - started, 3),
-        "bytes": plan.nbytes,
-        "peak_bytes": _peak_bytes(),
-        "layers": network.num_layers,
-    }
-    if timings is not None:
-        raw = memoryview(config.get_timing_cache().serialize())
-        write_whole(timings, lambda part: part.write_bytes(raw))
-    return write_plan(folder, built, memoryview(plan), made), made
+    timed = None if timings is None else (timings, bytes(config.get_timing_cache().serialize()))
+    return plan, network.num_layers, timed
 
 
 def _profile(model: Model, graph: Graph, builder: Any) -> Any:
@@ -132,9 +138,3 @@ def _monitor(trt: Any, step: Step | None) -> Any:
             return not self.cancelled
 
     return Monitor()
-
-
-def _peak_bytes() -> int:
-    """Of this process, so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -65,3 +65,5 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
+    if item.get_closest_marker("full_size") and "full_size" not in item.config.getoption("-m"):
+        pytest.skip("minutes and gigabytes: run it with -m full_size")

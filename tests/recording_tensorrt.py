@@ -53,11 +53,13 @@ class ILogger:
 
 @dataclass
 class Recording:
-    """calls: what was called, in order. refuse: names of calls that answer no, as often as they stand there. contexts: how many were made."""
+    """calls: what was called, in order. refuse: names of calls that answer no, as often as they stand there. contexts: how many were made.
+    stuck: whether a second refit does nothing."""
 
     calls: list[str] = field(default_factory=list)
     refuse: list[str] = field(default_factory=list)
     contexts: int = 0
+    stuck: bool = False
 
     def says_no(self, call: str) -> bool:
         self.calls.append(call)
@@ -77,6 +79,8 @@ def double() -> tuple[Any, Recording]:
         ILogger=ILogger,
         TensorIOMode=TensorIOMode,
         Runtime=lambda logger: _Runtime(logger, recording),
+        Refitter=_Refitter,
+        OnnxParserRefitter=_ParserRefitter,
     )
     return module, recording
 
@@ -102,6 +106,7 @@ class _Engine:
         self.outputs = {given.name: given for given in session.get_outputs()}
         self.names: list[str] = [*self.inputs, *self.outputs]
         self.num_io_tensors = len(self.names)
+        self.refitted = ""
         self.shapes: dict[tuple[Any, ...], dict[str, tuple[int, ...]]] = {}
 
     def get_tensor_name(self, number: int) -> str:
@@ -114,12 +119,45 @@ class _Engine:
         kind = ({**self.inputs, **self.outputs})[name].type
         return {"tensor(float)": DataType.FLOAT, "tensor(float16)": DataType.HALF}[kind]
 
+    def serialize(self) -> bytes:
+        return json.dumps({"onnx": self.refitted}).encode()
+
     def create_execution_context(self) -> "_Context | None":
         if self.recording.says_no("create_execution_context"):
             self.logger.log(Severity.ERROR, "out of memory")
             return None
         self.recording.contexts += 1
         return _Context(self)
+
+
+class _Refitter:
+    """Takes new weights when it is told to, not before. What is said to be `stuck` keeps the first ones for good."""
+
+    def __init__(self, engine: _Engine, logger: ILogger) -> None:
+        self.engine, self.waiting = engine, ""
+
+    def refit_cuda_engine(self) -> bool:
+        if self.engine.recording.says_no("refit_cuda_engine"):
+            self.engine.logger.log(Severity.ERROR, "weights are missing")
+            return False
+        if not self.engine.recording.stuck or not self.engine.refitted:
+            self.engine.session = onnxruntime.InferenceSession(self.waiting)
+        self.engine.refitted = self.waiting
+        return True
+
+
+class _ParserRefitter:
+    num_errors = 0
+
+    def __init__(self, refitter: _Refitter, logger: ILogger) -> None:
+        self._refitter = refitter
+
+    def refit_from_file(self, path: str) -> bool:
+        if self._refitter.engine.recording.says_no("refit_from_file"):
+            self._refitter.engine.logger.log(Severity.ERROR, "another graph")
+            return False
+        self._refitter.waiting = path
+        return True
 
 
 class _Context:

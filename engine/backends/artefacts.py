@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 
 from ..errors import PlanError
-from ..exported import SUFFIX, Built, Extent, Graph, Profile, about_plan, graph_of
+from ..exported import SUFFIX, Built, Extent, Graph, Profile, about_graph, about_plan, graph_of
 from ..model import Model
 from .tensorrt import Library
 
@@ -31,13 +31,16 @@ class Artefacts:
     folder: Path
     build_missing: bool = False
 
-    def graph(self, model: Model, part: str, extent: Extent) -> Path:
-        """The ONNX file of a part on that extent: the one made for it, else a dynamic one that covers it. Raises PlanError."""
+    def graph(self, model: Model, part: str, extent: Extent) -> tuple[Path, Graph]:
+        """The ONNX file of a part on that extent, and what it must be: the one made for it, else a dynamic one that covers it. Raises PlanError."""
         wanted = graph_of(model, part, Profile.at(extent))
 
-        def found() -> Path | None:
-            dynamic = (path for path, _ in self._dynamic(wanted, extent, ".onnx"))
-            return next((path for path in (self.folder / wanted.file, *dynamic) if path.exists()), None)
+        def found() -> tuple[Path, Graph] | None:
+            if (path := self.folder / wanted.file).exists():
+                return path, wanted
+            for path in self._dynamic(wanted, extent, ".onnx"):
+                return path, dataclasses.replace(wanted, profile=about_graph(path)[0].profile)
+            return None
 
         return found() or self._made("onnx", model, wanted, found)
 
@@ -52,8 +55,8 @@ class Artefacts:
                 built = Built(graph, library.flavour, library.version, target, refittable)
                 if (path := self.folder / built.file).exists():
                     return path, built
-                for path, _ in self._dynamic(graph, extent, built.file.removeprefix(graph.stem)):
-                    profile = about_plan(path)[0].graph.profile  # with what it was made for, which no name says
+                for path in self._dynamic(graph, extent, built.file.removeprefix(graph.stem)):
+                    profile = about_plan(path)[0].graph.profile
                     return path, dataclasses.replace(built, graph=dataclasses.replace(graph, profile=profile))
             return None
 
@@ -63,8 +66,8 @@ class Artefacts:
         """Every plan there is."""
         return sorted(self.folder.glob(f"*{SUFFIX}"))
 
-    def _dynamic(self, wanted: Graph, extent: Extent, ending: str) -> Iterator[tuple[Path, Profile]]:
-        """Files of the same part that serve a range with that extent in it, by their names."""
+    def _dynamic(self, wanted: Graph, extent: Extent, ending: str) -> Iterator[Path]:
+        """Files of the same part that serve a range with that extent in it, by their names; what they were made for stands in them alone."""
         size = str(wanted.profile)
         before, after = wanted.stem.split(size, 1)
         for path in sorted(self.folder.glob(f"{before}*_to_*{after}{ending}")):
@@ -73,7 +76,7 @@ class Artefacts:
             except ValueError:
                 continue
             if profile.covers(extent):
-                yield path, profile
+                yield path
 
     def _made(
         self, kind: str, model: Model, graph: Graph, found: Callable[[], T | None], library: Library | None = None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PlanError
-from ..exported import Extent, Profile, graph_of
+from ..exported import Graph, check_graph
 from ..model import Model
 from .artefacts import Artefacts
 from .served import Served
@@ -31,31 +31,22 @@ def objections(model: Model) -> list[str]:
 
 def served(model: Model, artefacts: Artefacts) -> Served:
     """The parts that lie in `artefacts`."""
-    return Served(model, lambda part, extent: _Session(model, part, extent, artefacts.graph(model, part, extent)))
+    return Served(model, lambda part, extent: _Session(*artefacts.graph(model, part, extent)))
 
 
 class _Session:
-    def __init__(self, model: Model, part: str, extent: Extent, path: Path) -> None:
+    def __init__(self, path: Path, wanted: Graph) -> None:
         import onnxruntime
 
+        self._path, self._report = path, check_graph(path, wanted)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            said = self._session.get_modelmeta().custom_metadata_map
-        except Exception as broken:
+        except Exception as broken:  # its exceptions have no common base
             reason = str(broken).splitlines()[0]
             raise PlanError(f"the graph {str(path)!r} cannot be loaded ({reason}); export it again") from broken
-        expected = graph_of(model, part, Profile.at(extent)).said()
-        wrong = [
-            f"{name} is {said.get(f'dragnoise.{name}')!r}, wanted is {str(value)!r}"
-            for name, value in expected.items()
-            if name != "profile" and said.get(f"dragnoise.{name}") != str(value)
-        ]
-        if wrong:
-            raise PlanError(f"the graph {str(path)!r} is another's: {'; '.join(wrong)}; export it again")
-        self._path = path
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         names = [output.name for output in self._session.get_outputs()]
@@ -63,6 +54,4 @@ class _Session:
         return {name: torch.from_numpy(array) for name, array in zip(names, found, strict=True)}
 
     def said(self) -> dict[str, Any]:
-        data = self._path.with_name(f"{self._path.name}.data")
-        size = sum(path.stat().st_size for path in (self._path, data) if path.exists())
-        return {"file": self._path.name, "bytes": size}
+        return {"file": self._path.name, "bytes": self._report["bytes"]}

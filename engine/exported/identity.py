@@ -166,6 +166,24 @@ def read_built(said: Mapping[str, Any]) -> Built:
     return Built(**{**said, "graph": read_graph(said["graph"])})
 
 
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What one is and the other is not, in words; both as `said` gives them."""
+    one, other = _flat(found), _flat(wanted)
+    return [f"{name} is {one[name]!r}, wanted is {other[name]!r}" for name in one if one[name] != other[name]]
+
+
+def _flat(said: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in said.items():
+        if name == "graph":
+            flat |= _flat(value)
+        elif name == "profile":
+            flat |= {f"{end} size": extent for end, extent in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
 @cache
 def code() -> str:
     """Of the sources that decide what a graph computes."""

@@ -6,7 +6,6 @@ The header has the plan's identity, length and BLAKE2b digest, and how it was ma
 log, or not at all; so nothing is handed to it that is not whole and meant for it.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from typing import Any
 
 from ..errors import PlanError
 from ..files import write_whole
-from .identity import Built, read_built
+from .identity import Built, differences, read_built
 
 __all__ = ["SUFFIX", "about_plan", "read_plan", "write_plan"]
 
@@ -49,8 +48,8 @@ def about_plan(path: Path) -> tuple[Built, dict[str, Any]]:
 def read_plan(path: Path, wanted: Built) -> bytes:
     """TensorRT's bytes, if the file is whole and the plan that is wanted. Raises PlanError that says what is wrong with it."""
     built, said, start = _head(path)
-    if differences := _differences(built, wanted):
-        raise PlanError(f"the plan {str(path)!r} is another's: {'; '.join(differences)}; build it again")
+    if found := differences(built.said(), wanted.said()):
+        raise PlanError(f"the plan {str(path)!r} is another's: {'; '.join(found)}; build it again")
     with path.open("rb") as file:
         file.seek(start)
         plan = file.read()
@@ -90,18 +89,6 @@ def _head(path: Path) -> tuple[Built, dict[str, Any], int]:
     except (ValueError, KeyError, TypeError) as wrong:
         raise PlanError(f"the plan {str(path)!r} has a header that cannot be read ({wrong}); build it again") from wrong
     return built, said, len(_MAGIC) + 8 + length
-
-
-def _differences(found: Built, wanted: Built) -> list[str]:
-    """What one is and the other is not, in words."""
-    one, other = (_flat(dataclasses.asdict(built)) for built in (found, wanted))
-    return [f"{name} is {one[name]!r}, wanted is {other[name]!r}" for name in one if one[name] != other[name]]
-
-
-def _flat(said: Mapping[str, Any]) -> dict[str, Any]:
-    graph = dict(said["graph"])
-    profile = {f"{name} size": extent for name, extent in graph.pop("profile").items()}
-    return {**graph, **profile, **{name: value for name, value in said.items() if name != "graph"}}
 
 
 def _digest(plan: bytes | memoryview) -> str:

@@ -217,14 +217,29 @@ def test_files_of_another_are_refused(folder: Path, tmp_path: Path) -> None:
     """A file that was given this one's name; and one that is no graph."""
     mine = graphs(folder, ("vae-encoder",), at(HEIGHT, WIDTH))["vae-encoder"][0]
     other = graphs(folder, ("vae-decoder",), at(HEIGHT, WIDTH))["vae-decoder"][0]
-    shutil.copy(other, tmp_path / mine.name)
-    shutil.copy(f"{other}.data", tmp_path / f"{other.name}.data")
+    for ending in (".onnx", ".onnx.data", ".json"):
+        shutil.copy(f"{other.with_suffix('')}{ending}", f"{(tmp_path / mine.name).with_suffix('')}{ending}")
     editor = Editor(model(), backend="drag=eager,vae=onnxruntime", exported=tmp_path)
     with pytest.raises(PlanError, match="is another's: part is 'vae-decoder', wanted is 'vae-encoder'"):
         edited(editor)
-    (tmp_path / mine.name).write_bytes(b"no graph")
-    with pytest.raises(PlanError, match=r"cannot be loaded .*; export it again"):
+    for ending in (".onnx", ".onnx.data", ".json"):
+        shutil.copy(f"{mine.with_suffix('')}{ending}", tmp_path)
+        shutil.copy(f"{other.with_suffix('')}{ending}", tmp_path)
+    data = tmp_path / f"{mine.name}.data"
+    raw = data.read_bytes()
+    data.write_bytes(raw[:-1])
+    with pytest.raises(PlanError, match=r"is cut off: it has .* bytes of .*; export it again"):
         edited(editor)
+    data.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(PlanError, match="is corrupt: its digest does not match; export it again"):
+        edited(editor)
+    mine_report = (tmp_path / mine.name).with_suffix(".json")
+    mine_report.write_text("{}")
+    with pytest.raises(PlanError, match=r"the report .* cannot be read"):
+        edited(editor)
+    data.write_bytes(raw)
+    shutil.copy(mine.with_suffix(".json"), mine_report)
+    edited(editor)
 
 
 # Placements as data.

@@ -101,6 +101,29 @@ class Engine:
         self._keep_compiled()
         return outputs
 
+    def refit(self, graph: Path) -> None:
+        """Take the weights of another ONNX graph of the same part. Raises PlanError where TensorRT does not, with its reasons.
+
+        That a refitted engine computes what its graph does is to be checked: it has been seen not to (NVIDIA/TensorRT#3628).
+        """
+        trt = self._library.module
+        with self._device.here():
+            refitter = trt.Refitter(self._engine, self._log.logger)
+            parser = trt.OnnxParserRefitter(refitter, self._log.logger)
+            if not parser.refit_from_file(str(graph)):
+                errors = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
+                raise PlanError(
+                    f"the plan {self._title} does not take the weights of {graph.name}: {errors or self._log.said()}"
+                )
+            self._must(refitter.refit_cuda_engine(), f"is not refitted with {graph.name}")
+
+    def serialized(self) -> bytes:
+        """The plan of what is loaded now."""
+        plan = self._engine.serialize()
+        if plan is None:
+            raise PlanError(f"the plan {self._title} cannot be written: {self._log.said()}")
+        return bytes(plan)
+
     def said(self) -> dict[str, Any]:
         """File, its bytes, and what it holds on the device: weights, and room to work in, which all its contexts need each."""
         stat = getattr(self._library.module, "EngineStat", None)
