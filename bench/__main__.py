@@ -1,4 +1,4 @@
-"""`python -m dragnoise.bench kernels | stages | edits | sessions | personalise | all | work | readme`.
+"""`python -m dragnoise.bench kernels | stages | edits | sessions | personalise | exports | all | work | readme`.
 
 Measures, prints a table, and the record as one JSON document in the last line.
 """
@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         "edits": "the waterfall: whole edits from the published algorithm to ours",
         "sessions": "the first edit, and what comes after it",
         "personalise": "learning a picture beside a plain loop; what it is good for",
+        "exports": "every part as a graph and a plan: size, time to make, memory, error, speed",
         "all": "kernels, stages and edits",
     }.items():
         command = commands.add_parser(name, help=says)
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "edits": _edits,
                     "sessions": _sessions,
                     "personalise": _personalise,
+                    "exports": _exports,
                 }[name](asked),
             )
     except DragnoiseError as wrong:
@@ -198,6 +200,20 @@ def _personalise(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[s
         document["fidelity"] = fidelity(loaded, config.but(steps=200), watch=_watch, sheet=sheet)
         show("what an adapter of 200 steps is good for", fidelity_table(document["fidelity"]))
     return document, cells
+
+
+def _exports(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[str]]]:
+    from dragnoise.engine.errors import DeviceError
+    from dragnoise.engine.model import DTYPES, choose_device
+
+    from .exports import exports_table, measure
+
+    about = _about(asked, "exports")
+    if asked.dtype not in DTYPES:
+        raise DeviceError(f"precision {asked.dtype!r} is not supported; use {', '.join(DTYPES)}")
+    size, device = _size(about["size"]), choose_device(asked.device)
+    document = about | measure(asked.model, size, device, DTYPES[asked.dtype], asked.rounds, _watch)
+    return document, exports_table(document)
 
 
 def _size(told: str) -> tuple[int, int]:

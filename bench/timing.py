@@ -7,12 +7,12 @@ the same order, and a ratio is the median of the rounds' own ratios.
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from dragnoise.export.memory import forget_peak, peak_of_process
 
 __all__ = ["Spread", "alternating", "clock_ms", "cold", "peak_bytes", "ratio", "reset_peak"]
 
@@ -89,16 +89,12 @@ def reset_peak(device: torch.device) -> None:
     """The peak of memory is counted from here, where the system allows it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+    forget_peak()
 
 
 def peak_bytes(device: torch.device) -> dict[str, Any]:
     """The most memory in use since `reset_peak`: of the device, and of the process (None where the system does not say)."""
-    found: dict[str, Any] = {"process": None}
-    with suppress(OSError):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        found["process"] = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
+    found: dict[str, Any] = {"process": peak_of_process()}
     if device.type == "cuda":
         found["device"] = torch.cuda.max_memory_allocated(device)
     return found

@@ -13,17 +13,17 @@ _TIMESTEP = 481
 
 @torch.no_grad()
 def example(model: Model, part: str, extent: Extent, seed: int = 0) -> dict[str, Tensor]:
-    """float32 inputs of `part` by name, from a model in float32; the same for the same seed."""
+    """Inputs of `part` by name, on the model's device; features are in its precision. The same for the same seed."""
     generator = torch.Generator().manual_seed(seed)
     shapes = signature(model, part, extent).inputs
     if part == "vae-encoder":
-        return {"pixels": torch.rand(shapes["pixels"], generator=generator) * 2 - 1}
-    latent = torch.randn(signature(model, "vae-decoder", extent).inputs["latent"], generator=generator)
+        return {"pixels": (torch.rand(shapes["pixels"], generator=generator) * 2 - 1).to(model.device)}
+    latent = torch.randn(signature(model, "vae-decoder", extent).inputs["latent"], generator=generator).to(model.device)
     if part == "vae-decoder":
         return {"latent": latent}
     unet = model.unet
     length, width = model.tokenizer.model_max_length, unet.network.config["cross_attention_dim"]
-    text = torch.randn(extent.batch, length, width, generator=generator)
+    text = torch.randn(extent.batch, length, width, generator=generator).to(model.device)
     step = unet.condition((_TIMESTEP,), text).at(_TIMESTEP)
     down = unet.down(latent, step)
     skips = {f"skip_{number}": skip for number, skip in enumerate(down.skips)}

@@ -39,6 +39,7 @@ from dragnoise.engine.unet import UNet
 
 from .check import check
 from .examples import example
+from .memory import forget_peak, peak_of_process
 from .models import in_float32
 
 __all__ = ["OPSET", "export_graph", "kept_graph"]
@@ -67,12 +68,13 @@ def export_graph(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=folder) as work:
         path = Path(work) / graph.file
+        forget_peak()
         started = time.perf_counter()
         try:
             _write(model, graph, reference, path)
         except OSError as refused:
             raise OutputError(f"{graph.file} could not be written to {str(folder)!r} ({refused})") from refused
-        report: dict[str, Any] = {"export_s": round(time.perf_counter() - started, 3)}
+        report: dict[str, Any] = {"export_s": round(time.perf_counter() - started, 3), "peak_bytes": peak_of_process()}
         report["versions"] = {package: version_of(package) for package in _PACKAGES}
         report["check"] = check(path, graph, reference)
         for file in reversed(files_of(path)):  # the weights first: where the graph is, they are

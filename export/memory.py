@@ -1,39 +1,23 @@
-"""The most memory that this process held while something was done."""
+"""The most memory that this process held, since it was last asked to forget. Linux alone says so."""
 
-import resource
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["Peak", "peak_memory"]
+__all__ = ["forget_peak", "peak_of_process"]
 
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-@dataclass
-class Peak:
-    """nbytes: resident, with all that the process held before. Where the system cannot forget an earlier peak, the largest so far."""
-
-    nbytes: int = 0
+_STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-@contextmanager
-def peak_memory() -> Iterator[Peak]:
-    found = Peak()
+def forget_peak() -> None:
+    """The peak is counted from here, where the system allows it."""
     with suppress(OSError):
-        _RESET.write_text("5")  # Linux: forget the peak of the resident set
-    try:
-        yield found
-    finally:
-        found.nbytes = _peak()
+        _FORGET.write_text("5")
 
 
-def _peak() -> int:
+def peak_of_process() -> int | None:
+    """Bytes resident at most since then; None where the system does not say."""
     with suppress(OSError):
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return None

@@ -13,7 +13,7 @@ from dragnoise.engine.exported import Built, Graph, about_plan, read_plan, signa
 from dragnoise.engine.files import write_whole
 from dragnoise.engine.model import Model
 
-from .memory import peak_memory
+from .memory import forget_peak, peak_of_process
 
 __all__ = ["Step", "build_plan", "kept_plan", "plan_of"]
 
@@ -50,10 +50,10 @@ def build_plan(
             "tensorrt builds on the device that a plan is for, and there is none here; use --flavour tensorrt_rtx"
         )
     started = time.perf_counter()
-    with peak_memory() as peak:
-        plan, layers, timings = _built(model, graph, built, folder, library, log, step)
+    forget_peak()
+    plan, layers, timings = _built(model, graph, built, folder, library, log, step)
     seconds = round(time.perf_counter() - started, 3)
-    made = {"seconds": seconds, "bytes": plan.nbytes, "peak_bytes": peak.nbytes, "layers": layers}
+    made = {"seconds": seconds, "bytes": plan.nbytes, "peak_bytes": peak_of_process(), "layers": layers}
     if timings is not None:
         path, raw = timings
         write_whole(path, lambda part: part.write_bytes(raw))

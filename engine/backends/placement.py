@@ -1,7 +1,7 @@
 """Who runs which part of the model, as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from ..errors import BackendError
 
@@ -30,6 +30,9 @@ class Placement:
     def everywhere(cls, backend: str) -> "Placement":
         """All that needs no gradient."""
         return cls(down=backend, middle=backend, up=backend, vae=backend)
+
+    def with_drag(self, backend: str) -> "Placement":
+        return replace(self, drag=backend)
 
     @classmethod
     def of(cls, text: str) -> "Placement":

@@ -42,32 +42,32 @@ class Served:
         self.closed = 0
 
     def down(self, latent: Tensor, times: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-        return self._run("down", self._of_latent(latent), latent, times, text)
+        return self.run("down", self._of_latent(latent), latent, times, text)
 
     def middle(self, bottom: Tensor, times: Tensor, text: Tensor) -> Tensor:
         multiple = self._model.factor * 2 ** (len(self._model.unet.network.down_blocks) - 1)
         extent = Extent(bottom.shape[2] * multiple, bottom.shape[3] * multiple, len(bottom))
-        (bottleneck,) = self._run("middle", extent, bottom, times, text)
+        (bottleneck,) = self.run("middle", extent, bottom, times, text)
         return bottleneck
 
     def up(self, bottleneck: Tensor, skips: tuple[Tensor, ...], times: Tensor, text: Tensor) -> Tensor:
-        (eps,) = self._run("up", self._of_latent(skips[0]), bottleneck, *skips, times, text)
+        (eps,) = self.run("up", self._of_latent(skips[0]), bottleneck, *skips, times, text)
         return eps
 
     def unet(self, latent: Tensor, times: Tensor, text: Tensor) -> Tensor:
-        (eps,) = self._run("unet", self._of_latent(latent), latent, times, text)
+        (eps,) = self.run("unet", self._of_latent(latent), latent, times, text)
         return eps
 
     def unet_replaced(self, latent: Tensor, times: Tensor, text: Tensor, bottleneck: Tensor) -> Tensor:
-        (eps,) = self._run("unet-replaced", self._of_latent(latent), latent, times, text, bottleneck)
+        (eps,) = self.run("unet-replaced", self._of_latent(latent), latent, times, text, bottleneck)
         return eps
 
     def encoder(self, pixels: Tensor) -> Tensor:
-        (latent,) = self._run("vae-encoder", Extent(pixels.shape[2], pixels.shape[3], len(pixels)), pixels)
+        (latent,) = self.run("vae-encoder", Extent(pixels.shape[2], pixels.shape[3], len(pixels)), pixels)
         return latent
 
     def decoder(self, latent: Tensor) -> Tensor:
-        (pixels,) = self._run("vae-decoder", self._of_latent(latent), latent)
+        (pixels,) = self.run("vae-decoder", self._of_latent(latent), latent)
         return pixels
 
     def said(self) -> list[dict[str, Any]]:
@@ -79,7 +79,8 @@ class Served:
         factor = self._model.factor
         return Extent(latent.shape[2] * factor, latent.shape[3] * factor, len(latent))
 
-    def _run(self, part: str, extent: Extent, *given: Tensor) -> tuple[Tensor, ...]:
+    def run(self, part: str, extent: Extent, *given: Tensor) -> tuple[Tensor, ...]:
+        """Any part by its name: outputs in the order of its signature."""
         names = signature(self._model, part, extent)
         dtype = self._model.vae.dtype if part.startswith("vae-") else self._model.dtype
         inputs = {}

@@ -343,7 +343,7 @@ def test_every_plan_computes_what_pytorch_computes(tmp_path: Path, dtype: str) -
         precision = on_device.vae.dtype if part.startswith("vae-") else on_device.dtype
         with torch.no_grad():
             expected = part_of(on_device, on_device.unet, part)(*(tensor.to(precision) for tensor in given.values()))
-        found = served._run(part, VAE, *given.values())
+        found = served.run(part, VAE, *given.values())
         for mine, theirs in zip(found, (expected,) if isinstance(expected, torch.Tensor) else expected, strict=True):
             assert float((mine.float() - theirs.float()).norm() / theirs.float().norm()) < tolerance, part
     quick = DragConfig(steps=10, strength=0.3, iterations=3, lr=0.02)

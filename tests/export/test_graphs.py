@@ -233,7 +233,7 @@ def test_what_is_there_is_not_made_again(exported: Path, monkeypatch: pytest.Mon
 def test_half_a_graph_is_made_again(exported: Path, tmp_path: Path) -> None:
     import shutil
 
-    path, graph = graphs(exported, ("middle",), SMALL)["middle"]
+    _, graph = graphs(exported, ("middle",), SMALL)["middle"]
     for file in exported.glob(f"{graph.stem}*"):
         shutil.copy(file, tmp_path)
     data = tmp_path / f"{graph.file}.data"
@@ -242,14 +242,13 @@ def test_half_a_graph_is_made_again(exported: Path, tmp_path: Path) -> None:
     export_graph(golden(), "middle", SMALL, tmp_path, reference=reference())
     assert kept_graph(tmp_path, graph) is not None
     assert data.read_bytes() == (exported / f"{graph.file}.data").read_bytes()
-    assert path.read_bytes()[:100] == (tmp_path / path.name).read_bytes()[:100]
 
 
 def test_what_pytorch_cannot_export_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unexportable(*given: Tensor) -> Tensor:
-        return given[0] * float(given[0].sum())
+        raise RuntimeError("no such operator\nand more")
 
     monkeypatch.setattr("dragnoise.export.graphs.part_of", lambda *given: unexportable)
-    with pytest.raises(ExportError, match=r"PyTorch .* cannot export middle \(.+\)"):
+    with pytest.raises(ExportError, match=r"PyTorch .* cannot export middle \(.*no such operator.*\)"):
         export_graph(golden(), "middle", SMALL, tmp_path, reference=reference())
     assert not list(tmp_path.iterdir())
