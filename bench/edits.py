@@ -4,9 +4,11 @@ Long stages repeat one turn (a step, an iteration). Where a whole edit takes too
 took beside its turns, and its median turn as often as a whole edit takes it. Such figures are labelled with what was run.
 """
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from dragnoise.engine import DragConfig, Editor, Image, Mask, Points
 from dragnoise.engine.model import Model
 from dragnoise.engine.result import EditResult
 
+from .making import make
 from .rows import Row
 from .timing import Spread, peak_bytes, ratio, reset_peak
 
@@ -97,7 +100,22 @@ def measure(
     model: Model, rows: Sequence[Row], case: Case, rounds: int, *, watch: Callable[[str], object] = lambda said: None
 ) -> list[Measured]:
     """Every row once a round, in their order; a round before them with few turns does not count (it loads, packs, compiles)."""
-    editors = {row.name: row.editor(model) for row in rows}
+    with tempfile.TemporaryDirectory(prefix="dragnoise-bench-") as work:
+        folder = Path(work)
+        if any(row.exported for row in rows):
+            make(model, case.size, folder, watch)
+        editors = {row.name: row.editor(model, exported=folder) if row.exported else row.editor(model) for row in rows}
+        return _rounds(model, rows, editors, case, rounds, watch)
+
+
+def _rounds(
+    model: Model,
+    rows: Sequence[Row],
+    editors: Mapping[str, Any],
+    case: Case,
+    rounds: int,
+    watch: Callable[[str], object],
+) -> list[Measured]:
     inputs = case.inputs()
     short = case.run.but(iterations=min(case.run.iterations, 2), strength=2.5 / case.run.steps)
     for row in rows:

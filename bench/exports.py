@@ -3,7 +3,6 @@
 Plans are built by the TensorRT that is here; they run on CUDA. Graphs run on the CPU in float32, by onnxruntime.
 """
 
-import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,16 +15,13 @@ from torch import Tensor
 from dragnoise.engine import DragConfig, Editor, Placement
 from dragnoise.engine.backends import BACKENDS
 from dragnoise.engine.backends.served import Served
-from dragnoise.engine.backends.tensorrt import Library, library, objections_to
-from dragnoise.engine.exported import DTYPES, PARTS, Extent, Profile, graph_of, part_of
+from dragnoise.engine.exported import DTYPES, PARTS, Extent, part_of
 from dragnoise.engine.model import Model
-from dragnoise.engine.unet import UNet
 from dragnoise.export.examples import example
-from dragnoise.export.graphs import export_graph
-from dragnoise.export.models import in_float32, in_precision
-from dragnoise.export.plans import build_plan, plan_of
+from dragnoise.export.models import in_precision
 
 from .edits import Case
+from .making import builder, make, on_device
 from .models import model as model_of
 from .record import number
 from .timing import Spread, alternating, ratio
@@ -42,16 +38,16 @@ def measure(
     """The record's part. device: where they are timed; they are made on the CPU."""
     model = in_precision(model_of(name, "cpu", "float32"), dtype)
     short = next(short for short, one in DTYPES.items() if one == dtype)
-    trt = None if objections_to() else library()
+    trt = builder()
     with tempfile.TemporaryDirectory(prefix="dragnoise-exports-") as work:
         folder, extent = Path(work), Extent(*size)
-        rows = _made(model, extent, folder, trt, watch)
+        rows = make(model, size, folder, watch, PARTS)
         found: dict[str, Any] = {
             "rows": rows,
             "precision": short,
             "flavour": None if trt is None else f"{trt.flavour} {trt.version}",
         }
-        here, who = _moved(model, device), _RUNS[device.type]
+        here, who = on_device(model, device), _RUNS[device.type]
         if BACKENDS[who].objections(here):
             return found
         served = Editor(here, backend=Placement.everywhere(who).with_drag("eager"), exported=folder).running.served[who]
@@ -60,30 +56,6 @@ def measure(
             row["times"] = _times(served, here, row["part"], extent, rounds)
         watch("timing whole edits")
         return found | {"ran_by": who, "edit": _edits(here, size, folder, who, rounds)}
-
-
-def _made(model: Model, extent: Extent, folder: Path, trt: Library | None, watch: Watch) -> list[dict[str, Any]]:
-    reference, profile = in_float32(model), Profile.at(extent)
-    rows = []
-    for part in PARTS:
-        watch(f"exporting {part}")
-        path, report = export_graph(model, part, profile, folder, reference=reference)
-        made = {name: report[name] for name in ("bytes", "export_s", "peak_bytes")}
-        row: dict[str, Any] = {"part": part, "onnx": made | {"error": report["check"]["worst"]}}
-        if trt is not None:
-            watch(f"building {part}")
-            row["plan"] = build_plan(model, path, plan_of(graph_of(model, part, profile), trt), folder, trt)[1]
-        rows.append(row)
-    return rows
-
-
-def _moved(model: Model, device: torch.device) -> Model:
-    """The same weights on the device that is measured."""
-    if device.type == "cpu":
-        return model
-    for network in (model.unet.network, model.vae, model.text_encoder):
-        torch.nn.Module.to(network, device)
-    return dataclasses.replace(model, unet=UNet(model.unet.network), device=device, weights=model.read())
 
 
 def _times(served: Served, model: Model, part: str, extent: Extent, rounds: int) -> dict[str, Any]:

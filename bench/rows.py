@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dragnoise.engine import Editor
+from dragnoise.engine import Editor, Placement
 from dragnoise.engine.methods import METHODS, Method, Place, Scene, Seen, Start, State
 from dragnoise.engine.methods.dragnoise import DRAGNOISE, Fixed
 from dragnoise.engine.model import Model
@@ -21,14 +21,18 @@ __all__ = ["ROWS", "Row", "rows_for"]
 
 @dataclass(frozen=True)
 class Row:
-    """what: is new in it. editor: of a model (float32); or what edits in another way. method: what is run. asked: it runs only where it is named."""
+    """what: is new in it. editor: of a model (float32); or what edits in another way. method: what is run. asked: it runs only where it is named.
+
+    exported: whether its editor is given a folder of exported parts (`exported=`), made for the case that is measured.
+    """
 
     name: str
     what: str
-    editor: Callable[[Model], Any]
+    editor: Callable[..., Any]
     method: Method
     devices: tuple[str, ...] = ("cpu", "cuda")
     asked: bool = False
+    exported: bool = False
 
 
 def _unfolded(place: Place) -> Start:
@@ -105,6 +109,24 @@ ROWS: tuple[Row, ...] = (
         devices=("cuda",),
     ),
     Row("compiled", "torch.compile behind its gate", partial(Editor, backend="compiled"), DRAGNOISE, devices=("cuda",)),
+    Row(
+        "onnxruntime",
+        "what needs no gradient by onnxruntime",
+        partial(Editor, backend=Placement.everywhere("onnxruntime")),
+        DRAGNOISE,
+        devices=("cpu",),
+        asked=True,
+        exported=True,
+    ),
+    Row(
+        "tensorrt",
+        "what needs no gradient by TensorRT",
+        partial(Editor, backend=Placement.everywhere("tensorrt")),
+        DRAGNOISE,
+        devices=("cuda",),
+        asked=True,
+        exported=True,
+    ),
 )
 
 

@@ -14,10 +14,12 @@ import torch
 from dragnoise.bench import machine, personalise, readme, record, sessions, timing
 from dragnoise.bench.__main__ import main
 from dragnoise.bench.edits import Case, measure
+from dragnoise.bench.exports import exports_table
 from dragnoise.bench.kernels import CASES
 from dragnoise.bench.models import model
 from dragnoise.bench.rows import ROWS, rows_for
 from dragnoise.engine import DragConfig, Editor, ModelError, PersonaliseConfig
+from dragnoise.engine.exported import PARTS
 from dragnoise.engine.methods import METHODS
 
 CPU = torch.device("cpu")
@@ -249,6 +251,32 @@ def test_personalise_on_the_command_line(
     assert (found["ratio"]["median"], found["once_ms"]) == (3.0, 5.0)
     assert any("diffusers and PEFT" in line for line in table)
     assert "| ours | 2 | 0.125 | 3.00 (3.00 to 3.00) |" in readme.rendered(tmp_path)
+
+
+def test_exports_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every part in both formats; errors beside PyTorch; times only of what runs here."""
+    assert main(["exports", "--model", "golden", "--size", "64x64", "--rounds", "1"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [row["part"] for row in said["rows"]] == list(PARTS)
+    for row in said["rows"]:
+        assert row["onnx"]["bytes"] > 1000
+        assert 0 < row["onnx"]["error"] < 1e-4
+        assert row["plan"]["bytes"] > 1000
+        assert row["times"]["apart"] < 1e-4
+    assert said["ran_by"] == "onnxruntime"
+    assert said["edit"]["image_difference"] <= 1
+    cells = exports_table(said)
+    assert len(cells) == 1 + 2 * len(PARTS)
+    assert {len(row) for row in cells} == {len(cells[0])}
+    assert [row[5] for row in cells if row[1].startswith("tensorrt")] == ["not run"] * len(PARTS)
+
+
+def test_a_row_of_exported_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["edits", *TINY, "--rows", "packed,onnxruntime"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    placed = said["rows"][1]
+    assert placed["settings"]["backend"].endswith("up=onnxruntime,vae=onnxruntime")
+    assert placed["image_difference"]["largest"] <= 1
 
 
 def test_what_an_adapter_is_good_for(tmp_path: Path) -> None:
