@@ -58,7 +58,7 @@ def measure(
         return found | {"ran_by": who, "edit": _edits(here, size, folder, who, rounds)}
 
 
-def _times(served: Served, model: Model, part: str, extent: Extent, rounds: int) -> dict[str, Any]:
+def _times(served: Served[Any], model: Model, part: str, extent: Extent, rounds: int) -> dict[str, Any]:
     """A part by PyTorch's operators one by one and from its file, in alternating rounds; how far they are apart."""
     dtype = model.vae.dtype if part.startswith("vae-") else model.dtype
     given = [tensor.to(dtype) for tensor in example(model, part, extent).values()]

@@ -69,7 +69,7 @@ class Model:
     """name: where it came from. scheduler: its scheduler's configuration. defaults: the drag settings it brings (`drag.json`), else ours.
 
     how: what runs it and what was merged into it, by name: the same weights run otherwise give other bits.
-    halves: what runs the VAE; PyTorch where it is None.
+    halves: what runs the VAE; PyTorch where it is None. loaded_with: what the command line says beside `name` to load it again.
 
     A VAE that we load runs in float32 where the U-Net is float16, because it overflows there; a pipeline keeps its own.
     """
@@ -85,6 +85,7 @@ class Model:
     how: tuple[str, ...] = ()
     weights: Weights | None = None
     halves: Autoencoder | None = None
+    loaded_with: tuple[str, ...] = ()
 
     @property
     def autoencoder(self) -> Autoencoder:

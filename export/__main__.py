@@ -67,12 +67,21 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--model-config", metavar="FOLDER", help="for a checkpoint: a diffusers folder of the same architecture"
         )
+        command.add_argument(
+            "--allow-pickle", action="store_true", help="read weights that can run code: files you trust"
+        )
         command.add_argument("--variant", help='of the weights\' files, as in diffusers ("fp16")')
     plan.add_argument("--flavour", choices=("tensorrt", "tensorrt_rtx"), help="default: the first that can be imported")
     plan.add_argument(
         "--refittable",
         action="store_true",
         help="plans whose weights can be replaced; TensorRT needs a GPU to build them",
+    )
+    plan.add_argument(
+        "--target",
+        default="any",
+        metavar="SM",
+        help="TensorRT for RTX: one compute capability (sm89) instead of all it knows",
     )
     plan.add_argument(
         "--refit",
@@ -110,7 +119,8 @@ def _export(asked: argparse.Namespace, folder: Path) -> int:
     trt = library(asked.flavour) if asked.command == "plan" else None  # before minutes of work
     source = None if asked.model == "embedded" else asked.model
     adapter: dict[str, Any] = {"adapter": asked.adapter, "adapter_scale": asked.adapter_scale}
-    model = model_for_export(source, asked.dtype, config=asked.model_config, variant=asked.variant, **adapter)
+    how = {"config": asked.model_config, "variant": asked.variant, "allow_pickle": asked.allow_pickle}
+    model = model_for_export(source, asked.dtype, **how, **adapter)
     reference, parts = in_float32(model), dict.fromkeys(asked.part or OF_AN_EDIT)
     with _progress() as shown:
         done = [_one(asked, model, reference, part, folder, trt, shown) for part in parts]
@@ -142,7 +152,8 @@ def _one(
     }
     if trt is None:
         return said
-    built = plan_of(graph_of(model, part, profile, features), trt, asked.refittable or asked.refit)
+    refittable = asked.refittable or asked.refit
+    built = plan_of(graph_of(model, part, profile, features), trt, refittable, asked.target)
     made = kept_plan(folder, built)
     if made is None and asked.refit:
         from dragnoise.engine.backends.tensorrt import Cuda
@@ -163,14 +174,14 @@ def _one(
 
 
 def _profile(asked: argparse.Namespace, model: Any) -> Any:
-    from dragnoise.engine.exported import Extent, Profile
+    from dragnoise.engine.exported import Extent, Profile, multiple_px
 
     side = model.unet.network.config["sample_size"] * model.factor
     height, width = asked.size or (side, side)
     usual = Extent(height, width, asked.batch)
     if asked.dynamic is None:
         return Profile.at(usual)
-    multiple: int = model.factor * 2 ** (len(model.unet.network.down_blocks) - 1)
+    multiple = multiple_px(model)
 
     def times(side_px: int, factor: float) -> int:
         return max(int(side_px * factor) // multiple, 1) * multiple

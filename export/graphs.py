@@ -29,6 +29,7 @@ from dragnoise.engine.exported import (
     exported_vae,
     files_of,
     graph_of,
+    multiple_px,
     part_of,
     signature,
     write_report,
@@ -149,7 +150,7 @@ def _traced(model: Model, profile: Profile) -> Extent:
     """What a graph is traced on: its own extent, or for a dynamic one a small one."""
     if not profile.dynamic:
         return profile.usual
-    multiple = model.factor * 2 ** (len(model.unet.network.down_blocks) - 1)
+    multiple = multiple_px(model)
     return Extent(_SMALLEST[0] * multiple, _SMALLEST[1] * multiple, 2)
 
 

@@ -21,6 +21,7 @@ def model_for_export(
     *,
     config: str | os.PathLike[str] | None = None,
     variant: str | None = None,
+    allow_pickle: bool = False,
     adapter: str | os.PathLike[str] | None = None,
     adapter_scale: float = 1.0,
 ) -> Model:
@@ -28,7 +29,9 @@ def model_for_export(
 
     Raises ModelError, AdapterError, ConfigError.
     """
-    model = in_precision(load(source, device="cpu", config=config, variant=variant), DTYPES[dtype])
+    model = in_precision(
+        load(source, device="cpu", config=config, variant=variant, allow_pickle=allow_pickle), DTYPES[dtype]
+    )
     if adapter is not None:
         with Adapters(model).active(Used(Adapter.load(adapter), adapter_scale)):
             pass  # merged it stays, until another is wanted

@@ -21,10 +21,25 @@ Step = Callable[[str, int, int], bool]
 """(phase, steps done, steps in all) -> whether to go on."""
 
 
-def plan_of(graph: Graph, library: Library, refittable: bool = False) -> Built:
-    """The plan's identity, if it is built here."""
+def plan_of(graph: Graph, library: Library, refittable: bool = False, target: str = "any") -> Built:
+    """The plan's identity, if it is built here. target: "any", or for TensorRT for RTX one compute capability ("sm89").
+
+    Raises ExportError for a target that the library does not build for.
+    """
     capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
-    return Built(graph, library.flavour, library.version, library.target(capability), refittable)
+    usual = library.targets(capability)[0]
+    if target not in ("any", usual) and target not in (known := _known(library)):
+        raise ExportError(
+            f"{library.flavour} {library.version} does not build for {target!r} here; use {', '.join(known)}"
+        )
+    return Built(graph, library.flavour, library.version, usual if target == "any" else target, refittable)
+
+
+def _known(library: Library) -> list[str]:
+    """The compute capabilities that can be asked for by name; TensorRT builds for the device that is here."""
+    if library.flavour != "tensorrt_rtx":
+        return ["any"]
+    return ["any", *(name.lower() for name in library.module.ComputeCapability.__members__ if name.startswith("SM"))]
 
 
 def kept_plan(folder: Path, built: Built) -> dict[str, Any] | None:
@@ -72,6 +87,9 @@ def _built(
         errors = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
         raise ExportError(f"{library.flavour} {library.version} refuses the graph {graph.name}: {errors or log.said()}")
     config = builder.create_builder_config()
+    if library.flavour == "tensorrt_rtx" and built.target != "any":
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, built.target.upper()), 0)
     if built.refittable:
         config.set_flag(trt.BuilderFlag.REFIT)
     if built.graph.profile.dynamic:

@@ -1,6 +1,7 @@
 """Where exported parts lie, and what is said where one is missing: the exact command that makes it."""
 
 import dataclasses
+import itertools
 import logging
 import shlex
 import subprocess
@@ -13,7 +14,7 @@ from typing import TypeVar
 import torch
 
 from ..errors import PlanError
-from ..exported import SUFFIX, Built, Extent, Graph, Profile, about_graph, about_plan, graph_of
+from ..exported import SUFFIX, Built, Extent, Graph, Profile, about_graph, about_plan, graph_of, multiple_px
 from ..model import Model
 from .tensorrt import Library
 
@@ -38,7 +39,7 @@ class Artefacts:
         def found() -> tuple[Path, Graph] | None:
             if (path := self.folder / wanted.file).exists():
                 return path, wanted
-            for path in self._dynamic(wanted, extent, ".onnx"):
+            for path in self._dynamic(model, wanted, extent, ".onnx"):
                 return path, dataclasses.replace(wanted, profile=about_graph(path)[0].profile)
             return None
 
@@ -48,26 +49,23 @@ class Artefacts:
         """The plan of a part on that extent, and what it must be: the one made for it, else a dynamic one that covers it. Raises PlanError."""
         graph = graph_of(model, part, Profile.at(extent))
         capability = torch.cuda.get_device_capability(model.device) if model.device.type == "cuda" else None
-        target = library.target(capability)
 
         def found() -> tuple[Path, Built] | None:
-            for refittable in (False, True):
+            for target, refittable in itertools.product(library.targets(capability), (False, True)):
                 built = Built(graph, library.flavour, library.version, target, refittable)
                 if (path := self.folder / built.file).exists():
                     return path, built
-                for path in self._dynamic(graph, extent, built.file.removeprefix(graph.stem)):
+                for path in self._dynamic(model, graph, extent, built.file.removeprefix(graph.stem)):
                     profile = about_plan(path)[0].graph.profile
                     return path, dataclasses.replace(built, graph=dataclasses.replace(graph, profile=profile))
             return None
 
         return found() or self._made("plan", model, graph, found, library)
 
-    def plans(self) -> list[Path]:
-        """Every plan there is."""
-        return sorted(self.folder.glob(f"*{SUFFIX}"))
-
-    def _dynamic(self, wanted: Graph, extent: Extent, ending: str) -> Iterator[Path]:
+    def _dynamic(self, model: Model, wanted: Graph, extent: Extent, ending: str) -> Iterator[Path]:
         """Files of the same part that serve a range with that extent in it, by their names; what they were made for stands in them alone."""
+        if extent.height % (multiple := multiple_px(model)) or extent.width % multiple:
+            return  # their maps halve without a remainder
         size = str(wanted.profile)
         before, after = wanted.stem.split(size, 1)
         for path in sorted(self.folder.glob(f"{before}*_to_*{after}{ending}")):
@@ -83,7 +81,9 @@ class Artefacts:
     ) -> T:
         command = self.command(kind, model, graph, library)
         if not self.build_missing:
-            missing = f"no {kind} of {graph.part} for {graph.profile.usual} lies in {str(self.folder)!r}"
+            missing = (
+                f"no {kind} of {graph.part} for {graph.profile.usual} lies in {str(self.folder)!r}{self._others(graph)}"
+            )
             raise PlanError(f"{missing}; make it with: {shlex.join(command)}")
         _log.warning("%s is missing and is made now: %s", graph.stem, shlex.join(command))
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -93,6 +93,12 @@ class Artefacts:
             raise PlanError(f"{shlex.join(command)} failed: {said[-1] if said else f'exit code {done.returncode}'}")
         return made
 
+    def _others(self, graph: Graph) -> str:
+        """Plans of the same graph by another library, version, or for another device."""
+        names = sorted(path.name for path in self.folder.glob(f"{graph.stem}.*{SUFFIX}"))
+        others = [name.removeprefix(f"{graph.stem}.").removesuffix(SUFFIX) for name in names]
+        return f" (there is one for {', '.join(others)}, which cannot be used here)" if others else ""
+
     def command(self, kind: str, model: Model, graph: Graph, library: Library | None = None) -> list[str]:
         """What makes the file. Raises PlanError where no command can: the model or its adapter lies in no file."""
         extent, weights = graph.profile.usual, model.read()
@@ -101,7 +107,7 @@ class Artefacts:
                 f"no {kind} of {graph.part} lies in {str(self.folder)!r}, and {model.name} lies in no folder to make it of: "
                 "save it with save_pretrained, load it from there"
             )
-        command = [sys.executable, "-m", "dragnoise.export", kind, model.name]
+        command = [sys.executable, "-m", "dragnoise.export", kind, model.name, *model.loaded_with]
         for part in _beside(graph.part, extent.batch):
             command += ["--part", part]
         command += ["--size", f"{extent.width}x{extent.height}", "--batch", str(extent.batch)]

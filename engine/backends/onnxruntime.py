@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ def objections(model: Model) -> list[str]:
     return found
 
 
-def served(model: Model, artefacts: Artefacts) -> Served:
+def served(model: Model, artefacts: Artefacts) -> Served[Graph]:
     """The parts that lie in `artefacts`."""
-    return Served(model, lambda part, extent: _Session(*artefacts.graph(model, part, extent)))
+    return Served(model, partial(artefacts.graph, model), lambda path, wanted, part, extent: _Session(path, wanted))
 
 
 class _Session:

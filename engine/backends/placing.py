@@ -23,7 +23,7 @@ def placed(
     model: Model,
     placement: Placement,
     networks: Mapping[str, UNet],
-    servers: Mapping[str, Served],
+    servers: Mapping[str, Served[Any]],
     how: tuple[str, ...],
 ) -> Model:
     """The model, its parts run as the placement says. networks: the U-Net as each of PyTorch's backends runs it. servers: who runs exported parts."""
@@ -41,7 +41,7 @@ class _Placing:
     model: Model
     placement: Placement
     networks: Mapping[str, UNet]
-    servers: Mapping[str, Served]
+    servers: Mapping[str, Served[Any]]
 
     def __call__(self, unet: UNet, part: str, run: Part) -> Part:
         """What runs `part` of `unet`; run: the drag's backend, as it does."""

@@ -1,12 +1,12 @@
 """TensorRT plans as a backend: which plan is read for a part, and why there may be none to run."""
 
-from functools import partial
+from pathlib import Path
 
-from ..exported import Extent, read_plan, signature
+from ..exported import Built, Extent, read_plan, signature
 from ..model import Model
 from .artefacts import Artefacts
 from .served import Served
-from .tensorrt import Cuda, Device, Engine, Library, library, objections_to
+from .tensorrt import Cuda, Engine, library, objections_to
 
 __all__ = ["objections", "served"]
 
@@ -19,12 +19,15 @@ def objections(model: Model) -> list[str]:
     return found
 
 
-def served(model: Model, artefacts: Artefacts) -> Served:
+def served(model: Model, artefacts: Artefacts) -> Served[Built]:
     """The parts that lie in `artefacts` as plans."""
-    return Served(model, partial(_open, model, artefacts, library(), Cuda(model.device)))
+    trt, device = library(), Cuda(model.device)
 
+    def find(part: str, extent: Extent) -> tuple[Path, Built]:
+        return artefacts.plan(model, part, extent, trt)
 
-def _open(model: Model, artefacts: Artefacts, trt: Library, device: Device, part: str, extent: Extent) -> Engine:
-    path, wanted = artefacts.plan(model, part, extent, trt)
-    compiled = path.with_name(f"{path.stem}.{device.name.replace(' ', '-').lower()}.compiled")
-    return Engine(trt, read_plan(path, wanted), signature(model, part, extent), device, path.name, compiled)
+    def load(path: Path, wanted: Built, part: str, extent: Extent) -> Engine:
+        compiled = path.with_name(f"{path.stem}.{device.name.replace(' ', '-').lower()}.compiled")
+        return Engine(trt, read_plan(path, wanted), signature(model, part, extent), device, path.name, compiled)
+
+    return Served(model, find, load)

@@ -3,16 +3,21 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 from ..errors import BackendError
-from ..exported import Extent, signature
+from ..exported import Extent, Signature, multiple_px, signature
 from ..model import Model
 
 __all__ = ["Executable", "Served", "wants_gradient"]
+
+
+W = TypeVar("W")
 
 
 class Executable(Protocol):
@@ -27,17 +32,26 @@ class Executable(Protocol):
         ...
 
 
-class Served:
-    """The frozen parts of a model, by their names in `exported.PARTS`. A file is opened when it is first needed; the last `KEPT` stay open.
+class Served(Generic[W]):
+    """The frozen parts of a model, by their names in `exported.PARTS`. A file is opened when it is first needed, once for all extents that it serves;
+    those of the last `KEPT` parts and extents stay open.
 
-    Which file that is depends on the shapes and on the adapter that is merged at the time. closed: how many have been closed to make room.
+    find: where the file of a part on an extent lies, and what it must be; it depends on the adapter that is merged at the time. load: opens it, for a
+    part and extent. closed: how many parts and extents have had to make room.
     """
 
-    KEPT = 10
+    KEPT = 20
 
-    def __init__(self, model: Model, open_file: Callable[[str, Extent], Executable]) -> None:
-        self._model, self._open = model, open_file
+    def __init__(
+        self,
+        model: Model,
+        find: Callable[[str, Extent], tuple[Path, W]],
+        load: Callable[[Path, W, str, Extent], Executable],
+    ) -> None:
+        self._model, self._find, self._load = model, find, load
         self._opened: OrderedDict[tuple[Any, ...], Executable] = OrderedDict()
+        self._by_file: WeakValueDictionary[Path, Executable] = WeakValueDictionary()
+        self._names: dict[tuple[str, Extent], Signature] = {}
         self._lock = threading.Lock()
         self.closed = 0
 
@@ -45,7 +59,7 @@ class Served:
         return self.run("down", self._of_latent(latent), latent, times, text)
 
     def middle(self, bottom: Tensor, times: Tensor, text: Tensor) -> Tensor:
-        multiple = self._model.factor * 2 ** (len(self._model.unet.network.down_blocks) - 1)
+        multiple = multiple_px(self._model)
         extent = Extent(bottom.shape[2] * multiple, bottom.shape[3] * multiple, len(bottom))
         (bottleneck,) = self.run("middle", extent, bottom, times, text)
         return bottleneck
@@ -73,7 +87,7 @@ class Served:
     def said(self) -> list[dict[str, Any]]:
         """Every file that is open."""
         with self._lock:
-            return [executable.said() for executable in self._opened.values()]
+            return [executable.said() for executable in dict.fromkeys(self._opened.values())]
 
     def _of_latent(self, latent: Tensor) -> Extent:
         factor = self._model.factor
@@ -81,7 +95,9 @@ class Served:
 
     def run(self, part: str, extent: Extent, *given: Tensor) -> tuple[Tensor, ...]:
         """Any part by its name: outputs in the order of its signature."""
-        names = signature(self._model, part, extent)
+        if (part, extent) not in self._names:
+            self._names[part, extent] = signature(self._model, part, extent)
+        names = self._names[part, extent]
         dtype = self._model.vae.dtype if part.startswith("vae-") else self._model.dtype
         inputs = {}
         for (name, shape), tensor in zip(names.inputs.items(), given, strict=True):
@@ -96,12 +112,19 @@ class Served:
         key = part, extent, merged
         with self._lock:
             if key not in self._opened:
-                self._opened[key] = self._open(part, extent)
+                self._opened[key] = self._file(part, extent)
                 while len(self._opened) > self.KEPT:
                     self._opened.popitem(last=False)
                     self.closed += 1
             self._opened.move_to_end(key)
             return self._opened[key]
+
+    def _file(self, part: str, extent: Extent) -> Executable:
+        path, wanted = self._find(part, extent)
+        found = self._by_file.get(path)
+        if found is None:
+            self._by_file[path] = found = self._load(path, wanted, part, extent)
+        return found
 
 
 def wants_gradient(given: tuple[Any, ...]) -> bool:

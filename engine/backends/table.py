@@ -39,7 +39,7 @@ class Backend:
     source: str
     objections: Callable[[Model], list[str]]
     prepare: Callable[[Model, Attention], tuple[UNet, dict[str, Gate]]] | None = None
-    serve: Callable[[Model, Artefacts], Served] | None = None
+    serve: Callable[[Model, Artefacts], Served[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Choice:
     attention: str
     passed_over: Mapping[str, list[str]] = field(default_factory=dict)
     gates: Mapping[str, Gate] = field(default_factory=dict)
-    served: Mapping[str, Served] = field(default_factory=dict)
+    served: Mapping[str, Served[Any]] = field(default_factory=dict)
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
@@ -161,7 +161,7 @@ def choose(
     _object(model, placement)
     artefacts = artefacts or Artefacts(default_folder() / "exported")
     model.read()  # shared by all views of the model from here on: who merges an adapter tells those who run exported parts
-    servers: dict[str, Served] = {}
+    servers: dict[str, Served[Any]] = {}
     gates: list[dict[str, Gate]] = []  # filled as parts come into use
     networks: dict[str, UNet] = {}
     for name in dict.fromkeys((placement.drag, *placement.frozen.values())):

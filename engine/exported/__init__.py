@@ -1,7 +1,7 @@
 """Exported parts: what they are called, what goes in and out, which file is whose. `dragnoise.export` makes them, backends run them."""
 
 from .graph_file import about_graph, check_graph, files_of, write_report
-from .identity import DTYPES, Built, Graph, Profile, code, graph_of, read_graph
+from .identity import DTYPES, Built, Graph, Profile, code, graph_of, multiple_px, read_graph
 from .operators import EXPORTED, exported_vae
 from .parts import PARTS, Extent, Signature, part_of, signature
 from .plan_file import SUFFIX, about_plan, read_plan, write_plan
@@ -23,6 +23,7 @@ __all__ = [
     "exported_vae",
     "files_of",
     "graph_of",
+    "multiple_px",
     "part_of",
     "read_graph",
     "read_plan",

@@ -17,7 +17,18 @@ from ..errors import ExportError
 from ..model import Model
 from .parts import PARTS, Extent
 
-__all__ = ["DTYPES", "Built", "Graph", "Profile", "graph_of"]
+__all__ = [
+    "DTYPES",
+    "Built",
+    "Graph",
+    "Profile",
+    "code",
+    "differences",
+    "graph_of",
+    "multiple_px",
+    "read_built",
+    "read_graph",
+]
 
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -131,17 +142,22 @@ def graph_of(model: Model, part: str, profile: Profile, features: int | None = N
     return Graph(part, features, weights.digest, merged, profile, name, code())
 
 
+def multiple_px(model: Model) -> int:
+    """A picture whose sides are multiples of this has maps that halve without a remainder: 64 in Stable Diffusion."""
+    levels = len(model.unet.network.down_blocks) - 1
+    return int(model.factor * 2**levels)
+
+
 def _rounded(model: Model, extent: Extent) -> Extent:
     """The largest extent whose smallest maps are as large: the middle block sees no more of it."""
-    multiple = model.factor * 2 ** (len(model.unet.network.down_blocks) - 1)
+    multiple = multiple_px(model)
     height, width = (-(-side // multiple) * multiple for side in (extent.height, extent.width))
     return Extent(height, width, extent.batch)
 
 
 def _check(model: Model, profile: Profile) -> None:
     """A dynamic graph halves its maps without a remainder, whatever their size."""
-    levels = len(model.unet.network.down_blocks) - 1
-    multiple = model.factor * (2**levels if profile.dynamic else 1)
+    multiple = multiple_px(model) if profile.dynamic else model.factor
     for extent in (profile.least, profile.usual, profile.most):
         if extent.batch < 1:
             raise ExportError(f"the batch must be 1 or more, got {extent.batch}")

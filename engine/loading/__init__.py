@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,10 @@ def load(
             raise ModelError(
                 f"no model at {str(path)!r}; give a diffusers folder or a .safetensors file (nothing is downloaded)"
             )
-        return _model(str(path), parts, where, precision, defaults)
+        beside = {"--model-config": config, "--variant": variant}
+        told = [word for option, value in beside.items() if value is not None for word in (option, str(value))]
+        model = _model(str(path), parts, where, precision, defaults)
+        return replace(model, loaded_with=(*told, *(("--allow-pickle",) if allow_pickle else ())))
 
 
 def of_pipeline(pipeline: "DiffusionPipeline") -> Model:

@@ -102,8 +102,9 @@ def test_one_dynamic_file_serves_every_size(exported: Path, tmp_path: Path) -> N
     for size in ((128, 64), (128, 128)):
         mine, theirs = (one.edit(picture(*size), "50,30:40,40", config=QUICK, record=True) for one in (editor, plain))
         assert_same_edit(mine, theirs)
-    with pytest.raises(PlanError, match="no onnx of vae-encoder for 192x64-b1"):
-        editor.edit(picture(64, 192), "50,30:40,40", config=QUICK)
+    for height, width in ((64, 192), (72, 104)):  # outside the range; maps that do not halve without a remainder
+        with pytest.raises(PlanError, match=f"no onnx of vae-encoder for {width}x{height}-b1"):
+            editor.edit(picture(height, width), "50,30:40,40", config=QUICK)
 
 
 def test_odd_sizes_have_files_of_their_own(exported: Path) -> None:
@@ -195,6 +196,24 @@ def test_what_is_missing_is_said_with_its_command(tmp_path: Path) -> None:
         *["--size", "128x64", "--batch", "1", "--dtype", "fp32", "-o"],
         str(tmp_path / "none"),
     ]
+
+
+def test_the_command_loads_the_same_model(tmp_path: Path) -> None:
+    """A checkpoint with its configuration beside it, a variant, a pickle: nothing of that is left out."""
+    shutil.copytree(MODEL, tmp_path / "model")
+    for file in (tmp_path / "model").rglob("*.safetensors"):
+        file.rename(file.with_suffix(".fp16.safetensors"))
+    loaded = load(tmp_path / "model", device="cpu", variant="fp16", allow_pickle=True)
+    with pytest.raises(PlanError, match="make it with: ") as missing:
+        edited(Editor(loaded, backend="onnxruntime", exported=tmp_path / "none"))
+    command = shlex.split(str(missing.value).split("make it with: ")[1])
+    assert command[3:8] == ["onnx", str(tmp_path / "model"), "--variant", "fp16", "--allow-pickle"]
+    assert main([*command[3:], "--part", "middle"]) == 0
+    assert list((tmp_path / "none").glob("middle*.onnx"))
+    assert load(tmp_path / "model", device="cpu", variant="fp16", config="there").loaded_with[:2] == (
+        "--model-config",
+        "there",
+    )
 
 
 @pytest.mark.slow
@@ -304,12 +323,12 @@ class _Fake:
 def test_the_last_files_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Extent] = []
 
-    def open_file(part: str, extent: Extent) -> _Fake:
+    def load(path: Path, wanted: int, part: str, extent: Extent) -> _Fake:
         opened.append(extent)
         return _Fake()
 
     monkeypatch.setattr(Served, "KEPT", 2)
-    server = Served(golden(), open_file)
+    server = Served(golden(), lambda part, extent: (Path(str(extent)), 0), load)
     for height in (8, 16, 8, 24, 8, 16):
         server.decoder(torch.zeros(1, 4, height // 8, 1))
     assert [extent.height for extent in opened] == [8, 16, 24, 16]

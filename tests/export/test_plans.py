@@ -63,6 +63,20 @@ def test_the_same_graph_gives_the_same_plan(exported: Path, tmp_path: Path) -> N
     assert mine == theirs
 
 
+def test_a_plan_for_one_card(exported: Path, tmp_path: Path) -> None:
+    """Named, it is another plan; smaller than one for all cards."""
+    graph, identity = graphs(exported, ("middle",), SMALL)["middle"]
+    _, usual = plans(exported, ("middle",), SMALL)["middle"]
+    rtx = library("tensorrt_rtx")
+    built = plan_of(identity, rtx, target="sm89")
+    path, made = build_plan(golden(), graph, built, tmp_path, rtx)
+    assert path.name.endswith(".sm89.plan")
+    assert read_plan(path, built) != read_plan(exported / usual.file, usual)
+    assert made["bytes"] > 10_000
+    with pytest.raises(ExportError, match="does not build for 'sm90' here; use any, sm75, sm80"):
+        plan_of(identity, rtx, target="sm90")
+
+
 def test_progress_and_cancelling(exported: Path, tmp_path: Path) -> None:
     graph, _ = graphs(exported, ("middle",), SMALL)["middle"]
     rtx = library("tensorrt_rtx")

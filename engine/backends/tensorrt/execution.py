@@ -1,7 +1,8 @@
 """A plan, loaded and run on torch tensors where they lie.
 
 TensorRT raises nothing: a plan that does not load is None, a call that fails returns False, and the reason is in the log. Every answer is looked at.
-Outputs are allocated anew for every call and belong to the caller. There is one execution context a thread. Work is queued on the caller's stream,
+Outputs are allocated anew for every call and belong to the caller. There is one execution context a thread and set of shapes: one that changed its
+shapes could not be captured at once, and what was captured with it would be lost. Work is queued on the caller's stream,
 or where that is the default stream, which TensorRT would wait for, on one of our own between two events; a call neither waits for the device nor
 reads from it, so calls can be captured in a CUDA graph once one has run plainly.
 """
@@ -44,7 +45,7 @@ class Cuda:
     def __init__(self, device: torch.device) -> None:
         self.device = torch.empty(0, device=device).device  # with its index
         self.name = torch.cuda.get_device_name(self.device)
-        self._own: dict[int, torch.cuda.Stream] = {}
+        self._mine = threading.local()
 
     @contextmanager
     def here(self) -> Iterator[None]:
@@ -57,7 +58,9 @@ class Cuda:
         if current != torch.cuda.default_stream(self.device):
             yield int(current.cuda_stream)
             return
-        own = self._own.setdefault(threading.get_ident(), torch.cuda.Stream(self.device))
+        if not hasattr(self._mine, "stream"):
+            self._mine.stream = torch.cuda.Stream(self.device)
+        own = self._mine.stream
         own.wait_stream(current)
         yield int(own.cuda_stream)
         current.wait_stream(own)
@@ -88,7 +91,7 @@ class Engine:
         self._check_names()
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        context = self._context()
+        context = self._context(tuple(tensor.shape for tensor in inputs.values()))
         for name, tensor in inputs.items():
             self._take(context, name, tensor)
         if missing := list(context.infer_shapes()):
@@ -153,15 +156,18 @@ class Engine:
         dtype = _DTYPES[self._engine.get_tensor_dtype(name).name]
         return torch.empty(tuple(context.get_tensor_shape(name)), dtype=dtype, device=self._device.device)
 
-    def _context(self) -> Any:
-        """This thread's own."""
-        if not hasattr(self._contexts, "mine"):
+    def _context(self, shapes: tuple[torch.Size, ...]) -> Any:
+        """This thread's own, for these shapes."""
+        if not hasattr(self._contexts, "by_shapes"):
+            self._contexts.by_shapes = {}
+        mine: dict[tuple[torch.Size, ...], Any] = self._contexts.by_shapes
+        if shapes not in mine:
             with self._device.here():
                 context = self._new_context()
             if context is None:
                 raise PlanError(f"the plan {self._title} gives no execution context: {self._log.said()}")
-            self._contexts.mine = context
-        return self._contexts.mine
+            mine[shapes] = context
+        return mine[shapes]
 
     def _new_context(self) -> Any:
         """TensorRT for RTX compiles kernels for the device when they are first run, and remembers them in a cache that can be kept."""

@@ -65,11 +65,11 @@ class Library:
         log.logger = Logger()
         return log
 
-    def target(self, capability: tuple[int, int] | None) -> str:
-        """What a plan built here, or wanted on a device of that compute capability, is for. None: there is no device here."""
-        if self.flavour == "tensorrt_rtx":
-            return "any"
-        return "none" if capability is None else f"sm{capability[0]}{capability[1]}"
+    def targets(self, capability: tuple[int, int] | None) -> tuple[str, ...]:
+        """For what a plan may have been built that is to run on a device of that compute capability (None: on none), the usual first: "sm89";
+        TensorRT for RTX: "any" of those that it knows, too."""
+        own = "none" if capability is None else f"sm{capability[0]}{capability[1]}"
+        return ("any", own) if self.flavour == "tensorrt_rtx" else (own,)
 
 
 def library(flavour: str | None = None) -> Library:
