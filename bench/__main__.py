@@ -206,13 +206,16 @@ def _exports(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[str]]
     from dragnoise.engine.errors import DeviceError
     from dragnoise.engine.model import DTYPES, choose_device
 
-    from .exports import exports_table, measure
+    from .exports import edit_table, exports_table, measure
+    from .record import show
 
     about = _about(asked, "exports")
     if asked.dtype not in DTYPES:
         raise DeviceError(f"precision {asked.dtype!r} is not supported; use {', '.join(DTYPES)}")
     size, device = _size(about["size"]), choose_device(asked.device)
     document = about | measure(asked.model, size, device, DTYPES[asked.dtype], asked.rounds, _watch)
+    if cells := edit_table(document):
+        show("what an edit gains", cells)
     return document, exports_table(document)
 
 

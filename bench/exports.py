@@ -26,7 +26,7 @@ from .models import model as model_of
 from .record import number
 from .timing import Spread, alternating, ratio
 
-__all__ = ["exports_table", "measure"]
+__all__ = ["edit_table", "exports_table", "measure"]
 
 Watch = Callable[[str], object]
 _RUNS: Mapping[str, str] = {"cpu": "onnxruntime", "cuda": "tensorrt"}
@@ -136,3 +136,21 @@ def _cells(
         return [*cells, "", "", ""]
     medians = (number(times[name]["median"]) for name in ("eager_ms", "exported_ms"))
     return [*cells, *medians, f"{times['ratio']['median']:.2f}"]
+
+
+def edit_table(document: Mapping[str, Any]) -> list[list[str]]:
+    """The stages of an edit without a gradient (encode, invert, propagate, decode), by the usual backend and placed; empty where they did not run."""
+    if "edit" not in document:
+        return []
+    edit = document["edit"]
+    took = edit["frozen_stages_ms"]
+    return [
+        ["encode, invert, propagate and decode by", "s", "ratio", "largest difference"],
+        [edit["usual"], number(took["usual"]["median"] / 1e3), "1.00", "0 of 255"],
+        [
+            document["ran_by"],
+            number(took["exported"]["median"] / 1e3),
+            f"{edit['ratio']['median']:.2f}",
+            f"{edit['image_difference']} of 255",
+        ],
+    ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from dragnoise.engine.files import write_whole
 
-from .exports import exports_table
+from .exports import edit_table, exports_table
 from .personalise import fidelity_table, training_table
 from .record import RESULTS, edits_table, kernels_table, name_of, newest, number
 from .sessions import mouse_table
@@ -86,7 +86,7 @@ _TABLES: Mapping[str, Sequence[Callable[[Mapping[str, Any]], Sequence[Sequence[s
     "kernels": (kernels_table,),
     "stages": (stages_table,),
     "sessions": (edits_table, lambda record: mouse_table(record["mouse"]) if "mouse" in record else ()),
-    "exports": (exports_table,),
+    "exports": (exports_table, edit_table),
     "personalise": (
         lambda record: training_table(record["training"]),
         lambda record: fidelity_table(record["fidelity"]) if "fidelity" in record else (),

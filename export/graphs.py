@@ -4,6 +4,7 @@ The graph's own metadata has its identity too, so that any tool can show what it
 """
 
 import dataclasses
+import importlib.util
 import json
 import logging
 import shutil
@@ -62,6 +63,8 @@ def export_graph(
 
     reference: `in_float32(model)`, where several parts are exported. Raises ExportError where it does not agree with PyTorch: nothing is kept then.
     """
+    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]:
+        raise ExportError(f"{', '.join(missing)} is not installed; pip install 'dragnoise[onnx]'")
     graph = graph_of(model, part, profile, features)
     if (kept := kept_graph(folder, graph)) is not None:
         return folder / graph.file, kept

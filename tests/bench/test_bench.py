@@ -14,7 +14,7 @@ import torch
 from dragnoise.bench import machine, personalise, readme, record, sessions, timing
 from dragnoise.bench.__main__ import main
 from dragnoise.bench.edits import Case, measure
-from dragnoise.bench.exports import exports_table
+from dragnoise.bench.exports import edit_table, exports_table
 from dragnoise.bench.kernels import CASES
 from dragnoise.bench.models import model
 from dragnoise.bench.rows import ROWS, rows_for
@@ -268,6 +268,8 @@ def test_exports_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None
     cells = exports_table(said)
     assert len(cells) == 1 + 2 * len(PARTS)
     assert {len(row) for row in cells} == {len(cells[0])}
+    assert [row[0] for row in edit_table(said)[1:]] == [said["edit"]["usual"], "onnxruntime"]
+    assert edit_table({"rows": []}) == []
     assert [row[5] for row in cells if row[1].startswith("tensorrt")] == ["not run"] * len(PARTS)
 
 

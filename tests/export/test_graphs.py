@@ -252,3 +252,11 @@ def test_what_pytorch_cannot_export_is_said(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ExportError, match=r"PyTorch .* cannot export middle \(.*no such operator.*\)"):
         export_graph(golden(), "middle", SMALL, tmp_path, reference=reference())
     assert not list(tmp_path.iterdir())
+
+
+def test_without_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ExportError, match=r"onnx, onnxscript, onnxruntime is not installed; pip install 'dragnoise\[onnx\]'"
+    ):
+        export_graph(golden(), "middle", SMALL, tmp_path)
