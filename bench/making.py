@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dragnoise.engine.backends.tensorrt import Library, library, objections_to
-from dragnoise.engine.exported import Extent, Profile, graph_of
+from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile, graph_of
 from dragnoise.engine.model import Model
 from dragnoise.engine.unet import UNet
 from dragnoise.export.graphs import export_graph
@@ -17,8 +17,6 @@ from dragnoise.export.models import in_float32
 from dragnoise.export.plans import build_plan, plan_of
 
 __all__ = ["builder", "make", "on_device"]
-
-_OF_AN_EDIT = ("down", "middle", "up", "vae-encoder", "vae-decoder")
 
 
 def builder() -> Library | None:
@@ -31,7 +29,7 @@ def make(
     size: tuple[int, int],
     folder: Path,
     watch: Callable[[str], object],
-    parts: Sequence[str] = _OF_AN_EDIT,
+    parts: Sequence[str] = OF_AN_EDIT,
 ) -> list[dict[str, Any]]:
     """Graphs of these parts for pictures of that (height, width), and plans where there is a TensorRT; figures of each."""
     there = on_device(model, torch.device("cpu"))

@@ -16,12 +16,9 @@ from typing import Any
 
 from dragnoise.engine.cache import default_folder
 from dragnoise.engine.errors import CancelledError, DragnoiseError, ExportError
-from dragnoise.engine.exported import PARTS
+from dragnoise.engine.exported import OF_AN_EDIT, PARTS
 
 __all__ = ["main"]
-
-OF_AN_EDIT = ("down", "middle", "up", "vae-encoder", "vae-decoder")
-"""What is exported where no part is named."""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,9 +21,6 @@ from dragnoise.export.models import in_float32, model_for_export
 from dragnoise.export.plans import build_plan, kept_plan, plan_of
 from golden_cases import MODEL
 
-EDIT = ("down", "middle", "up", "vae-encoder", "vae-decoder")
-"""The parts that an edit runs."""
-
 
 @cache
 def golden(dtype: str = "fp32") -> Model:

@@ -7,7 +7,7 @@ the size that the model was made for, one text; a part goes to the fastest. Only
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from ..model import Model
 from ..unet import Step, UNet
 from .artefacts import Artefacts
 from .placement import Placement
-from .table import BACKENDS, choose
+from .table import BACKENDS, ORDER, choose
 
 __all__ = ["by_speed"]
 
@@ -29,7 +29,6 @@ _log = logging.getLogger("dragnoise")
 
 Times = dict[str, dict[str, float]]
 _ROUNDS, _TIMESTEP, _FEATURE_BLOCK = 3, 481, 2
-_DRAGS: Mapping[str, tuple[str, ...]] = {"cpu": ("packed", "eager"), "cuda": ("compiled", "eager")}
 
 
 def by_speed(model: Model, attention: str, artefacts: Artefacts) -> tuple[Placement, Times]:
@@ -48,7 +47,7 @@ def by_speed(model: Model, attention: str, artefacts: Artefacts) -> tuple[Placem
 
 def _measured(model: Model, attention: str, artefacts: Artefacts) -> Times:
     """Exported parts are asked for no gradient; PyTorch's are timed without one too."""
-    drags = [name for name in _DRAGS.get(model.device.type, ("eager",)) if not BACKENDS[name].objections(model)]
+    drags = [name for name in ORDER.get(model.device.type, ("eager",)) if not BACKENDS[name].objections(model)]
     inputs = _inputs(model)
     times: Times = {"drag": {}, "down": {}, "middle": {}, "up": {}, "vae": {}}
     for name in drags:

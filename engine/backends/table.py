@@ -22,7 +22,7 @@ from .placement import Placement
 from .placing import placed
 from .served import Served
 
-__all__ = ["BACKENDS", "Backend", "Choice", "choose", "usual"]
+__all__ = ["BACKENDS", "ORDER", "Backend", "Choice", "choose", "usual"]
 
 Part = Callable[..., Any]
 
@@ -127,14 +127,14 @@ BACKENDS = {
     )
 }
 
-_ORDER: Mapping[str, tuple[str, ...]] = {"cpu": ("packed", "eager"), "cuda": ("compiled", "eager")}
+ORDER: Mapping[str, tuple[str, ...]] = {"cpu": ("packed", "eager"), "cuda": ("compiled", "eager")}
 """Who is asked first where nobody is asked for. Compiled code did not pay on a CPU, so it is there only by name."""
 
 
 def usual(model: Model) -> tuple[str, dict[str, list[str]]]:
     """The first in the order of its device that has no objection, and the objections of those before it. Raises BackendError where all have."""
     passed_over: dict[str, list[str]] = {}
-    for name in _ORDER.get(model.device.type, ("eager",)):
+    for name in ORDER.get(model.device.type, ("eager",)):
         if not (found := BACKENDS[name].objections(model)):
             return name, passed_over
         passed_over[name] = found

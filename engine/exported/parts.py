@@ -32,9 +32,11 @@ from torch import Tensor
 from ..model import Model
 from ..unet import UNet
 
-__all__ = ["PARTS", "Extent", "Signature", "part_of", "signature"]
+__all__ = ["OF_AN_EDIT", "PARTS", "Extent", "Signature", "part_of", "signature"]
 
 PARTS = ("down", "middle", "up", "unet", "unet-replaced", "vae-encoder", "vae-decoder")
+OF_AN_EDIT = ("down", "middle", "up", "vae-encoder", "vae-decoder")
+"""What an edit runs: whole passes are down, middle and up in a row."""
 
 Shape = tuple[int, ...]
 

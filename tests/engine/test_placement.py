@@ -17,12 +17,11 @@ from dragnoise.engine.backends import Artefacts, Placement, choose
 from dragnoise.engine.backends.placing import CapturedWhile
 from dragnoise.engine.backends.served import Served
 from dragnoise.engine.capture import NullGraph
-from dragnoise.engine.exported import Extent, Profile
+from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile
 from dragnoise.engine.loading import load
 from dragnoise.engine.model import Model
 from dragnoise.export.__main__ import main
 from exported_parts import (
-    EDIT,
     HEIGHT,
     QUICK,
     WIDTH,
@@ -43,7 +42,7 @@ from golden_cases import MODEL
 
 @pytest.fixture(scope="module")
 def folder(exported: Path) -> Path:
-    graphs(exported, EDIT, at(HEIGHT, WIDTH))
+    graphs(exported, OF_AN_EDIT, at(HEIGHT, WIDTH))
     return exported
 
 
@@ -54,7 +53,7 @@ def test_an_edit_through_exported_graphs(folder: Path) -> None:
     drag = editor.running.placement.drag
     assert editor.running.backend == f"drag={drag},down=onnxruntime,middle=onnxruntime,up=onnxruntime,vae=onnxruntime"
     opened = result.settings["exported"]["onnxruntime"]
-    assert sorted(one["file"].split(".")[0] for one in opened) == sorted(EDIT)
+    assert sorted(one["file"].split(".")[0] for one in opened) == sorted(OF_AN_EDIT)
     assert all(one["bytes"] > 1000 for one in opened)
 
 
@@ -93,7 +92,7 @@ def test_a_guided_edit_runs_batches_of_two(folder: Path) -> None:
 @pytest.mark.slow
 def test_one_dynamic_file_serves_every_size(exported: Path, tmp_path: Path) -> None:
     profile = Profile(Extent(64, 64), Extent(64, 128), Extent(128, 128, 2))
-    graphs(tmp_path, EDIT, profile)
+    graphs(tmp_path, OF_AN_EDIT, profile)
     editor = Editor(model(), backend="onnxruntime", exported=tmp_path)
     assert_same_edit(edited(editor), by_pytorch())
     guided = edited(editor, QUICK.but(guidance=3.0), negative_prompt="a disc")
@@ -109,7 +108,7 @@ def test_one_dynamic_file_serves_every_size(exported: Path, tmp_path: Path) -> N
 
 def test_odd_sizes_have_files_of_their_own(exported: Path) -> None:
     """Maps that cannot be halved without a remainder: the middle block's file is the one of the next full size."""
-    graphs(exported, EDIT, at(72, 104))
+    graphs(exported, OF_AN_EDIT, at(72, 104))
     pair = [Editor(model(), backend=name, exported=exported) for name in ("onnxruntime", "eager")]
     mine, theirs = (one.edit(picture(70, 101), "50,30:40,40", config=QUICK, record=True) for one in pair)
     assert_same_edit(mine, theirs)
@@ -221,7 +220,7 @@ def test_what_is_missing_is_made(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     editor = Editor(model(), backend="drag=eager,vae=onnxruntime", exported=tmp_path, build_missing=True)
     assert_same_edit(edited(editor), by_pytorch())
     assert "is missing and is made now" in caplog.text
-    assert len(list(tmp_path.glob("*.onnx"))) == len(EDIT)
+    assert len(list(tmp_path.glob("*.onnx"))) == len(OF_AN_EDIT)
 
 
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:

@@ -19,10 +19,9 @@ from dragnoise.engine import BackendError, DragConfig, Editor, PlanError
 from dragnoise.engine.backends import plans as plans_backend
 from dragnoise.engine.backends.artefacts import Artefacts
 from dragnoise.engine.backends.tensorrt import Engine, Library, library, objections_to
-from dragnoise.engine.exported import Extent, Profile, signature
+from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile, signature
 from dragnoise.engine.model import Model
 from exported_parts import (
-    EDIT,
     HEIGHT,
     WIDTH,
     assert_same_edit,
@@ -62,7 +61,7 @@ def _row() -> Any:
 
 @pytest.fixture
 def folder(exported: Path, tmp_path: Path) -> Path:
-    doubles(exported, tmp_path, EDIT, at(HEIGHT, WIDTH))
+    doubles(exported, tmp_path, OF_AN_EDIT, at(HEIGHT, WIDTH))
     return tmp_path
 
 
@@ -81,9 +80,9 @@ def test_an_edit_through_the_runtime(folder: Path, recording: Recording) -> None
     result = edited(Editor(model(), backend="tensorrt", exported=folder))
     assert_same_edit(result, by_pytorch())
     said = result.settings["exported"]["tensorrt"]
-    assert sorted(one["file"].split(".")[0] for one in said) == sorted(EDIT)
+    assert sorted(one["file"].split(".")[0] for one in said) == sorted(OF_AN_EDIT)
     assert all(one["working_bytes"] == 1000 and one["weights_bytes"] > 0 for one in said)
-    assert recording.contexts == len(EDIT)
+    assert recording.contexts == len(OF_AN_EDIT)
     # 3 steps inverted, 1 drag begun, 3 steps denoised of which the first is the drag's own decoder half; two halves of the VAE
     assert recording.calls.count("execute_async_v3") == 3 * 3 + 2 + 1 + 2 * 2 + 2
 
