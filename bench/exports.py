@@ -15,7 +15,7 @@ from torch import Tensor
 from dragnoise.engine import DragConfig, Editor, Placement
 from dragnoise.engine.backends import BACKENDS
 from dragnoise.engine.backends.served import Served
-from dragnoise.engine.exported import DTYPES, PARTS, Extent, part_of
+from dragnoise.engine.exported import DTYPES, PARTS, Extent, part_of, precision_of
 from dragnoise.engine.model import Model
 from dragnoise.export.examples import example
 from dragnoise.export.models import in_precision
@@ -60,8 +60,7 @@ def measure(
 
 def _times(served: Served[Any], model: Model, part: str, extent: Extent, rounds: int) -> dict[str, Any]:
     """A part by PyTorch's operators one by one and from its file, in alternating rounds; how far they are apart."""
-    dtype = model.vae.dtype if part.startswith("vae-") else model.dtype
-    given = [tensor.to(dtype) for tensor in example(model, part, extent).values()]
+    given = [tensor.to(precision_of(model, part)) for tensor in example(model, part, extent).values()]
     eager, exported = part_of(model, model.unet, part), partial(served.run, part, extent)
     with torch.no_grad():
         apart = _apart(eager(*given), exported(*given))

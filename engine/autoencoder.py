@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 __all__ = ["Autoencoder"]
@@ -18,11 +17,6 @@ class Autoencoder:
     def __init__(self, network: Any, prepare: Prepare | None = None) -> None:
         self.network, self._prepare = network, prepare
         self._prepared: dict[str, Callable[[Tensor], Tensor]] = {}
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.network.dtype
-        return dtype
 
     def encode(self, pixels: Tensor) -> Tensor:
         """The mean of the posterior [B, 4, h, w] of pixels [B, 3, H, W] in -1..1, both in the VAE's precision."""

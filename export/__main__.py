@@ -228,10 +228,11 @@ def _print(done: list[dict[str, Any]], folder: Path) -> None:
     for one in done:
         cells = [one["part"], f"{one['onnx_bytes'] / 1e6:.1f}", f"{one['export_s']:.1f}", f"{one['error']:.1e}"]
         if plans:
+            peak = one.get("plan_peak_bytes")  # not of a plan that was refitted, nor where the system does not say
             cells += [
                 f"{one['plan_bytes'] / 1e6:.1f}",
                 f"{one['plan_seconds']:.1f}",
-                f"{one['plan_peak_bytes'] / 1e9:.2f}",
+                f"{peak / 1e9:.2f}" if peak else "",
             ]
         table.add_row(*cells)
     Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(table)

@@ -64,7 +64,7 @@ def _session(path: Path) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as refused:
+    except Exception as refused:  # its exceptions have no common base
         raise ExportError(
             f"the graph {path.name} cannot be run ({str(refused).splitlines()[0]}); it is not kept"
         ) from refused

@@ -32,6 +32,7 @@ from dragnoise.engine.exported import (
     graph_of,
     multiple_px,
     part_of,
+    precision_of,
     signature,
     write_report,
 )
@@ -109,7 +110,7 @@ class _Part(nn.Module):
 def _write(model: Model, graph: Graph, reference: Model, path: Path) -> None:
     extent = _traced(model, graph.profile)
     names = signature(model, graph.part, extent, graph.features)
-    dtype = model.vae.dtype if graph.part.startswith("vae-") else model.dtype
+    dtype = precision_of(model, graph.part)
     given = tuple(tensor.to(dtype) for tensor in example(reference, graph.part, extent).values())
     spelled = dataclasses.replace(model, vae=exported_vae(model.vae), halves=None)
     part = part_of(spelled, UNet(model.unet.network, EXPORTED), graph.part, graph.features)

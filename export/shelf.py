@@ -1,5 +1,6 @@
 """What lies in a folder of exported parts, and whether it is whole."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,20 @@ __all__ = ["entries"]
 
 def entries(folder: Path) -> list[dict[str, Any]]:
     """Every graph and plan, by name: file, bytes, state ("whole" or "broken") and the reason. All are read to their end."""
-    return [_graph(path) for path in sorted(folder.glob("*.onnx"))] + [
-        _plan(path) for path in sorted(folder.glob(f"*{SUFFIX}"))
+    graphs = [
+        _entry(path, lambda path: check_graph(path, about_graph(path)[0])) for path in sorted(folder.glob("*.onnx"))
     ]
+    plans = [
+        _entry(path, lambda path: read_plan(path, about_plan(path)[0])) for path in sorted(folder.glob(f"*{SUFFIX}"))
+    ]
+    return graphs + plans
 
 
-def _graph(path: Path) -> dict[str, Any]:
+def _entry(path: Path, check: Callable[[Path], object]) -> dict[str, Any]:
     try:
-        check_graph(path, about_graph(path)[0])
+        check(path)
         reason = ""
     except PlanError as wrong:
         reason = str(wrong)
     size = sum(file.stat().st_size for file in files_of(path))
     return {"file": path.name, "bytes": size, "state": "broken" if reason else "whole", "reason": reason}
-
-
-def _plan(path: Path) -> dict[str, Any]:
-    try:
-        read_plan(path, about_plan(path)[0])
-        reason = ""
-    except PlanError as wrong:
-        reason = str(wrong)
-    return {"file": path.name, "bytes": path.stat().st_size, "state": "broken" if reason else "whole", "reason": reason}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BackendError
-from ..exported import Extent, Signature, multiple_px, signature
+from ..exported import Extent, Signature, multiple_px, precision_of, signature
 from ..model import Model
 
 __all__ = ["Executable", "Served", "wants_gradient"]
@@ -98,7 +98,7 @@ class Served(Generic[W]):
         if (part, extent) not in self._names:
             self._names[part, extent] = signature(self._model, part, extent)
         names = self._names[part, extent]
-        dtype = self._model.vae.dtype if part.startswith("vae-") else self._model.dtype
+        dtype = precision_of(self._model, part)
         inputs = {}
         for (name, shape), tensor in zip(names.inputs.items(), given, strict=True):
             if tuple(tensor.shape) != shape:

@@ -3,7 +3,7 @@
 from .graph_file import about_graph, check_graph, files_of, write_report
 from .identity import DTYPES, Built, Graph, Profile, code, graph_of, multiple_px, read_graph
 from .operators import EXPORTED, exported_vae
-from .parts import OF_AN_EDIT, PARTS, Extent, Signature, part_of, signature
+from .parts import OF_AN_EDIT, PARTS, Extent, Signature, part_of, precision_of, signature
 from .plan_file import SUFFIX, about_plan, read_plan, write_plan
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "graph_of",
     "multiple_px",
     "part_of",
+    "precision_of",
     "read_graph",
     "read_plan",
     "signature",

@@ -15,7 +15,7 @@ import torch
 from ..digest import digest
 from ..errors import ExportError
 from ..model import Model
-from .parts import PARTS, Extent
+from .parts import PARTS, Extent, precision_of
 
 __all__ = [
     "DTYPES",
@@ -134,8 +134,7 @@ def graph_of(model: Model, part: str, profile: Profile, features: int | None = N
     _check(model, profile)
     if part == "middle":
         profile = Profile(*(_rounded(model, extent) for extent in (profile.least, profile.usual, profile.most)))
-    dtype = model.vae.dtype if part.startswith("vae-") else model.dtype
-    name = next(name for name, one in DTYPES.items() if one == dtype)
+    name = next(name for name, one in DTYPES.items() if one == precision_of(model, part))
     weights = model.read()
     adapter = "" if weights.merged is None else digest(weights.merged)
     merged = "" if part.startswith("vae-") else adapter

@@ -27,12 +27,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..model import Model
 from ..unet import UNet
 
-__all__ = ["OF_AN_EDIT", "PARTS", "Extent", "Signature", "part_of", "signature"]
+__all__ = ["OF_AN_EDIT", "PARTS", "Extent", "Signature", "part_of", "precision_of", "signature"]
 
 PARTS = ("down", "middle", "up", "unet", "unet-replaced", "vae-encoder", "vae-decoder")
 OF_AN_EDIT = ("down", "middle", "up", "vae-encoder", "vae-decoder")
@@ -93,6 +94,12 @@ def signature(model: Model, part: str, extent: Extent, features: int | None = No
         "unet": Signature({"latent": latent, **told}, eps),
         "unet-replaced": Signature({"latent": latent, **told, "bottleneck": bottom}, eps),
     }[part]
+
+
+def precision_of(model: Model, part: str) -> torch.dtype:
+    """Of a part's weights, inputs and outputs: the VAE may have another than the U-Net."""
+    dtype: torch.dtype = model.vae.dtype if part.startswith("vae-") else model.dtype
+    return dtype
 
 
 def _features(model: Model, height: int, width: int, block: int) -> Shape:

@@ -239,3 +239,13 @@ def test_stable_diffusion_15_at_full_size(tmp_path: Path) -> None:
         assert kept_plan(tmp_path, built) == made
         for file in tmp_path.iterdir():
             file.unlink()
+
+
+def test_a_refitted_plan_has_no_peak_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from dragnoise.export import __main__ as command_line
+
+    made = {"plan": "a.plan", "plan_bytes": 2_000_000, "plan_seconds": 1.5, "plan_refitted_from": "b.plan"}
+    command_line._print([{"part": "up", "onnx_bytes": 1_000_000, "export_s": 2.0, "error": 1e-6, **made}], tmp_path)
+    assert ["up", "1.0", "2.0", "1.0e-06", "2.0", "1.5"] in [
+        line.split() for line in capsys.readouterr().out.splitlines()
+    ]
