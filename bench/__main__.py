@@ -13,16 +13,18 @@ from typing import Any
 
 from dragnoise.engine.config import DragConfig
 from dragnoise.engine.errors import ConfigError, DragnoiseError
-from dragnoise.engine.files import write_whole
-from dragnoise.engine.waiting import wait_politely
+from dragnoise.engine.system.files import write_whole
+from dragnoise.engine.system.openmp import tune_openmp
 
-wait_politely()  # before PyTorch is imported
+tune_openmp()  # before PyTorch is imported
 
 
 def _parser() -> argparse.ArgumentParser:
-    from . import work_cli
+    from .work import cli as work_cli
 
-    parser = argparse.ArgumentParser(prog="python -m dragnoise.bench", description="What an edit costs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m dragnoise.bench", description="What an edit costs."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, says in {
         "kernels": "every kernel beside its formula",
@@ -40,24 +42,50 @@ def _parser() -> argparse.ArgumentParser:
             help="embedded, golden, sd15, sd21 or a diffusers folder (default: %(default)s)",
         )
         command.add_argument(
-            "--size", metavar="WIDTHxHEIGHT", help="of the picture (default: 128x128 for embedded, else 512x512)"
+            "--size",
+            metavar="WIDTHxHEIGHT",
+            help="of the picture (default: 128x128 for embedded, else 512x512)",
         )
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda (default: %(default)s)")
         command.add_argument(
-            "--dtype", default="float32", help="float32, bfloat16, (CUDA) float16; the baseline is as published"
+            "--device", default="auto", help="auto, cpu, cuda (default: %(default)s)"
+        )
+        command.add_argument(
+            "--dtype",
+            default="float32",
+            help="float32, bfloat16, (CUDA) float16; the baseline is as published",
         )
         command.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
-        command.add_argument("--iterations", type=int, default=60, help="of the whole edit (default: %(default)s)")
-        command.add_argument("--run-iterations", type=int, metavar="N", help="run only so many and compute the whole")
-        command.add_argument("--run-steps", type=int, metavar="N", help="run only so many of the 35 steps, likewise")
-        command.add_argument("--no-mask", action="store_true", help="nothing must stay: no mask term")
-        command.add_argument("--rounds", type=int, default=3, help="alternating rounds (default: %(default)s)")
-        command.add_argument("--rows", metavar="NAME,...", help="of the waterfall (default: all that the device has)")
-        command.add_argument("--keep", action="store_true", help="write the record and its plot under bench/results")
+        command.add_argument(
+            "--iterations", type=int, default=60, help="of the whole edit (default: %(default)s)"
+        )
+        command.add_argument(
+            "--run-iterations", type=int, metavar="N", help="run only so many and compute the whole"
+        )
+        command.add_argument(
+            "--run-steps", type=int, metavar="N", help="run only so many of the 35 steps, likewise"
+        )
+        command.add_argument(
+            "--no-mask", action="store_true", help="nothing must stay: no mask term"
+        )
+        command.add_argument(
+            "--rounds", type=int, default=3, help="alternating rounds (default: %(default)s)"
+        )
+        command.add_argument(
+            "--rows", metavar="NAME,...", help="of the waterfall (default: all that the device has)"
+        )
+        command.add_argument(
+            "--keep", action="store_true", help="write the record and its plot under bench/results"
+        )
         command.add_argument("--out", metavar="FOLDER", help="where to keep it instead")
         command.add_argument("--csv", metavar="FILE", help="write the table as CSV too")
-        command.add_argument("--profile", metavar="TRACE.json", help="write a Chrome trace of one edit of the last row")
-    work_cli.add_arguments(commands.add_parser("work", help="the work of an edit, counted on the real code"))
+        command.add_argument(
+            "--profile",
+            metavar="TRACE.json",
+            help="write a Chrome trace of one edit of the last row",
+        )
+    work_cli.add_arguments(
+        commands.add_parser("work", help="the work of an edit, counted on the real code")
+    )
     readme = commands.add_parser("readme", help="write the kept records' tables into the README")
     readme.add_argument("--check", action="store_true", help="only say whether it is up to date")
     return parser
@@ -68,11 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     try:
         if asked.command == "work":
-            from . import work_cli
+            from .work import cli as work_cli
 
             return work_cli.run(asked)
         if asked.command == "readme":
-            from .readme import refresh
+            from .report.readme import refresh
 
             return 0 if refresh(check=asked.check) or not asked.check else 1
         for name in ("kernels", "stages", "edits") if asked.command == "all" else (asked.command,):
@@ -100,9 +128,9 @@ def _watch(said: str) -> None:
 def _about(asked: argparse.Namespace, bench: str) -> dict[str, Any]:
     import torch
 
-    from dragnoise.engine.model import choose_device
+    from dragnoise.engine.system.device import choose_device
 
-    from .machine import machine
+    from .report.machine import machine
 
     if asked.threads is not None:
         torch.set_num_threads(asked.threads)
@@ -118,28 +146,32 @@ def _about(asked: argparse.Namespace, bench: str) -> dict[str, Any]:
 
 
 def _kernels(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[str]]]:
-    from dragnoise.engine.model import choose_device, choose_dtype
+    from dragnoise.engine.system.device import choose_device, choose_dtype
 
-    from .kernels import measure
-    from .record import kernels_table
+    from .measure.kernels import measure
+    from .report.record import kernels_table
 
     about, device = _about(asked, "kernels"), choose_device(asked.device)
-    cases = list(measure(device, choose_dtype(asked.dtype, device), max(asked.rounds, 5), watch=_watch))
+    cases = list(
+        measure(device, choose_dtype(asked.dtype, device), max(asked.rounds, 5), watch=_watch)
+    )
     document = about | {"model": "kernels", "size": "", "cases": cases}
     return document, kernels_table(document)
 
 
-def _measured(asked: argparse.Namespace, bench: str, rows: Any) -> tuple[dict[str, Any], Any, Any, Any]:
-    from .edits import Case, measure
-    from .models import model
-    from .rows import rows_for
+def _measured(
+    asked: argparse.Namespace, bench: str, rows: Any
+) -> tuple[dict[str, Any], Any, Any, Any]:
+    from .measure.edits import Case, measure
+    from .measure.models import model
+    from .measure.rows import rows_for
 
     about = _about(asked, bench)
     loaded = model(asked.model, asked.device, asked.dtype)
     size = _size(about["size"])
     whole = DragConfig(iterations=asked.iterations, lr=1e-4)
     strength = None if asked.run_steps is None else asked.run_steps / whole.steps
-    run = whole.but(iterations=asked.run_iterations, strength=strength)
+    run = whole.replace(iterations=asked.run_iterations, strength=strength)
     case = Case(size, not asked.no_mask, whole, run)
     try:
         chosen = rows_for(loaded.device, rows) if rows is None or isinstance(rows, str) else rows
@@ -151,7 +183,10 @@ def _measured(asked: argparse.Namespace, bench: str, rows: Any) -> tuple[dict[st
         "computed": case.computed,
         "settings": dataclasses.asdict(whole),
         "ran": {"iterations": run.iterations, "active_steps": run.active_steps},
-        "rows": [one.said(measured[0], measured[max(place - 1, 0)]) for place, one in enumerate(measured)],
+        "rows": [
+            one.to_dict(measured[0], measured[max(place - 1, 0)])
+            for place, one in enumerate(measured)
+        ],
     }
     if asked.profile:
         _profile(Path(asked.profile), chosen[-1], loaded, case)
@@ -159,15 +194,15 @@ def _measured(asked: argparse.Namespace, bench: str, rows: Any) -> tuple[dict[st
 
 
 def _edits(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[str]]]:
-    from .record import edits_table
+    from .report.record import edits_table
 
     document, *_ = _measured(asked, "edits", asked.rows)
     return document, edits_table(document)
 
 
 def _sessions(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[str]]]:
-    from .record import edits_table, show
-    from .sessions import follow_a_mouse, mouse_table, session_rows
+    from .measure.sessions import follow_a_mouse, mouse_table, session_rows
+    from .report.record import edits_table, show
 
     document, loaded, *_ = _measured(asked, "sessions", session_rows())
     cells = edits_table(document)
@@ -182,9 +217,9 @@ def _personalise(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[s
 
     from dragnoise.engine import Image, PersonaliseConfig
 
-    from .models import model
-    from .personalise import fidelity, fidelity_table, measure, training_table
-    from .record import show
+    from .measure.models import model
+    from .measure.personalise import fidelity, fidelity_table, measure, training_table
+    from .report.record import show
 
     about, loaded, config = (
         _about(asked, "personalise"),
@@ -197,17 +232,19 @@ def _personalise(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[s
     cells = training_table(document["training"])
     if asked.model == "embedded":
         sheet = None if asked.out is None else Path(asked.out) / "personalise.png"
-        document["fidelity"] = fidelity(loaded, config.but(steps=200), watch=_watch, sheet=sheet)
+        document["fidelity"] = fidelity(
+            loaded, config.replace(steps=200), watch=_watch, sheet=sheet
+        )
         show("what an adapter of 200 steps is good for", fidelity_table(document["fidelity"]))
     return document, cells
 
 
 def _exports(asked: argparse.Namespace) -> tuple[dict[str, Any], list[list[str]]]:
     from dragnoise.engine.errors import DeviceError
-    from dragnoise.engine.model import DTYPES, choose_device
+    from dragnoise.engine.system.device import DTYPES, choose_device
 
-    from .exports import edit_table, exports_table, measure
-    from .record import show
+    from .measure.exports import edit_table, exports_table, measure
+    from .report.record import show
 
     about = _about(asked, "exports")
     if asked.dtype not in DTYPES:
@@ -228,8 +265,8 @@ def _size(told: str) -> tuple[int, int]:
 
 
 def _stages(asked: argparse.Namespace) -> tuple[dict[str, Any], Any]:
-    from .rows import rows_for
-    from .stages import shares, stages_table
+    from .measure.rows import rows_for
+    from .measure.stages import shares, stages_table
 
     last = asked.rows or rows_for(_device(asked))[-1].name
     document, loaded, case, measured = _measured(asked, "stages", last)
@@ -238,7 +275,7 @@ def _stages(asked: argparse.Namespace) -> tuple[dict[str, Any], Any]:
 
 
 def _device(asked: argparse.Namespace) -> Any:
-    from dragnoise.engine.model import choose_device
+    from dragnoise.engine.system.device import choose_device
 
     return choose_device(asked.device)
 
@@ -254,19 +291,24 @@ def _profile(target: Path, row: Any, loaded: Any, case: Any) -> None:
 
 
 def _finish(asked: argparse.Namespace, found: tuple[dict[str, Any], Any]) -> None:
-    from .machine import device_slug
-    from .record import RESULTS, keep, show, to_csv
+    from .report.machine import device_slug
+    from .report.record import RESULTS, keep, show, to_csv
 
     document, cells = found
     title = f"{document['bench']}: {document['model']} {document['size']} {document['dtype']}, {document['machine']['threads']} threads"
-    show(title + (" (whole edits computed from a few turns)" if document.get("computed") else ""), cells)
+    show(
+        title + (" (whole edits computed from a few turns)" if document.get("computed") else ""),
+        cells,
+    )
     if asked.csv:
         write_whole(Path(asked.csv), lambda part: part.write_text(to_csv(cells), encoding="utf-8"))
     if asked.keep or asked.out:
-        kept = keep(document, device_slug(_device(asked)), Path(asked.out) if asked.out else RESULTS)
+        kept = keep(
+            document, device_slug(_device(asked)), Path(asked.out) if asked.out else RESULTS
+        )
         print(f"kept {kept}", file=sys.stderr)
         if document["bench"] == "edits":
-            from .plot import plot
+            from .report.plot import plot
 
             print(f"drew {plot(document, kept.with_suffix('.png'))}", file=sys.stderr)
     print(json.dumps(document), flush=True)

@@ -33,14 +33,21 @@ class _Settings:
         ):
             raise ConfigError(f"{name} must be a number {allowed}, got {value!r}")
 
-    def but(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> Self:
         """The same settings with some changed; None changes nothing. Raises ConfigError for a name that is not a setting."""
         unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
         if unknown:
             raise ConfigError(
                 f"{', '.join(sorted(unknown))}: no such setting; known: {', '.join(f.name for f in dataclasses.fields(self))}"
             )
-        return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
+        return dataclasses.replace(
+            self, **{name: value for name, value in changes.items() if value is not None}
+        )
+
+    def but(self, **changes: Any) -> Self:
+        """Call `replace`, its new name."""
+        warnings.warn("but() is now called replace()", DeprecationWarning, stacklevel=2)
+        return self.replace(**changes)
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,9 @@ class DragConfig(_Settings):
         self._real("lam", "0 or more", lambda value: value >= 0)
         self._real("guidance", "from 1 to 50", lambda value: 1 <= value <= 50)
         if self.active_steps < 1:
-            raise ConfigError(f"strength {self.strength} of {self.steps} steps is less than one step; raise either")
+            raise ConfigError(
+                f"strength {self.strength} of {self.steps} steps is less than one step; raise either"
+            )
 
     @property
     def active_steps(self) -> int:
@@ -102,7 +111,9 @@ class DragConfig(_Settings):
             return prompt
         if prompt:
             warnings.warn(
-                "a negative prompt does nothing without guidance; set guidance above 1", InputWarning, stacklevel=3
+                "a negative prompt does nothing without guidance; set guidance above 1",
+                InputWarning,
+                stacklevel=3,
             )
         return None
 
@@ -112,10 +123,14 @@ class DragConfig(_Settings):
         try:
             card = json.loads(Path(path).read_text(encoding="utf-8"))
         except ValueError as malformed:
-            raise ConfigError(f"{str(path)!r} is not JSON ({malformed}); mend or remove it") from malformed
+            raise ConfigError(
+                f"{str(path)!r} is not JSON ({malformed}); mend or remove it"
+            ) from malformed
         if not isinstance(card, dict):
-            raise ConfigError(f"{str(path)!r} must hold a JSON object of settings, got {type(card).__name__}")
-        return cls().but(**card)
+            raise ConfigError(
+                f"{str(path)!r} must hold a JSON object of settings, got {type(card).__name__}"
+            )
+        return cls().replace(**card)
 
 
 @dataclass(frozen=True)

@@ -11,24 +11,28 @@ import numpy.typing as npt
 import PIL.Image
 import torch
 
-from .adapters import Adapter, Adapters, Used
-from .backends import Artefacts, Placement, by_speed, choose
+from .backends import Artefacts, Placement, choose, fastest_placement
 from .cache import Store, default_folder
 from .config import DragConfig
+from .diffusion.load import load
+from .diffusion.load.pipeline import of_pipeline
+from .diffusion.lora.adapter import Adapter, AdapterUse
+from .diffusion.lora.merge import Adapters
+from .diffusion.model import Model
 from .errors import ConfigError
-from .generated import Generated, generate_image
-from .loading import load, of_pipeline
+from .inputs.image import Image
+from .inputs.mask import Mask
+from .inputs.points import Points
 from .methods import Method
-from .model import Model
-from .observe import Observer, nvtx
-from .result import EditResult, Progress
-from .runtime import Runtime
-from .saved import Saved, read_session
-from .session import Session
-from .source import Source
+from .pipelines.generate import Generated, generate_image
+from .pipelines.runtime import Runtime
+from .pipelines.source import Source
+from .session.file import SessionState, read_session
+from .session.result import EditResult, Progress
+from .session.session import Session
+from .session.state import State
 from .stages import KINDS, Iteration
-from .state import State
-from .values import Image, Mask, Points
+from .system.timers import Observer, nvtx
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny, DiffusionPipeline
@@ -62,20 +66,24 @@ class Editor:
         exported: str | os.PathLike[str] | None = None,
         build_missing: bool = False,
     ) -> None:
-        artefacts = Artefacts(default_folder() / "exported" if exported is None else Path(exported), build_missing)
+        artefacts = Artefacts(
+            default_folder() / "exported" if exported is None else Path(exported), build_missing
+        )
         measured = None
         if backend == "auto":
-            backend, measured = by_speed(model, attention, artefacts)
+            backend, measured = fastest_placement(model, attention, artefacts)
         self.model, self.running = choose(model, backend, attention, artefacts, measured)
         self.adapters = Adapters(self.model)
         self._alone = threading.Lock() if model.device.type == "cuda" else nullcontext()
-        self.poll_every = poll_every if poll_every is not None else (1 if model.device.type == "cpu" else 8)
+        self.poll_every = (
+            poll_every if poll_every is not None else (1 if model.device.type == "cpu" else 8)
+        )
         if self.poll_every < 1:
             raise ConfigError(f"poll_every must be 1 or more, got {poll_every}")
         self._observers = (*observers, nvtx) if model.device.type == "cuda" else tuple(observers)
         self.cache, self.preview_vae = cache, preview_vae
         if cache is not None:
-            cache.know(*KINDS)
+            cache.register(*KINDS)
 
     @classmethod
     def from_pretrained(
@@ -97,8 +105,20 @@ class Editor:
         build_missing: bool = False,
     ) -> Self:
         """An editor on a diffusers folder, a `.safetensors` checkpoint, or (None) the embedded model; see `loading.load` for the rest."""
-        model = load(source, device=device, dtype=dtype, config=config, variant=variant, allow_pickle=allow_pickle)
-        more: dict[str, Any] = {"poll_every": poll_every, "observers": observers, "cache": cache, "exported": exported}
+        model = load(
+            source,
+            device=device,
+            dtype=dtype,
+            config=config,
+            variant=variant,
+            allow_pickle=allow_pickle,
+        )
+        more: dict[str, Any] = {
+            "poll_every": poll_every,
+            "observers": observers,
+            "cache": cache,
+            "exported": exported,
+        }
         more |= {"preview_vae": preview_vae, "build_missing": build_missing}
         return cls(model, backend=backend, attention=attention, **more)
 
@@ -118,7 +138,12 @@ class Editor:
     ) -> Self:
         """An editor on a pipeline's own weights, without a copy but for what a backend packs; the pipeline is not changed."""
         model = of_pipeline(pipeline)
-        more: dict[str, Any] = {"poll_every": poll_every, "observers": observers, "cache": cache, "exported": exported}
+        more: dict[str, Any] = {
+            "poll_every": poll_every,
+            "observers": observers,
+            "cache": cache,
+            "exported": exported,
+        }
         more |= {"preview_vae": preview_vae, "build_missing": build_missing}
         return cls(model, backend=backend, attention=attention, **more)
 
@@ -152,8 +177,14 @@ class Editor:
         adapter: see `open`. on_iteration: shown every forward pass of the drag, with its predicted noise.
         Raises ImageError, PointError, MaskError, ConfigError.
         """
-        how: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative_prompt, "config": config}
-        session = self.open(image, adapter=adapter, adapter_scale=adapter_scale, undo_bytes=0, **how)
+        how: dict[str, Any] = {
+            "prompt": prompt,
+            "negative_prompt": negative_prompt,
+            "config": config,
+        }
+        session = self.open(
+            image, adapter=adapter, adapter_scale=adapter_scale, undo_bytes=0, **how
+        )
         more: dict[str, Any] = {"progress": progress, "on_iteration": on_iteration}
         return session.drag(points, mask=mask, method=method, record=record, **more)
 
@@ -179,9 +210,14 @@ class Editor:
             raise ConfigError(f"undo_bytes must be 0 or more, got {undo_bytes}")
         source = Source.of(image, prompt, negative_prompt)
         own = self.defaults if source.generated is None else source.generated.config
-        found = adapter if isinstance(adapter, Adapter) or adapter is None else Adapter.load(adapter)
-        used = Used(found, adapter_scale)
-        return Session(self._runtime(), Saved((State(source, source.image),), 0, config or own, undo_bytes, used))
+        found = (
+            adapter if isinstance(adapter, Adapter) or adapter is None else Adapter.load(adapter)
+        )
+        used = AdapterUse(found, adapter_scale)
+        return Session(
+            self._runtime(),
+            SessionState((State(source, source.image),), 0, config or own, undo_bytes, used),
+        )
 
     def restore(self, path: str | os.PathLike[str]) -> Session:
         """The session that `Session.save` wrote to `path`, as it was, without inverting again: on the same machine, with the same versions and
@@ -210,7 +246,9 @@ class Editor:
         def on_step(done: int) -> None:
             report("generate", done, config.steps)
 
-        return generate_image(self._runtime(), prompt, negative_prompt, size, seed, config, on_step=on_step)
+        return generate_image(
+            self._runtime(), prompt, negative_prompt, size, seed, config, on_step=on_step
+        )
 
     def _runtime(self) -> Runtime:
         return Runtime(

@@ -12,23 +12,25 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from .cache import Store
-from .digest import UndigestedError, digest, surroundings
-from .observe import Observer
+from .cache.digest import UndigestedError, digest, environment_digest
+from .system.timers import Observer
 
-__all__ = ["Keeper", "Run"]
+__all__ = ["Run", "StageCache"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Y = TypeVar("Y")
 
 
-class Keeper:
+class StageCache:
     """Finds what a stage has made before. stages: those whose results are kept, and whether on disk too.
 
     It remembers which values it has handed out, and with them what they are; as long as it lives they are not evicted.
     """
 
-    def __init__(self, store: Store, stages: Mapping[Callable[..., Any], bool], device: torch.device) -> None:
+    def __init__(
+        self, store: Store, stages: Mapping[Callable[..., Any], bool], device: torch.device
+    ) -> None:
         self._store, self._stages, self._device, self._hold = store, stages, device, store.hold()
         weakref.finalize(self, self._hold.close)
         self._known: dict[int, tuple[object, str]] = {}
@@ -43,14 +45,21 @@ class Keeper:
         except UndigestedError:
             return make()
         value = self._store.get_or_make(
-            key, make, stage=stage.__name__, disk=self._stages[stage], hold=self._hold, device=self._device
+            key,
+            make,
+            stage=stage.__name__,
+            disk=self._stages[stage],
+            hold=self._hold,
+            device=self._device,
         )
         self._learn(value, key)
         return value
 
     def _key(self, stage: Callable[..., Any], inputs: tuple[Any, ...]) -> str:
         name = f"{stage.__module__}.{stage.__qualname__}"
-        return digest(name, surroundings(self._device), *(self._said(given) for given in inputs))
+        return digest(
+            name, environment_digest(self._device), *(self._said(given) for given in inputs)
+        )
 
     def _said(self, given: Any) -> Any:
         known = self._known.get(id(given))
@@ -67,7 +76,9 @@ class Keeper:
 class Run:
     """Runs stages under observers. A stage is a plain function; its `__name__` is what observers see."""
 
-    def __init__(self, observers: Sequence[Observer] = (), keeper: Keeper | None = None) -> None:
+    def __init__(
+        self, observers: Sequence[Observer] = (), keeper: StageCache | None = None
+    ) -> None:
         self._observers, self._keeper = tuple(observers), keeper
 
     def __call__(self, stage: Callable[P, T], *inputs: P.args, **watch: P.kwargs) -> T:

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.errors import ExportError
-from dragnoise.engine.exported import DTYPES, Extent, Graph, part_of, signature
-from dragnoise.engine.model import Model
+from dragnoise.engine.exported import DTYPES, Extent, GraphId, part_of, signature
 
-from .examples import example
+from .inputs import example
 
 __all__ = ["TOLERANCE", "check"]
 
@@ -26,7 +26,7 @@ TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 1e-4}
 """Allowed relative difference (L2) of every output. bf16: of the widened graph."""
 
 
-def check(path: Path, graph: Graph, reference: Model) -> dict[str, Any]:
+def check(path: Path, graph: GraphId, reference: Model) -> dict[str, Any]:
     """The report: differences by extent and output, and how long both took. Raises ExportError where one is too large, or the graph does not run.
 
     reference: the model in float32. A dynamic graph is tried at its least and its usual extent, and turned by a quarter.
@@ -35,7 +35,10 @@ def check(path: Path, graph: Graph, reference: Model) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=".check-", dir=path.parent) as work:
         runnable = _widened(path, Path(work)) if graph.dtype == "bf16" else path
         session = _session(runnable)
-        found = {str(extent): _differences(session, graph, reference, extent) for extent in _extents(graph)}
+        found = {
+            str(extent): _differences(session, graph, reference, extent)
+            for extent in _extents(graph)
+        }
     for extent, one in found.items():
         for name, difference in one["relative"].items():
             if not difference <= allowed:
@@ -43,17 +46,25 @@ def check(path: Path, graph: Graph, reference: Model) -> dict[str, Any]:
                 raise ExportError(f"the graph of {graph.part} is not kept: {off}")
     worst = max(difference for one in found.values() for difference in one["relative"].values())
     how = "onnxruntime, CPU" + (", widened to float32" if graph.dtype == "bf16" else "")
-    return {"beside": "PyTorch eager, float32", "ran_by": how, "allowed": allowed, "worst": worst, "extents": found}
+    return {
+        "beside": "PyTorch eager, float32",
+        "ran_by": how,
+        "allowed": allowed,
+        "worst": worst,
+        "extents": found,
+    }
 
 
-def _extents(graph: Graph) -> tuple[Extent, ...]:
+def _extents(graph: GraphId) -> tuple[Extent, ...]:
     profile = graph.profile
     if not profile.dynamic:
         return (profile.usual,)
     usual, least = profile.usual, profile.least
     turned = Extent(usual.width, usual.height, usual.batch)
     oblong = Extent(least.height, usual.width, profile.most.batch)
-    return tuple(dict.fromkeys(one for one in (least, usual, turned, oblong) if profile.covers(one)))
+    return tuple(
+        dict.fromkeys(one for one in (least, usual, turned, oblong) if profile.covers(one))
+    )
 
 
 def _session(path: Path) -> Any:
@@ -70,16 +81,22 @@ def _session(path: Path) -> Any:
         ) from refused
 
 
-def _differences(session: Any, graph: Graph, reference: Model, extent: Extent) -> dict[str, Any]:
+def _differences(session: Any, graph: GraphId, reference: Model, extent: Extent) -> dict[str, Any]:
     names = signature(reference, graph.part, extent, graph.features)
     dtype = DTYPES[graph.dtype]
-    given = {name: tensor.to(dtype) for name, tensor in example(reference, graph.part, extent, seed=1).items()}
+    given = {
+        name: tensor.to(dtype)
+        for name, tensor in example(reference, graph.part, extent, seed=1).items()
+    }
     part = part_of(reference, reference.unet, graph.part, graph.features)
     started = time.perf_counter()
     with torch.no_grad():
         expected = part(*(tensor.float() for tensor in given.values()))
     between = time.perf_counter()
-    fed = {name: (tensor.float() if graph.dtype == "bf16" else tensor).numpy() for name, tensor in given.items()}
+    fed = {
+        name: (tensor.float() if graph.dtype == "bf16" else tensor).numpy()
+        for name, tensor in given.items()
+    }
     outputs = session.run(list(names.outputs), fed)
     ended = time.perf_counter()
     wanted = (expected,) if isinstance(expected, Tensor) else expected
@@ -87,7 +104,10 @@ def _differences(session: Any, graph: Graph, reference: Model, extent: Extent) -
         name: _relative(right, torch.from_numpy(output))
         for name, right, output in zip(names.outputs, wanted, outputs, strict=True)
     }
-    times = {"eager_ms": round((between - started) * 1e3, 3), "onnxruntime_ms": round((ended - between) * 1e3, 3)}
+    times = {
+        "eager_ms": round((between - started) * 1e3, 3),
+        "onnxruntime_ms": round((ended - between) * 1e3, 3),
+    }
     return {"relative": relative, **times}
 
 
@@ -111,7 +131,11 @@ def _widened(path: Path, work: Path) -> Path:
 
     def widen(tensor: Any) -> None:
         if tensor.data_type == TensorProto.BFLOAT16:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+            tensor.CopyFrom(
+                numpy_helper.from_array(
+                    numpy_helper.to_array(tensor).astype(np.float32), tensor.name
+                )
+            )
 
     def widen_type(value: Any) -> None:
         if value.type.tensor_type.elem_type == TensorProto.BFLOAT16:
@@ -123,7 +147,11 @@ def _widened(path: Path, work: Path) -> Path:
             for attribute in node.attribute:
                 if attribute.HasField("t"):
                     widen(attribute.t)
-                if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.BFLOAT16:
+                if (
+                    node.op_type == "Cast"
+                    and attribute.name == "to"
+                    and attribute.i == TensorProto.BFLOAT16
+                ):
                     attribute.i = TensorProto.FLOAT
     for tensor in model.graph.initializer:
         widen(tensor)

@@ -6,11 +6,12 @@ import os
 import torch
 from torch import nn
 
-from dragnoise.engine.adapters import Adapter, Adapters, Used
+from dragnoise.engine.diffusion.load import load
+from dragnoise.engine.diffusion.lora.adapter import Adapter, AdapterUse
+from dragnoise.engine.diffusion.lora.merge import Adapters
+from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.unet import UNet
 from dragnoise.engine.exported import DTYPES
-from dragnoise.engine.loading import load
-from dragnoise.engine.model import Model
-from dragnoise.engine.unet import UNet
 
 __all__ = ["in_float32", "in_precision", "model_for_export"]
 
@@ -30,10 +31,11 @@ def model_for_export(
     Raises ModelError, AdapterError, ConfigError.
     """
     model = in_precision(
-        load(source, device="cpu", config=config, variant=variant, allow_pickle=allow_pickle), DTYPES[dtype]
+        load(source, device="cpu", config=config, variant=variant, allow_pickle=allow_pickle),
+        DTYPES[dtype],
     )
     if adapter is not None:
-        with Adapters(model).active(Used(Adapter.load(adapter), adapter_scale)):
+        with Adapters(model).active(AdapterUse(Adapter.load(adapter), adapter_scale)):
             pass  # merged it stays, until another is wanted
     return model
 

@@ -8,20 +8,22 @@ from typing import Any
 import torch
 
 from dragnoise.engine.backends.tensorrt import Library, Log
+from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.errors import CancelledError, ExportError, PlanError
-from dragnoise.engine.exported import Built, Graph, about_plan, read_plan, signature, write_plan
-from dragnoise.engine.files import write_whole
-from dragnoise.engine.model import Model
+from dragnoise.engine.exported import GraphId, PlanId, about_plan, read_plan, signature, write_plan
+from dragnoise.engine.system.files import write_whole
 
-from .memory import forget_peak, peak_of_process
+from .peak_memory import forget_peak, peak_of_process
 
-__all__ = ["Step", "build_plan", "kept_plan", "plan_of"]
+__all__ = ["Step", "build_plan", "kept_plan", "plan_id"]
 
 Step = Callable[[str, int, int], bool]
 """(phase, steps done, steps in all) -> whether to go on."""
 
 
-def plan_of(graph: Graph, library: Library, refittable: bool = False, target: str = "any") -> Built:
+def plan_id(
+    graph: GraphId, library: Library, refittable: bool = False, target: str = "any"
+) -> PlanId:
     """The plan's identity, if it is built here. target: "any", or for TensorRT for RTX one compute capability ("sm89").
 
     Raises ExportError for a target that the library does not build for.
@@ -32,17 +34,26 @@ def plan_of(graph: Graph, library: Library, refittable: bool = False, target: st
         raise ExportError(
             f"{library.flavour} {library.version} does not build for {target!r} here; use {', '.join(known)}"
         )
-    return Built(graph, library.flavour, library.version, usual if target == "any" else target, refittable)
+    return PlanId(
+        graph, library.flavour, library.version, usual if target == "any" else target, refittable
+    )
 
 
 def _known(library: Library) -> list[str]:
     """The compute capabilities that can be asked for by name; TensorRT builds for the device that is here."""
     if library.flavour != "tensorrt_rtx":
         return ["any"]
-    return ["any", *(name.lower() for name in library.module.ComputeCapability.__members__ if name.startswith("SM"))]
+    return [
+        "any",
+        *(
+            name.lower()
+            for name in library.module.ComputeCapability.__members__
+            if name.startswith("SM")
+        ),
+    ]
 
 
-def kept_plan(folder: Path, built: Built) -> dict[str, Any] | None:
+def kept_plan(folder: Path, built: PlanId) -> dict[str, Any] | None:
     """How it was made, if it is there already, whole; None where it is not."""
     try:
         read_plan(folder / built.file, built)
@@ -52,7 +63,12 @@ def kept_plan(folder: Path, built: Built) -> dict[str, Any] | None:
 
 
 def build_plan(
-    model: Model, graph: Path, built: Built, folder: Path, library: Library, step: Step | None = None
+    model: Model,
+    graph: Path,
+    built: PlanId,
+    folder: Path,
+    library: Library,
+    step: Step | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """The plan's file in `folder`, and figures of its build: seconds, bytes, peak memory of the process.
 
@@ -68,7 +84,12 @@ def build_plan(
     forget_peak()
     plan, layers, timings = _built(model, graph, built, folder, library, log, step)
     seconds = round(time.perf_counter() - started, 3)
-    made = {"seconds": seconds, "bytes": plan.nbytes, "peak_bytes": peak_of_process(), "layers": layers}
+    made = {
+        "seconds": seconds,
+        "bytes": plan.nbytes,
+        "peak_bytes": peak_of_process(),
+        "layers": layers,
+    }
     if timings is not None:
         path, raw = timings
         write_whole(path, lambda part: part.write_bytes(raw))
@@ -76,7 +97,13 @@ def build_plan(
 
 
 def _built(
-    model: Model, graph: Path, built: Built, folder: Path, library: Library, log: Log, step: Step | None
+    model: Model,
+    graph: Path,
+    built: PlanId,
+    folder: Path,
+    library: Library,
+    log: Log,
+    step: Step | None,
 ) -> tuple[Any, int, tuple[Path, bytes] | None]:
     """The plan, how many layers the network has, and where what was timed is to be kept."""
     trt = library.module
@@ -85,7 +112,9 @@ def _built(
     parser = trt.OnnxParser(network, log.logger)
     if not parser.parse_from_file(str(graph)):
         errors = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
-        raise ExportError(f"{library.flavour} {library.version} refuses the graph {graph.name}: {errors or log.said()}")
+        raise ExportError(
+            f"{library.flavour} {library.version} refuses the graph {graph.name}: {errors or log.text()}"
+        )
     config = builder.create_builder_config()
     if library.flavour == "tensorrt_rtx" and built.target != "any":
         config.num_compute_capabilities = 1
@@ -100,12 +129,14 @@ def _built(
     if monitor.cancelled:
         raise CancelledError(f"the build of {built.file} was cancelled; nothing was written")
     if plan is None:
-        raise ExportError(f"{library.flavour} {library.version} cannot build {built.graph.part}: {log.said()}")
+        raise ExportError(
+            f"{library.flavour} {library.version} cannot build {built.graph.part}: {log.text()}"
+        )
     timed = None if timings is None else (timings, bytes(config.get_timing_cache().serialize()))
     return plan, network.num_layers, timed
 
 
-def _profile(model: Model, graph: Graph, builder: Any) -> Any:
+def _profile(model: Model, graph: GraphId, builder: Any) -> Any:
     """Least, usual and most of every input, from the three extents: sizes that are linked stay linked."""
     ranges = [
         signature(model, graph.part, extent, graph.features).inputs

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from dragnoise.engine.backends.tensorrt import Device, Engine, Library
+from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.errors import ExportError
 from dragnoise.engine.exported import (
     DTYPES,
     SUFFIX,
-    Built,
-    Graph,
+    GraphId,
+    PlanId,
     about_plan,
     check_graph,
     part_of,
@@ -27,9 +28,8 @@ from dragnoise.engine.exported import (
     signature,
     write_plan,
 )
-from dragnoise.engine.model import Model
 
-from .examples import example
+from .inputs import example
 
 __all__ = ["TOLERANCE", "refit_plan"]
 
@@ -38,7 +38,7 @@ TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 8e-2}
 
 
 def refit_plan(
-    reference: Model, graph: Path, built: Built, folder: Path, library: Library, device: Device
+    reference: Model, graph: Path, built: PlanId, folder: Path, library: Library, device: Device
 ) -> tuple[Path, dict[str, Any]]:
     """The plan `built` in `folder`, of a refittable one there that differs in the adapter alone, and figures of it.
 
@@ -80,18 +80,23 @@ def refit_plan(
     return write_plan(folder, built, plan, made), made
 
 
-def _base(built: Built, folder: Path) -> tuple[Path, Built]:
+def _base(built: PlanId, folder: Path) -> tuple[Path, PlanId]:
     """A plan that differs from `built` in the adapter alone."""
     for path in sorted(folder.glob(f"{built.graph.part}*.refittable{SUFFIX}")):
         found, _ = about_plan(path)
-        if dataclasses.replace(found, graph=dataclasses.replace(found.graph, adapter=built.graph.adapter)) == built:
+        if (
+            dataclasses.replace(
+                found, graph=dataclasses.replace(found.graph, adapter=built.graph.adapter)
+            )
+            == built
+        ):
             return path, found
     raise ExportError(
         f"no refittable plan of {built.graph.part} for {built.graph.profile} lies in {str(folder)!r}; make one with --refittable"
     )
 
 
-def _expected(reference: Model, graph: Graph, given: dict[str, Tensor]) -> tuple[Tensor, ...]:
+def _expected(reference: Model, graph: GraphId, given: dict[str, Tensor]) -> tuple[Tensor, ...]:
     with torch.no_grad():
         part = part_of(reference, reference.unet, graph.part, graph.features)
         found = part(*(tensor.float() for tensor in given.values()))
@@ -100,4 +105,7 @@ def _expected(reference: Model, graph: Graph, given: dict[str, Tensor]) -> tuple
 
 def _worst(expected: tuple[Tensor, ...], found: dict[str, Tensor]) -> float:
     pairs = zip(expected, found.values(), strict=True)
-    return max(float((mine.cpu().double() - right.double()).norm() / right.double().norm()) for right, mine in pairs)
+    return max(
+        float((mine.cpu().double() - right.double()).norm() / right.double().norm())
+        for right, mine in pairs
+    )

@@ -12,7 +12,9 @@ def track_points(
     resolution: tuple[int, int],
     radius: int,
     near: float,
-) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+) -> tuple[
+    np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.bool_]]
+]:
     """The nearest feature in a window around every handle, and whether it is strictly nearer than `near` to the target; `point_tracking`.
 
     features: [C, h, w] float32, float16 or bfloat16, any strides. references: [N, C] float32, contiguous. handles, targets: [N, 2] int64

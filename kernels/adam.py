@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from . import _native
-from .installed import has_triton
+from .has_triton import has_triton
 
 __all__ = ["BETAS", "EPSILON", "adam_step", "formula"]
 
@@ -60,7 +60,13 @@ def adam_step(
 
 
 def formula(
-    variable: Tensor, gradient: Tensor, first: Tensor, second: Tensor, step: Tensor, done: Tensor, lr: float
+    variable: Tensor,
+    gradient: Tensor,
+    first: Tensor,
+    second: Tensor,
+    step: Tensor,
+    done: Tensor,
+    lr: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What the kernels must equal: the new variable, first and second moment in plain PyTorch, on any device."""
     gradient = gradient.float()
@@ -90,20 +96,34 @@ def _order(variable: Tensor) -> torch.memory_format:
 
 def _entries(tensor: Tensor, order: torch.memory_format) -> Tensor:
     """[B, ...] -> [B, n], the same memory in its own order."""
-    return (tensor.movedim(1, -1) if order == torch.channels_last else tensor).view(tensor.shape[0], -1)
+    return (tensor.movedim(1, -1) if order == torch.channels_last else tensor).view(
+        tensor.shape[0], -1
+    )
 
 
 def _check(
-    variable: Tensor, gradient: Tensor, first: Tensor, second: Tensor, copy: Tensor | None, step: Tensor, done: Tensor
+    variable: Tensor,
+    gradient: Tensor,
+    first: Tensor,
+    second: Tensor,
+    copy: Tensor | None,
+    step: Tensor,
+    done: Tensor,
 ) -> None:
     if variable.ndim == 0 or 0 in variable.shape:
         raise ValueError(f"variable must be [B, ...] with no side 0, got {list(variable.shape)}")
     order = _order(variable)
-    updated = {"variable": variable, "first": first, "second": second} | ({} if copy is None else {"copy": copy})
+    updated = {"variable": variable, "first": first, "second": second} | (
+        {} if copy is None else {"copy": copy}
+    )
     for name, tensor in updated.items():
         if tensor.shape != variable.shape or not tensor.is_contiguous(memory_format=order):
-            wanted = f"{list(variable.shape)} in variable's memory order, contiguous or channels_last"
-            raise ValueError(f"{name} must be {wanted}, got {list(tensor.shape)} with strides {list(tensor.stride())}")
+            wanted = (
+                f"{list(variable.shape)} in variable's memory order, contiguous or channels_last"
+            )
+            raise ValueError(
+                f"{name} must be {wanted}, got {list(tensor.shape)} with strides {list(tensor.stride())}"
+            )
         if tensor.dtype != torch.float32 and name != "copy":
             raise ValueError(f"{name} must be float32, got {tensor.dtype}")
     if gradient.shape != variable.shape:
@@ -111,7 +131,9 @@ def _check(
     if step.shape != () or step.dtype != torch.int64:
         raise ValueError(f"step must be [] int64, got {list(step.shape)} {step.dtype}")
     if done.shape not in ((), variable.shape[:1]) or done.dtype != torch.bool:
-        raise ValueError(f"done must be [] or {list(variable.shape[:1])} bool, got {list(done.shape)} {done.dtype}")
+        raise ValueError(
+            f"done must be [] or {list(variable.shape[:1])} bool, got {list(done.shape)} {done.dtype}"
+        )
     devices = [str(tensor.device) for tensor in (*updated.values(), gradient, step, done)]
     if len(set(devices)) > 1:
         raise ValueError(f"devices differ: {', '.join(devices)}")

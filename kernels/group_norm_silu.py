@@ -25,12 +25,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _native
-from .installed import has_triton
+from .has_triton import has_triton
 
 __all__ = ["formula", "group_norm_silu"]
 
 
-def group_norm_silu(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool = True) -> Tensor:
+def group_norm_silu(
+    x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool = True
+) -> Tensor:
     """y of the table above, differentiable in x.
 
     Raises ValueError where shapes do not fit each other, or a weight asks for a gradient.
@@ -40,14 +42,18 @@ def group_norm_silu(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: f
             f"x must be [B, C, H, W] with no side 0 and C a multiple of {groups} groups, got {list(x.shape)}"
         )
     if weight.shape != (x.shape[1],) or bias.shape != weight.shape:
-        raise ValueError(f"weight and bias must be [{x.shape[1]}], got {list(weight.shape)} and {list(bias.shape)}")
+        raise ValueError(
+            f"weight and bias must be [{x.shape[1]}], got {list(weight.shape)} and {list(bias.shape)}"
+        )
     if weight.requires_grad or bias.requires_grad:
         raise ValueError("weight and bias must be frozen: this kernel gives them no gradient")
     y: Tensor = _forward(x, weight, bias, groups, eps, silu)[0]
     return y
 
 
-def formula(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool = True) -> Tensor:
+def formula(
+    x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool = True
+) -> Tensor:
     """What the kernels must equal, in plain PyTorch; low precision is computed in float32 and rounded once."""
     exact = x if x.dtype == torch.float64 else x.float()
     z = F.group_norm(exact, groups, weight.to(exact.dtype), bias.to(exact.dtype), eps)
@@ -69,18 +75,29 @@ def _suits_native(x: Tensor, weight: Tensor) -> bool:
 
 
 @torch.library.custom_op("dragnoise::group_norm_silu", mutates_args=())
-def _forward(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> tuple[Tensor, Tensor]:
+def _forward(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+) -> tuple[Tensor, Tensor]:
     if _suits_native(x, weight) and x.device.type == "cpu":
         y, statistics = torch.empty_like(x), torch.empty(2, x.shape[0], groups)
         _native.group_norm_silu(
-            _rows(x), _bits(weight), _bits(bias), _rows(y), statistics, eps, silu, torch.get_num_threads()
+            _rows(x),
+            _bits(weight),
+            _bits(bias),
+            _rows(y),
+            statistics,
+            eps,
+            silu,
+            torch.get_num_threads(),
         )
         return y, statistics
     return _forward_by_formula(x, weight, bias, groups, eps, silu)
 
 
 @_forward.register_kernel("cuda")
-def _(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> tuple[Tensor, Tensor]:
+def _(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+) -> tuple[Tensor, Tensor]:
     if not has_triton() or x.dtype == torch.float64:
         return _forward_by_formula(x, weight, bias, groups, eps, silu)
     from .gpu.group_norm_silu import forward
@@ -89,13 +106,17 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bo
 
 
 @_forward.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> tuple[Tensor, Tensor]:
+def _(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+) -> tuple[Tensor, Tensor]:
     exact = torch.float64 if x.dtype == torch.float64 else torch.float32
     return torch.empty_like(_dense(x)), x.new_empty(2, x.shape[0], groups, dtype=exact)
 
 
 @torch.library.custom_op("dragnoise::group_norm_silu_gradient", mutates_args=())
-def _gradient(gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, silu: bool) -> Tensor:
+def _gradient(
+    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, silu: bool
+) -> Tensor:
     """With respect to x, in its dtype and memory order."""
     if _suits_native(x, weight) and x.device.type == "cpu":
         given, found = gradient.to(x.dtype, memory_format=torch.channels_last), torch.empty_like(x)
@@ -114,7 +135,9 @@ def _gradient(gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statist
 
 
 @_gradient.register_kernel("cuda")
-def _(gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, silu: bool) -> Tensor:
+def _(
+    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, silu: bool
+) -> Tensor:
     if not has_triton() or x.dtype == torch.float64:
         return _gradient_by_formula(gradient, x, weight, bias, statistics, silu)
     from .gpu.group_norm_silu import backward
@@ -123,7 +146,9 @@ def _(gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Ten
 
 
 @_gradient.register_fake
-def _(gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, silu: bool) -> Tensor:
+def _(
+    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, silu: bool
+) -> Tensor:
     return torch.empty_like(_dense(x))
 
 
@@ -162,15 +187,21 @@ def _bits(x: Tensor) -> Tensor:
     return x.detach().view(torch.int16) if x.dtype == torch.bfloat16 else x.detach()
 
 
-def _keep(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
+def _keep(
+    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]
+) -> None:
     x, weight, bias, _, _, silu = inputs
     ctx.save_for_backward(x, weight, bias, output[1])  # type: ignore[arg-type]
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)  # else autograd fills a gradient of noughts for it at every call: a launch
+    ctx.set_materialize_grads(
+        False
+    )  # else autograd fills a gradient of noughts for it at every call: a launch
     ctx.silu = silu  # type: ignore[attr-defined]
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(
+    ctx: torch.autograd.function.FunctionCtx, gradient: Tensor, *_: Tensor
+) -> tuple[Tensor | None, ...]:
     x, weight, bias, statistics = ctx.saved_tensors  # type: ignore[attr-defined]
     found = _gradient(gradient, x, weight, bias, statistics, ctx.silu)  # type: ignore[attr-defined]
     return found, None, None, None, None, None

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from . import _native
-from .installed import has_triton
+from .has_triton import has_triton
 
 __all__ = ["formula", "latent_term"]
 
@@ -42,7 +42,9 @@ def latent_term(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, la
     return loss
 
 
-def formula(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float) -> tuple[Tensor, Tensor]:
+def formula(
+    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+) -> tuple[Tensor, Tensor]:
     """What the kernels must equal: the loss and its gradient in plain PyTorch, on any device."""
     exact = _computed_in(noise)
     kept = slope * keep.to(exact)
@@ -59,25 +61,39 @@ def _check(noise: Tensor, reference: Tensor, keep: Tensor) -> None:
     if noise.ndim != 4 or 0 in noise.shape:
         raise ValueError(f"noise must be [B, C, h, w] with no side 0, got {list(noise.shape)}")
     if reference.shape != noise.shape:
-        raise ValueError(f"reference must be {list(noise.shape)} as noise is, got {list(reference.shape)}")
-    if keep.ndim != 4 or keep.shape[0] not in (1, noise.shape[0]) or keep.shape[1:] != (1, *noise.shape[2:]):
-        raise ValueError(f"keep must be {[1, 1, *noise.shape[2:]]}, or one for each entry, got {list(keep.shape)}")
+        raise ValueError(
+            f"reference must be {list(noise.shape)} as noise is, got {list(reference.shape)}"
+        )
+    if (
+        keep.ndim != 4
+        or keep.shape[0] not in (1, noise.shape[0])
+        or keep.shape[1:] != (1, *noise.shape[2:])
+    ):
+        raise ValueError(
+            f"keep must be {[1, 1, *noise.shape[2:]]}, or one for each entry, got {list(keep.shape)}"
+        )
     if not noise.device == reference.device == keep.device:
         raise ValueError(f"devices differ: {noise.device}, {reference.device}, {keep.device}")
 
 
 @torch.library.custom_op("dragnoise::latent_term", mutates_args=())
-def _latent_term(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float) -> tuple[Tensor, Tensor]:
+def _latent_term(
+    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+) -> tuple[Tensor, Tensor]:
     return formula(noise, reference, keep, slope, lam)
 
 
 @_latent_term.register_fake
-def _(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float) -> tuple[Tensor, Tensor]:
+def _(
+    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+) -> tuple[Tensor, Tensor]:
     return noise.new_empty((), dtype=_computed_in(noise)), torch.empty_like(noise)
 
 
 @_latent_term.register_kernel("cpu")
-def _(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float) -> tuple[Tensor, Tensor]:
+def _(
+    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+) -> tuple[Tensor, Tensor]:
     if not noise.dtype == reference.dtype == keep.dtype == torch.float32:
         return formula(noise, reference, keep, slope, lam)
     gradient = torch.empty_like(noise)
@@ -86,7 +102,9 @@ def _(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float) 
 
 
 @_latent_term.register_kernel("cuda")
-def _(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float) -> tuple[Tensor, Tensor]:
+def _(
+    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+) -> tuple[Tensor, Tensor]:
     if noise.dtype == torch.float64 or not has_triton():
         return formula(noise, reference, keep, slope, lam)
     from .gpu.latent_term import launch
@@ -97,7 +115,9 @@ def _(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float) 
 def _keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(output[1])
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)  # else autograd fills a gradient of noughts for it at every call: a launch
+    ctx.set_materialize_grads(
+        False
+    )  # else autograd fills a gradient of noughts for it at every call: a launch
 
 
 def _backward(ctx: Any, by_loss: Tensor, _: Tensor | None) -> tuple[Tensor, None, None, None, None]:

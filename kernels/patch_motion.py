@@ -34,7 +34,7 @@ from torch import Tensor
 
 from . import _native
 from .bilinear import shifted_weights
-from .installed import has_triton
+from .has_triton import has_triton
 
 __all__ = ["REACHED", "TIE", "distances", "formula", "motion_loss", "patches"]
 
@@ -60,7 +60,9 @@ def patches(features: Tensor, centres: Tensor, resolution: tuple[int, int], radi
     return sampled
 
 
-def motion_loss(features: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int) -> Tensor:
+def motion_loss(
+    features: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int
+) -> Tensor:
     """The loss above, a scalar, differentiable in `features` once; see the table. No host synchronisation.
 
     resolution: (H, W) of the upsampled map, at least 1 each. radius: r in positions of it, 0 or more. Points nearer than `REACHED` do not count.
@@ -71,7 +73,9 @@ def motion_loss(features: Tensor, handles: Tensor, targets: Tensor, resolution: 
     return loss
 
 
-def formula(features: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int) -> Tensor:
+def formula(
+    features: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int
+) -> Tensor:
     """What the kernels must equal: `motion_loss` in plain PyTorch with autograd, on any device. Float64 features are computed with in float64."""
     moving, centres = _steps(handles, targets)
     source = patches(features.detach(), handles, resolution, radius)
@@ -85,7 +89,8 @@ def _closed_form(
     """Loss and gradient where no kernel is: the formula, its gradient written out."""
     moving, centres = _steps(handles, targets)
     difference = _difference(
-        patches(features, centres, resolution, radius), patches(features, handles, resolution, radius)
+        patches(features, centres, resolution, radius),
+        patches(features, handles, resolution, radius),
     )
     sign = difference.sign() * moving[:, None, None, None] / features.shape[0]
     rows, columns = _weights(features, centres, resolution, radius)
@@ -100,7 +105,9 @@ def _steps(handles: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return (distance >= REACHED).float(), handles + direction
 
 
-def _weights(features: Tensor, centres: Tensor, resolution: tuple[int, int], radius: int) -> tuple[Tensor, Tensor]:
+def _weights(
+    features: Tensor, centres: Tensor, resolution: tuple[int, int], radius: int
+) -> tuple[Tensor, Tensor]:
     """Of the patches around `centres`: rows [N, 2 r + 1, h] and columns [N, 2 r + 1, w], float32 or float64."""
     first = centres.to(_computed_in(features)) - radius
     count = 2 * radius + 1
@@ -124,20 +131,28 @@ def _computed_in(features: Tensor) -> torch.dtype:
     return torch.float64 if features.dtype == torch.float64 else torch.float32
 
 
-def _check(features: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int) -> None:
+def _check(
+    features: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int
+) -> None:
     if features.ndim != 3 or 0 in features.shape or not features.is_floating_point():
         raise ValueError(
             f"features must be [C, h, w] floats with no side 0, got {list(features.shape)} {features.dtype}"
         )
     for name, points in (("handles", handles), ("targets", targets)):
         if points.ndim != 2 or points.shape[1] != 2 or points.dtype != torch.int64:
-            raise ValueError(f"{name} must be [N, 2] int64, got {list(points.shape)} {points.dtype}")
+            raise ValueError(
+                f"{name} must be [N, 2] int64, got {list(points.shape)} {points.dtype}"
+            )
     if handles.shape != targets.shape:
-        raise ValueError(f"every handle has a target: got {handles.shape[0]} handles and {targets.shape[0]} targets")
+        raise ValueError(
+            f"every handle has a target: got {handles.shape[0]} handles and {targets.shape[0]} targets"
+        )
     if not features.device == handles.device == targets.device:
         raise ValueError(f"devices differ: {features.device}, {handles.device}, {targets.device}")
     if min(resolution) < 1 or radius < 0:
-        raise ValueError(f"resolution must be at least (1, 1) and radius at least 0, got {resolution} and {radius}")
+        raise ValueError(
+            f"resolution must be at least (1, 1) and radius at least 0, got {resolution} and {radius}"
+        )
 
 
 @torch.library.custom_op("dragnoise::patch_motion", mutates_args=())
@@ -163,7 +178,14 @@ def _(
     exact = features.float()
     gradient = torch.zeros_like(exact)
     loss = _native.patch_motion(
-        exact, handles.contiguous(), targets.contiguous(), (rows, columns), radius, REACHED, TIE, gradient
+        exact,
+        handles.contiguous(),
+        targets.contiguous(),
+        (rows, columns),
+        radius,
+        REACHED,
+        TIE,
+        gradient,
     )
     return torch.tensor(loss, dtype=torch.float32), gradient.to(features.dtype)
 
@@ -182,10 +204,14 @@ def _(
 def _keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(output[1])
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)  # else autograd fills a gradient of noughts for it at every call: a launch
+    ctx.set_materialize_grads(
+        False
+    )  # else autograd fills a gradient of noughts for it at every call: a launch
 
 
-def _backward(ctx: Any, by_loss: Tensor, _: Tensor | None) -> tuple[Tensor, None, None, None, None, None]:
+def _backward(
+    ctx: Any, by_loss: Tensor, _: Tensor | None
+) -> tuple[Tensor, None, None, None, None, None]:
     (gradient,) = ctx.saved_tensors
     return by_loss * gradient, None, None, None, None, None
 

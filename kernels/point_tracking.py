@@ -30,7 +30,7 @@ from torch import Tensor
 
 from . import _native
 from .bilinear import upsample_weights
-from .installed import has_triton
+from .has_triton import has_triton
 from .patch_motion import REACHED, distances
 
 __all__ = ["Tracked", "formula", "track"]
@@ -45,7 +45,12 @@ class Tracked(NamedTuple):
 
 
 def track(
-    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int
+    features: Tensor,
+    reference: Tensor,
+    handles: Tensor,
+    targets: Tensor,
+    resolution: tuple[int, int],
+    radius: int,
 ) -> Tracked:
     """Each handle's new position and what it has reached, as in the table above, without waiting for the device.
 
@@ -53,11 +58,18 @@ def track(
     Raises ValueError where shapes, dtypes or devices do not fit each other.
     """
     _check(features, reference, handles, targets, resolution, radius)
-    return Tracked(*_track_points(features.detach(), reference.detach(), handles, targets, *resolution, radius))
+    return Tracked(
+        *_track_points(features.detach(), reference.detach(), handles, targets, *resolution, radius)
+    )
 
 
 def formula(
-    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int
+    features: Tensor,
+    reference: Tensor,
+    handles: Tensor,
+    targets: Tensor,
+    resolution: tuple[int, int],
+    radius: int,
 ) -> Tracked:
     """What the kernels must equal: `track` in plain PyTorch, on any device."""
     moved = _nearest(features.detach(), reference.detach(), handles, resolution, radius)
@@ -65,7 +77,9 @@ def formula(
     return Tracked(moved, reached, reached.all())
 
 
-def _nearest(features: Tensor, reference: Tensor, handles: Tensor, resolution: tuple[int, int], radius: int) -> Tensor:
+def _nearest(
+    features: Tensor, reference: Tensor, handles: Tensor, resolution: tuple[int, int], radius: int
+) -> Tensor:
     dtype = torch.float64 if _exact(features, reference) else torch.float32
     small = features.to(dtype)
     offsets = torch.arange(-radius, radius + 1, device=handles.device)
@@ -97,7 +111,12 @@ def _exact(features: Tensor, reference: Tensor) -> bool:
 
 
 def _check(
-    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int
+    features: Tensor,
+    reference: Tensor,
+    handles: Tensor,
+    targets: Tensor,
+    resolution: tuple[int, int],
+    radius: int,
 ) -> None:
     if features.ndim != 3 or 0 in features.shape or not features.is_floating_point():
         got = f"{list(features.shape)} {features.dtype}"
@@ -105,15 +124,21 @@ def _check(
     if handles.ndim != 2 or handles.shape[1] != 2 or handles.dtype != torch.int64:
         raise ValueError(f"handles must be [N, 2] int64, got {list(handles.shape)} {handles.dtype}")
     if targets.shape != handles.shape or targets.dtype != torch.int64:
-        raise ValueError(f"targets must be {list(handles.shape)} int64, got {list(targets.shape)} {targets.dtype}")
+        raise ValueError(
+            f"targets must be {list(handles.shape)} int64, got {list(targets.shape)} {targets.dtype}"
+        )
     if reference.shape != (handles.shape[0], features.shape[0]):
         expected = [handles.shape[0], features.shape[0]]
-        raise ValueError(f"reference must be {expected} (handles, channels), got {list(reference.shape)}")
+        raise ValueError(
+            f"reference must be {expected} (handles, channels), got {list(reference.shape)}"
+        )
     devices = [str(tensor.device) for tensor in (features, reference, handles, targets)]
     if len(set(devices)) > 1:
         raise ValueError(f"devices differ: {', '.join(devices)}")
     if min(resolution) < 1 or radius < 0:
-        raise ValueError(f"resolution must be at least (1, 1) and radius at least 0, got {resolution} and {radius}")
+        raise ValueError(
+            f"resolution must be at least (1, 1) and radius at least 0, got {resolution} and {radius}"
+        )
 
 
 _Tensors = tuple[Tensor, Tensor, Tensor]
@@ -121,14 +146,26 @@ _Tensors = tuple[Tensor, Tensor, Tensor]
 
 @torch.library.custom_op("dragnoise::track_points", mutates_args=())
 def _track_points(
-    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
+    features: Tensor,
+    reference: Tensor,
+    handles: Tensor,
+    targets: Tensor,
+    rows: int,
+    columns: int,
+    radius: int,
 ) -> _Tensors:
     return formula(features, reference, handles, targets, (rows, columns), radius)
 
 
 @_track_points.register_fake
 def _(
-    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
+    features: Tensor,
+    reference: Tensor,
+    handles: Tensor,
+    targets: Tensor,
+    rows: int,
+    columns: int,
+    radius: int,
 ) -> _Tensors:
     moved = torch.empty_like(handles, memory_format=torch.contiguous_format)
     reached = handles.new_empty(handles.shape[0], dtype=torch.bool)
@@ -137,7 +174,13 @@ def _(
 
 @_track_points.register_kernel("cpu")
 def _(
-    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
+    features: Tensor,
+    reference: Tensor,
+    handles: Tensor,
+    targets: Tensor,
+    rows: int,
+    columns: int,
+    radius: int,
 ) -> _Tensors:
     if _exact(features, reference):
         return formula(features, reference, handles, targets, (rows, columns), radius)
@@ -145,7 +188,13 @@ def _(
     moved, reached = map(
         torch.from_numpy,
         _native.track_points(
-            features, wanted, handles.contiguous(), targets.contiguous(), (rows, columns), radius, REACHED
+            features,
+            wanted,
+            handles.contiguous(),
+            targets.contiguous(),
+            (rows, columns),
+            radius,
+            REACHED,
         ),
     )
     return moved, reached, reached.all()
@@ -153,7 +202,13 @@ def _(
 
 @_track_points.register_kernel("cuda")
 def _(
-    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
+    features: Tensor,
+    reference: Tensor,
+    handles: Tensor,
+    targets: Tensor,
+    rows: int,
+    columns: int,
+    radius: int,
 ) -> _Tensors:
     if _exact(features, reference) or not has_triton():
         return formula(features, reference, handles, targets, (rows, columns), radius)

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is defined: before any is imported
+    os.environ.setdefault(
+        "TRITON_INTERPRET", "1"
+    )  # read when a kernel is defined: before any is imported
 
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("house")
@@ -44,9 +46,14 @@ def _poisoned(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def poisoned_memory() -> Iterator[None]:
     """`torch.empty` and its kin hand out NaN (the largest integer, True): code that reads what it never wrote cannot pass by luck."""
     with torch.device("cpu"):
-        torch.empty(0)  # `with torch.device(...)` remembers the allocators when first used: let it see the real ones
+        torch.empty(
+            0
+        )  # `with torch.device(...)` remembers the allocators when first used: let it see the real ones
     with pytest.MonkeyPatch.context() as patch:
-        for owner, names in {torch: ("empty", "empty_like", "empty_strided"), Tensor: ("new_empty",)}.items():
+        for owner, names in {
+            torch: ("empty", "empty_like", "empty_strided"),
+            Tensor: ("new_empty",),
+        }.items():
             for name in names:
                 patch.setattr(owner, name, _poisoned(getattr(owner, name)))
         yield

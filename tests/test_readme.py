@@ -8,8 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dragnoise.engine import Image, demo
-from dragnoise.engine.cli import main
+from dragnoise.engine import Image
+from dragnoise.engine.cli import demo
+from dragnoise.engine.cli.main import main
 from dragnoise.export.__main__ import main as export
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -45,13 +46,21 @@ def test_python(in_a_folder_with_a_picture: Path, capsys: pytest.CaptureFixture[
     assert (in_a_folder_with_a_picture / "edited.png").exists()
 
 
-def test_exported_parts(in_a_folder_with_a_picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exported_parts(
+    in_a_folder_with_a_picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exported and built with two commands, then edited with, from the command line and from Python."""
     lines = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines()]
-    commands = [shlex.split(line)[3:] for line in lines if line.startswith("python -m dragnoise.export ")]
+    commands = [
+        shlex.split(line)[3:] for line in lines if line.startswith("python -m dragnoise.export ")
+    ]
     assert [command[0] for command in commands] == ["onnx", "plan", "ls"]
     assert [export(command) for command in commands] == [0, 0, 0]
-    edits = [shlex.split(line)[1:] for line in lines if line.startswith("dragnoise edit") and "--exported" in line]
+    edits = [
+        shlex.split(line)[1:]
+        for line in lines
+        if line.startswith("dragnoise edit") and "--exported" in line
+    ]
     assert main([*edits[0], "--device", "cpu"]) == 0
     assert (in_a_folder_with_a_picture / "edited.png").exists()
     *_, code = blocks("python")
@@ -60,7 +69,12 @@ def test_exported_parts(in_a_folder_with_a_picture: Path, capsys: pytest.Capture
 
 
 def test_first_command(in_a_folder_with_a_picture: Path) -> None:
-    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("dragnoise edit")]
+    commands = [
+        line
+        for block in blocks("sh")
+        for line in block.splitlines()
+        if line.startswith("dragnoise edit")
+    ]
     assert len(commands) == 4
     assert main([*shlex.split(commands[0])[1:], "--device", "cpu"]) == 0
     assert (in_a_folder_with_a_picture / "edited.png").exists()

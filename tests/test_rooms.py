@@ -75,7 +75,9 @@ def files(folder: Path) -> list[Path]:
 
 
 def imports_of(path: Path) -> list[list[str]]:
-    return list(imported(path.read_text(encoding="utf-8"), list(path.relative_to(ROOT).parent.parts)))
+    return list(
+        imported(path.read_text(encoding="utf-8"), list(path.relative_to(ROOT).parent.parts))
+    )
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -92,7 +94,10 @@ def test_room_imports_only_from_its_left(room: str) -> None:
 
 
 def test_every_engine_module_has_a_place() -> None:
-    modules = {path.relative_to(ROOT / "engine").parts[0].removesuffix(".py") for path in files(ROOT / "engine")}
+    modules = {
+        path.relative_to(ROOT / "engine").parts[0].removesuffix(".py")
+        for path in files(ROOT / "engine")
+    }
     assert modules - {"__init__"} == set(ENGINE)
 
 

@@ -14,10 +14,22 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+        str(ROOT),
+    ]
     # A build folder of its own: the one in the tree may be in use.
     built = subprocess.run(
-        [*command, f"--config-settings=build-dir={folder / 'build'}"], capture_output=True, text=True
+        [*command, f"--config-settings=build-dir={folder / 'build'}"],
+        capture_output=True,
+        text=True,
     )
     assert built.returncode == 0, built.stderr
     with zipfile.ZipFile(next(folder.glob("dragnoise-*.whl"))) as wheel:
@@ -37,7 +49,9 @@ def test_wheel_has_all_of_the_package_and_nothing_else(names: list[str]) -> None
     packed = {
         name
         for name in names
-        if not re.match(r"dragnoise-[^/]+\.dist-info/|dragnoise/kernels/_native\.[^/]*(so|pyd)$", name)
+        if not re.match(
+            r"dragnoise-[^/]+\.dist-info/|dragnoise/kernels/_native\.[^/]*(so|pyd)$", name
+        )
     }
     assert packed == sources
     assert len(names) - len(packed) >= 2
@@ -52,7 +66,9 @@ def test_wheel_has_the_model_the_types_and_the_licence(names: list[str]) -> None
         "unet/diffusion_pytorch_model.safetensors",
         "MODEL_CARD.md",
     ):
-        assert f"dragnoise/engine/embedded/{suffix}" in names
+        assert f"dragnoise/engine/diffusion/embedded/{suffix}" in names
     assert "dragnoise/kernels/_native.pyi" in names
-    assert {f"dragnoise/{room}/py.typed" for room in ("kernels", "engine", "export", "bench")} <= set(names)
+    assert {
+        f"dragnoise/{room}/py.typed" for room in ("kernels", "engine", "export", "bench")
+    } <= set(names)
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)

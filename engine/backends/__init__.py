@@ -2,8 +2,17 @@
 
 from .artefacts import Artefacts
 from .attention import ATTENTION
-from .measured import by_speed
+from .choose import BACKENDS, Backend, Choice, choose
+from .fastest import fastest_placement
 from .placement import Placement
-from .table import BACKENDS, Backend, Choice, choose
 
-__all__ = ["ATTENTION", "BACKENDS", "Artefacts", "Backend", "Choice", "Placement", "by_speed", "choose"]
+__all__ = [
+    "ATTENTION",
+    "BACKENDS",
+    "Artefacts",
+    "Backend",
+    "Choice",
+    "Placement",
+    "choose",
+    "fastest_placement",
+]

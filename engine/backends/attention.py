@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..unet.operators import sdpa
+from ..diffusion.unet.operators import sdpa
 
 __all__ = ["ATTENTION", "Attention"]
 
@@ -39,7 +39,9 @@ def _objections_to_xformers(device: torch.device, dtype: torch.dtype) -> list[st
             query = torch.zeros(1, 16, 2, heads_of, device=device, dtype=dtype, requires_grad=True)
             _xformers(query, query, query).sum().backward()
     except (ImportError, NotImplementedError, RuntimeError) as refused:
-        return [f"xformers refuses {dtype} on {torch.cuda.get_device_name(device)}: {str(refused).splitlines()[0]}"]
+        return [
+            f"xformers refuses {dtype} on {torch.cuda.get_device_name(device)}: {str(refused).splitlines()[0]}"
+        ]
     return []
 
 

@@ -20,8 +20,8 @@ from torch._dynamo.exc import TorchDynamoException
 from torch.utils._pytree import tree_flatten, tree_map
 
 from ..errors import OutputError
-from ..files import write_whole
-from ..installed import version_of
+from ..system.files import write_whole
+from ..system.packages import version_of
 
 __all__ = ["TOLERANCE", "Gate", "cache_folder", "identity"]
 
@@ -49,7 +49,11 @@ def identity(network: Any, device: torch.device) -> dict[str, str]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     versions = {package: version_of(package) for package in ("torch", "triton", "dragnoise")}
     config = json.dumps(dict(network.config), sort_keys=True, default=str)
-    return {"config": config, "weights": hashlib.sha256(weight).hexdigest(), "device": name} | versions
+    return {
+        "config": config,
+        "weights": hashlib.sha256(weight).hexdigest(),
+        "device": name,
+    } | versions
 
 
 @dataclass
@@ -103,10 +107,14 @@ class Gate:
         return ""
 
 
-def _seen(function: Callable[..., Any], given: tuple[Any, ...]) -> tuple[list[Tensor], list[Tensor]]:
+def _seen(
+    function: Callable[..., Any], given: tuple[Any, ...]
+) -> tuple[list[Tensor], list[Tensor]]:
     """What a function gives, and the gradients of a fixed combination of that at those of its inputs that ask for one."""
     fresh = tree_map(_fresh, given)
-    leaves = [leaf for leaf in tree_flatten(fresh)[0] if isinstance(leaf, Tensor) and leaf.requires_grad]
+    leaves = [
+        leaf for leaf in tree_flatten(fresh)[0] if isinstance(leaf, Tensor) and leaf.requires_grad
+    ]
     outputs = [output for output in tree_flatten(function(*fresh))[0] if isinstance(output, Tensor)]
     if not (leaves and torch.is_grad_enabled()):
         return [output.detach() for output in outputs], []
@@ -115,7 +123,11 @@ def _seen(function: Callable[..., Any], given: tuple[Any, ...]) -> tuple[list[Te
 
 
 def _fresh(given: Any) -> Any:
-    return given.detach().clone().requires_grad_(given.requires_grad) if isinstance(given, Tensor) else given
+    return (
+        given.detach().clone().requires_grad_(given.requires_grad)
+        if isinstance(given, Tensor)
+        else given
+    )
 
 
 def _weights(like: Tensor) -> Tensor:
@@ -130,14 +142,14 @@ def _relative(expected: Tensor, found: Tensor) -> float:
 def _kind(given: tuple[Any, ...]) -> str:
     """Shapes, layouts, dtypes, whether a gradient is asked for, and the constants."""
 
-    def said(leaf: Any) -> str:
+    def described(leaf: Any) -> str:
         if not isinstance(leaf, Tensor):
             return repr(leaf)
         wants = leaf.requires_grad and torch.is_grad_enabled()
         return f"{list(leaf.shape)} {list(leaf.stride())} {leaf.dtype} {leaf.device}{' grad' if wants else ''}"
 
     leaves, structure = tree_flatten(given)
-    return f"{'; '.join(map(said, leaves))} in {structure}"
+    return f"{'; '.join(map(described, leaves))} in {structure}"
 
 
 def _keep(path: Path, verdict: str) -> None:
@@ -145,7 +157,10 @@ def _keep(path: Path, verdict: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda part: part.write_text(verdict, encoding="utf-8"))
     except (OSError, OutputError) as refused:
-        _log.warning("a verdict on compiled code is not kept (%s): it will be judged again next time", refused)
+        _log.warning(
+            "a verdict on compiled code is not kept (%s): it will be judged again next time",
+            refused,
+        )
 
 
 def _read(path: Path) -> str | None:

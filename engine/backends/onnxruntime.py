@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..diffusion.model import Model
 from ..errors import PlanError
-from ..exported import Graph, check_graph
-from ..model import Model
+from ..exported import GraphId, check_graph
 from .artefacts import Artefacts
-from .served import Served
+from .exported_parts import ExportedParts
 
 __all__ = ["objections", "served"]
 
@@ -30,13 +30,17 @@ def objections(model: Model) -> list[str]:
     return found
 
 
-def served(model: Model, artefacts: Artefacts) -> Served[Graph]:
+def served(model: Model, artefacts: Artefacts) -> ExportedParts[GraphId]:
     """The parts that lie in `artefacts`."""
-    return Served(model, partial(artefacts.graph, model), lambda path, wanted, part, extent: _Session(path, wanted))
+    return ExportedParts(
+        model,
+        partial(artefacts.graph, model),
+        lambda path, wanted, part, extent: _Session(path, wanted),
+    )
 
 
 class _Session:
-    def __init__(self, path: Path, wanted: Graph) -> None:
+    def __init__(self, path: Path, wanted: GraphId) -> None:
         import onnxruntime
 
         self._path, self._report = path, check_graph(path, wanted)
@@ -46,15 +50,19 @@ class _Session:
         # Its threads spin while it runs, and stop when it is done: PyTorch's are next (an edit took twice as long where they went on).
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as broken:  # its exceptions have no common base
             reason = str(broken).splitlines()[0]
-            raise PlanError(f"the graph {str(path)!r} cannot be loaded ({reason}); export it again") from broken
+            raise PlanError(
+                f"the graph {str(path)!r} cannot be loaded ({reason}); export it again"
+            ) from broken
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         names = [output.name for output in self._session.get_outputs()]
         found = self._session.run(names, {name: tensor.numpy() for name, tensor in inputs.items()})
         return {name: torch.from_numpy(array) for name, array in zip(names, found, strict=True)}
 
-    def said(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"file": self._path.name, "bytes": self._report["bytes"]}

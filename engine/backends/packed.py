@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..unet import Operators
-from ..unet.operators import Conv, Linear, Norm
+from ..diffusion.unet import Operators
+from ..diffusion.unet.operators import Conv, Linear, Norm
 
 __all__ = ["PACKED", "objections"]
 
@@ -40,7 +40,9 @@ def objections(device: torch.device, dtype: torch.dtype) -> list[str]:
 
 def _tried(dtype: torch.dtype) -> list[str]:
     """What a small convolution says: the operators may be here and refuse this processor."""
-    hidden = torch.linspace(-1, 1, 128).view(1, 8, 4, 4).to(dtype, memory_format=torch.channels_last)
+    hidden = (
+        torch.linspace(-1, 1, 128).view(1, 8, 4, 4).to(dtype, memory_format=torch.channels_last)
+    )
     weight = torch.linspace(-1, 1, 576).sin().view(8, 8, 3, 3).to(dtype)
     try:
         mine = _conv(weight, None, 1, 1)(hidden)
@@ -48,7 +50,9 @@ def _tried(dtype: torch.dtype) -> list[str]:
         return [f"oneDNN refuses packed weights of {dtype} here: {str(refused).splitlines()[0]}"]
     theirs = Conv(weight, None, 1, 1)(hidden)
     apart = float((mine - theirs).abs().max() / theirs.abs().max())
-    return [] if apart < 2e-2 else [f"oneDNN is {apart:.1e} off with packed weights of {dtype} here"]
+    return (
+        [] if apart < 2e-2 else [f"oneDNN is {apart:.1e} off with packed weights of {dtype} here"]
+    )
 
 
 @dataclass(eq=False)
@@ -77,7 +81,9 @@ class _PackedConv:
         if plain.stride == 1:
             weight = self._weights("backward", gradient.shape)
             return _convolve(gradient, weight, None, plain.weight.shape[2] - 1 - plain.padding, 1)
-        given = torch.empty(size, dtype=gradient.dtype).contiguous(memory_format=torch.channels_last)
+        given = torch.empty(size, dtype=gradient.dtype).contiguous(
+            memory_format=torch.channels_last
+        )
         found: Tensor = torch.ops.aten.convolution_backward(
             gradient,
             given,
@@ -100,7 +106,11 @@ class _PackedConv:
             padding, stride = self.plain.padding, self.plain.stride
             given = weight.detach()
             if direction == "backward":
-                given, padding, stride = given.flip(2, 3).transpose(0, 1).contiguous(), weight.shape[2] - 1 - padding, 1
+                given, padding, stride = (
+                    given.flip(2, 3).transpose(0, 1).contiguous(),
+                    weight.shape[2] - 1 - padding,
+                    1,
+                )
             known = (version, _pack(given, padding, stride, size))
             self.packed[direction] = known
         return known[1]
@@ -126,7 +136,9 @@ def _pack(weight: Tensor, padding: int, stride: int, size: torch.Size) -> Tensor
     return packed
 
 
-def _convolve(hidden: Tensor, weight: Tensor, bias: Tensor | None, padding: int, stride: int) -> Tensor:
+def _convolve(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, padding: int, stride: int
+) -> Tensor:
     found: Tensor = torch.ops.mkldnn._convolution_pointwise(
         hidden, weight, bias, [padding] * 2, [stride] * 2, [1, 1], 1, "none", [], ""
     )
@@ -157,7 +169,10 @@ class _PackedLinear:
         known = self.packed.get(direction)
         if known is None or known[0] != version:
             given = weight.detach() if direction == "forward" else weight.detach().t().contiguous()
-            known = (version, torch.ops.mkldnn._reorder_linear_weight(given, hidden.numel() // hidden.shape[-1]))
+            known = (
+                version,
+                torch.ops.mkldnn._reorder_linear_weight(given, hidden.numel() // hidden.shape[-1]),
+            )
             self.packed[direction] = known
         found: Tensor = torch.ops.mkldnn._linear_pointwise(hidden, known[1], bias, "none", [], "")
         return found

@@ -57,4 +57,8 @@ class Placement:
 
     def __str__(self) -> str:
         placed = {"drag": self.drag, **self.frozen}
-        return self.drag if not self.frozen else ",".join(f"{name}={backend}" for name, backend in placed.items())
+        return (
+            self.drag
+            if not self.frozen
+            else ",".join(f"{name}={backend}" for name, backend in placed.items())
+        )

@@ -1,8 +1,8 @@
 """What stages have made, kept by content in three tiers: device, host, disk."""
 
-from .disk import BrokenError, Disk, Entry, default_folder, sealed, unsealed
+from .disk import BrokenError, Disk, Entry, default_folder, seal, unseal
 from .store import Hold, Limits, Store
-from .structure import kinds_of, put_together, taken_apart
+from .structure import flatten, kinds_of, rebuild
 
 __all__ = [
     "BrokenError",
@@ -12,9 +12,9 @@ __all__ = [
     "Limits",
     "Store",
     "default_folder",
+    "flatten",
     "kinds_of",
-    "put_together",
-    "sealed",
-    "taken_apart",
-    "unsealed",
+    "rebuild",
+    "seal",
+    "unseal",
 ]

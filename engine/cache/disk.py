@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..errors import CacheWarning
 
-__all__ = ["BrokenError", "Disk", "Entry", "default_folder", "sealed", "unsealed"]
+__all__ = ["BrokenError", "Disk", "Entry", "default_folder", "seal", "unseal"]
 
 _SUFFIX, _ASIDE, _ASIDE_KEPT = ".safetensors", "aside", 16
 _PART, _ABANDONED_S = (".dragnoise-", ".part"), 3600.0
@@ -73,7 +73,7 @@ class Disk:
         path = self._path(name)
         try:
             raw = path.read_bytes()
-            found = unsealed(raw, name)
+            found = unseal(raw, name)
         except FileNotFoundError:
             return None
         except BrokenError as broken:
@@ -90,7 +90,7 @@ class Disk:
         """Whole or not at all. Larger than the limit: not kept."""
         if self.state != "on":
             return
-        raw = sealed(name, about, tensors)
+        raw = seal(name, about, tensors)
         if len(raw) > self.limit:
             return
         try:
@@ -115,7 +115,7 @@ class Disk:
         sound, broken = 0, []
         for _, _, path in self._files():
             try:
-                unsealed(path.read_bytes(), path.stem)
+                unseal(path.read_bytes(), path.stem)
                 sound += 1
             except FileNotFoundError:
                 continue
@@ -126,7 +126,9 @@ class Disk:
 
     def clear(self) -> int:
         """Remove every file of ours, also what was set aside; how many they were. Raises OSError."""
-        ours = [path for _, _, path in self._files(_ASIDE) + self._files()] + self._abandoned(_ABANDONED_S)
+        ours = [path for _, _, path in self._files(_ASIDE) + self._files()] + self._abandoned(
+            _ABANDONED_S
+        )
         for path in ours:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -152,7 +154,11 @@ class Disk:
         with contextlib.suppress(OSError), os.scandir(self.folder / below) as listed:
             for file in listed:
                 stem = file.name.removesuffix(_SUFFIX)
-                if file.name.endswith(_SUFFIX) and len(stem) == 64 and set(stem) <= set("0123456789abcdef"):
+                if (
+                    file.name.endswith(_SUFFIX)
+                    and len(stem) == 64
+                    and set(stem) <= set("0123456789abcdef")
+                ):
                     with contextlib.suppress(FileNotFoundError):
                         said = file.stat(follow_symlinks=False)
                         if stat.S_ISREG(said.st_mode):
@@ -194,7 +200,9 @@ class Disk:
 
     def _off(self, refused: OSError) -> None:
         self.state = f"off: {refused.strerror or refused}"
-        self._warn(f"the cache {str(self.folder)!r} is not used any more ({refused}); editing goes on without it")
+        self._warn(
+            f"the cache {str(self.folder)!r} is not used any more ({refused}); editing goes on without it"
+        )
 
     def _warn(self, said: str) -> None:
         """Once: who edits a hundred pictures does not want to hear it a hundred times."""
@@ -204,16 +212,17 @@ class Disk:
             warnings.warn(said, CacheWarning, stacklevel=4)
 
 
-def sealed(name: str, about: dict[str, Any], tensors: Sequence[Tensor]) -> bytes:
+def seal(name: str, about: dict[str, Any], tensors: Sequence[Tensor]) -> bytes:
     """A safetensors file that says its name, what it is about (JSON) and its own digest."""
     said = json.dumps({"format": _FORMAT, "name": name, "written": time.time(), **about})
     raw = save(
-        {str(number): tensor.cpu() for number, tensor in enumerate(tensors)}, metadata={"about": said, "digest": _BLANK}
+        {str(number): tensor.cpu() for number, tensor in enumerate(tensors)},
+        metadata={"about": said, "digest": _BLANK},
     )
     return raw.replace(_field(_BLANK), _field(_digest(raw)), 1)
 
 
-def unsealed(raw: bytes, name: str) -> tuple[dict[str, Any], list[Tensor]]:
+def unseal(raw: bytes, name: str) -> tuple[dict[str, Any], list[Tensor]]:
     """(about, tensors) of a file of that name. Raises BrokenError unless every byte is as it was written."""
     about, digest = _header(raw)
     if about.get("format") != _FORMAT or about.get("name") != name:
@@ -222,7 +231,9 @@ def unsealed(raw: bytes, name: str) -> tuple[dict[str, Any], list[Tensor]]:
         raise BrokenError("its digest does not match")
     try:
         found = load(raw)
-        tensors = [found.pop(str(number)).clone() for number in range(len(found))]  # where PyTorch would have put them
+        tensors = [
+            found.pop(str(number)).clone() for number in range(len(found))
+        ]  # where PyTorch would have put them
     except (safetensors.SafetensorError, ValueError, KeyError) as wrong:
         raise BrokenError(str(wrong)) from wrong
     return about, tensors
@@ -232,7 +243,9 @@ def _head(path: Path) -> bytes:
     """As much of a file as its header takes."""
     with path.open("rb") as file:
         length = file.read(8)
-        return length + file.read(min(int.from_bytes(length, "little"), os.fstat(file.fileno()).st_size))
+        return length + file.read(
+            min(int.from_bytes(length, "little"), os.fstat(file.fileno()).st_size)
+        )
 
 
 def _header(raw: bytes) -> tuple[dict[str, Any], str]:

@@ -12,7 +12,11 @@ class Tier(LRUCache[str, Any]):
     """limit: bytes; an entry that is larger, or for which only held ones could make room, is not kept. evicted: told of what goes."""
 
     def __init__(
-        self, limit: int, size: Callable[[Any], int], held: Callable[[str], bool], evicted: Callable[[str, Any], None]
+        self,
+        limit: int,
+        size: Callable[[Any], int],
+        held: Callable[[str], bool],
+        evicted: Callable[[str, Any], None],
     ) -> None:
         super().__init__(limit, getsizeof=size)
         self._is_held, self._evicted = held, evicted
@@ -29,7 +33,11 @@ class Tier(LRUCache[str, Any]):
         return True
 
     def _held_bytes(self) -> int:
-        return sum(int(self.getsizeof(Cache.__getitem__(self, name))) for name in self if self._is_held(name))
+        return sum(
+            int(self.getsizeof(Cache.__getitem__(self, name)))
+            for name in self
+            if self._is_held(name)
+        )
 
     def popitem(self) -> tuple[str, Any]:
         held = []

@@ -26,14 +26,20 @@ def register(store: Store, registry: "CollectorRegistry | None" = None) -> Any:
         from prometheus_client import REGISTRY
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     except ImportError as missing:
-        raise ConfigError("metrics need prometheus-client: pip install 'dragnoise[metrics]'") from missing
+        raise ConfigError(
+            "metrics need prometheus-client: pip install 'dragnoise[metrics]'"
+        ) from missing
 
     class Collector:
         def collect(self) -> Iterator[Any]:
-            said = store.said()
-            hits = CounterMetricFamily("dragnoise_cache_hits", "values found", labels=("stage", "tier"))
+            said = store.to_dict()
+            hits = CounterMetricFamily(
+                "dragnoise_cache_hits", "values found", labels=("stage", "tier")
+            )
             misses = CounterMetricFamily("dragnoise_cache_misses", "values made", labels=("stage",))
-            saved = GaugeMetricFamily("dragnoise_cache_saved_seconds", "time that finding saved", labels=("stage",))
+            saved = GaugeMetricFamily(
+                "dragnoise_cache_saved_seconds", "time that finding saved", labels=("stage",)
+            )
             for stage, count in said["stages"].items():
                 for tier, number in count["hits"].items():
                     hits.add_metric((stage, tier), number)

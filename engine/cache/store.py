@@ -25,7 +25,7 @@ from torch import Tensor
 
 from .disk import Disk
 from .memory import Tier
-from .structure import kinds_of, moved, nbytes, put_together, taken_apart
+from .structure import flatten, kinds_of, moved, nbytes, rebuild
 
 __all__ = ["Hold", "Limits", "Store"]
 
@@ -51,9 +51,14 @@ class _Count:
     made_ms: float = 0.0
     saved_ms: float = 0.0
 
-    def said(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         hits = dict(self.hits)
-        return {"hits": hits, "misses": self.misses, "made_ms": self.made_ms, "saved_ms": self.saved_ms}
+        return {
+            "hits": hits,
+            "misses": self.misses,
+            "made_ms": self.made_ms,
+            "saved_ms": self.saved_ms,
+        }
 
 
 class Hold:
@@ -69,7 +74,12 @@ class Hold:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self.close()
 
 
@@ -88,7 +98,11 @@ class Store:
         kinds: Sequence[type] = (),
     ) -> None:
         self.limits = limits
-        self.disk = None if folder is None or limits.disk_bytes == 0 else Disk(Path(folder), limits.disk_bytes)
+        self.disk = (
+            None
+            if folder is None or limits.disk_bytes == 0
+            else Disk(Path(folder), limits.disk_bytes)
+        )
         self._salt = hashlib.blake2b(salt.encode(), digest_size=32).digest()
         self._kinds = kinds_of(kinds)
         self._lock = threading.RLock()
@@ -134,7 +148,7 @@ class Store:
                 self._hit(stage, "host" if device.type == "cpu" else "device", made_ms, started)
                 return value  # type: ignore[no-any-return]
 
-    def know(self, *kinds: type) -> None:
+    def register(self, *kinds: type) -> None:
         """Also take values of these kinds."""
         self._kinds = {**self._kinds, **kinds_of(kinds)}
 
@@ -142,10 +156,10 @@ class Store:
         """Something to be held while it is in use."""
         return Hold(self)
 
-    def said(self) -> Mapping[str, Any]:
+    def to_dict(self) -> Mapping[str, Any]:
         """Numbers by stage and by tier, for results, `dragnoise info` and metrics."""
         with self._lock:
-            stages = {name: count.said() for name, count in self._counts.items()}
+            stages = {name: count.to_dict() for name, count in self._counts.items()}
             tiers: dict[str, Any] = {
                 name: {
                     "bytes": int(tier.currsize),
@@ -176,10 +190,18 @@ class Store:
             self.disk.clear()
 
     def _name(self, key: str, device: torch.device) -> str:
-        return hashlib.blake2b(f"{key} {device}".encode(), digest_size=32, key=self._salt).hexdigest()
+        return hashlib.blake2b(
+            f"{key} {device}".encode(), digest_size=32, key=self._salt
+        ).hexdigest()
 
     def _made(
-        self, name: str, make: Callable[[], T], future: "Future[Any]", stage: str, disk: bool, device: torch.device
+        self,
+        name: str,
+        make: Callable[[], T],
+        future: "Future[Any]",
+        stage: str,
+        disk: bool,
+        device: torch.device,
     ) -> T:
         """From disk, or by making it; those who wait are told, whatever happens."""
         try:
@@ -192,13 +214,15 @@ class Store:
                 started = time.perf_counter()
                 value = make()
                 made_ms = (time.perf_counter() - started) * 1e3
-                structure, tensors = taken_apart(value, self._kinds)
+                structure, tensors = flatten(value, self._kinds)
                 with self._lock:
                     count = self._counts.setdefault(stage, _Count())
                     count.misses += 1
                     count.made_ms += made_ms
                 if disk and self.disk is not None:
-                    self.disk.write(name, {"stage": stage, "made_ms": made_ms, "structure": structure}, tensors)
+                    self.disk.write(
+                        name, {"stage": stage, "made_ms": made_ms, "structure": structure}, tensors
+                    )
             with self._lock:
                 tier = self._host if device.type == "cpu" else self._device
                 tier.keep(name, (value, made_ms, nbytes(value)))
@@ -208,7 +232,9 @@ class Store:
         except BaseException as failed:
             with self._lock:
                 self._making.pop(name, None)
-            future.set_exception(failed if isinstance(failed, Exception) else RuntimeError("interrupted"))
+            future.set_exception(
+                failed if isinstance(failed, Exception) else RuntimeError("interrupted")
+            )
             raise
 
     def _in_memory(self, name: str, device: torch.device) -> tuple[str, Any] | None:
@@ -220,7 +246,11 @@ class Store:
         kept = self._host[name]
         if device.type != "cpu":
             value, made_ms, size = kept
-            kept = (moved(value, self._kinds, lambda tensor: tensor.to(device, non_blocking=True)), made_ms, size)
+            kept = (
+                moved(value, self._kinds, lambda tensor: tensor.to(device, non_blocking=True)),
+                made_ms,
+                size,
+            )
             del self._host[name]
             self._device.keep(name, kept)
         return "host", kept
@@ -232,7 +262,7 @@ class Store:
         about, tensors = found
         placed = [tensor.to(device) for tensor in tensors]
         try:
-            return put_together(about["structure"], placed, self._kinds), float(about["made_ms"])
+            return rebuild(about["structure"], placed, self._kinds), float(about["made_ms"])
         except (
             KeyError,
             ValueError,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Kinds", "kinds_of", "moved", "nbytes", "put_together", "taken_apart"]
+__all__ = ["Kinds", "flatten", "kinds_of", "moved", "nbytes", "rebuild"]
 
 Kinds = Mapping[str, type]
 _ALIGNED = 64
@@ -23,7 +23,7 @@ def kinds_of(kinds: Sequence[type]) -> Kinds:
     return {kind.__qualname__: kind for kind in kinds}
 
 
-def taken_apart(value: Any, kinds: Kinds) -> tuple[Any, list[Tensor]]:
+def flatten(value: Any, kinds: Kinds) -> tuple[Any, list[Tensor]]:
     """(structure, spans). A span is uint8 [bytes]: what of one storage the value's tensors reach, so that strides, gaps, expanded axes, views of
     one another and every dtype come back as they were. Gradients do not. Raises TypeError for what is no value."""
     spans = _spans(_tensors(value))
@@ -32,20 +32,27 @@ def taken_apart(value: Any, kinds: Kinds) -> tuple[Any, list[Tensor]]:
         if isinstance(part, Tensor):
             number, begin, _ = spans[_storage(part)]
             offset = part.storage_offset() - begin // part.element_size()
-            return {"tensor": [number, str(part.dtype), list(part.shape), list(part.stride()), offset]}
+            return {
+                "tensor": [number, str(part.dtype), list(part.shape), list(part.stride()), offset]
+            }
         if part is None or type(part) in (bool, int, float, str):
             return {"value": part}
         fields = _fields(part)
         if fields is not None and kinds.get(type(part).__qualname__) is type(part):
-            return {"kind": type(part).__qualname__, "fields": {name: take(item) for name, item in fields.items()}}
+            return {
+                "kind": type(part).__qualname__,
+                "fields": {name: take(item) for name, item in fields.items()},
+            }
         if type(part) is tuple:
             return {"tuple": [take(item) for item in part]}
-        raise TypeError(f"{type(part).__qualname__} is no kind that can be kept; known: {', '.join(kinds) or 'none'}")
+        raise TypeError(
+            f"{type(part).__qualname__} is no kind that can be kept; known: {', '.join(kinds) or 'none'}"
+        )
 
     return take(value), [span for _, _, span in spans.values()]
 
 
-def put_together(structure: Any, spans: Sequence[Tensor], kinds: Kinds) -> Any:
+def rebuild(structure: Any, spans: Sequence[Tensor], kinds: Kinds) -> Any:
     """The value again. Raises KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError for a structure that is none."""
     built: dict[str, Tensor] = {}
 
@@ -67,13 +74,15 @@ def put_together(structure: Any, spans: Sequence[Tensor], kinds: Kinds) -> Any:
 
 def moved(value: Any, kinds: Kinds, move: Callable[[Tensor], Tensor]) -> Any:
     """The same value with its spans elsewhere: strides and what its tensors share stay."""
-    structure, spans = taken_apart(value, kinds)
-    return put_together(structure, [move(span) for span in spans], kinds)
+    structure, spans = flatten(value, kinds)
+    return rebuild(structure, [move(span) for span in spans], kinds)
 
 
 def nbytes(value: Any) -> int:
     """Bytes of memory that its tensors keep: views of one storage count once."""
-    return sum({_storage(part): part.untyped_storage().nbytes() for part in _tensors(value)}.values())
+    return sum(
+        {_storage(part): part.untyped_storage().nbytes() for part in _tensors(value)}.values()
+    )
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -95,15 +104,32 @@ def _spans(tensors: Iterable[Tensor]) -> dict[int, tuple[int, int, Tensor]]:
     """By storage: (number, first byte, the span). Spans begin at whole multiples of an allocation's alignment: sums of sums depend on it."""
     reached: dict[int, tuple[int, int, Tensor]] = {}
     for tensor in tensors:
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_conj() or tensor.is_neg():
-            raise TypeError(f"a tensor of layout {tensor.layout}, quantized or lazily conjugated cannot be kept")
+        if (
+            tensor.layout != torch.strided
+            or tensor.is_quantized
+            or tensor.is_conj()
+            or tensor.is_neg()
+        ):
+            raise TypeError(
+                f"a tensor of layout {tensor.layout}, quantized or lazily conjugated cannot be kept"
+            )
         first = int(tensor.storage_offset()) * tensor.element_size()
-        last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        last = sum(
+            (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+        )
         end = first + (int(last) + 1) * tensor.element_size() if tensor.numel() else first
         begin, until, furthest = reached.get(_storage(tensor), (first, end, tensor))
-        reached[_storage(tensor)] = min(begin, first), max(until, end), tensor if end > until else furthest
+        reached[_storage(tensor)] = (
+            min(begin, first),
+            max(until, end),
+            tensor if end > until else furthest,
+        )
     return {
-        storage: (number, begin // _ALIGNED * _ALIGNED, _bytes(tensor, begin // _ALIGNED * _ALIGNED, end))
+        storage: (
+            number,
+            begin // _ALIGNED * _ALIGNED,
+            _bytes(tensor, begin // _ALIGNED * _ALIGNED, end),
+        )
         for number, (storage, (begin, end, tensor)) in enumerate(reached.items())
     }
 

@@ -1,10 +1,10 @@
 """Exported parts: what they are called, what goes in and out, which file is whose. `dragnoise.export` makes them, backends run them."""
 
 from .graph_file import about_graph, check_graph, files_of, write_report
-from .identity import DTYPES, Built, Graph, Profile, code, graph_of, multiple_px, read_graph
-from .operators import EXPORTED, exported_vae
+from .identity import DTYPES, GraphId, PlanId, Profile, code, graph_id, multiple_px, read_graph_id
 from .parts import OF_AN_EDIT, PARTS, Extent, Signature, part_of, precision_of, signature
 from .plan_file import SUFFIX, about_plan, read_plan, write_plan
+from .spelling import EXPORTED, exported_vae
 
 __all__ = [
     "DTYPES",
@@ -12,9 +12,9 @@ __all__ = [
     "OF_AN_EDIT",
     "PARTS",
     "SUFFIX",
-    "Built",
     "Extent",
-    "Graph",
+    "GraphId",
+    "PlanId",
     "Profile",
     "Signature",
     "about_graph",
@@ -23,11 +23,11 @@ __all__ = [
     "code",
     "exported_vae",
     "files_of",
-    "graph_of",
+    "graph_id",
     "multiple_px",
     "part_of",
     "precision_of",
-    "read_graph",
+    "read_graph_id",
     "read_plan",
     "signature",
     "write_plan",

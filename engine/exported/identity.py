@@ -12,25 +12,29 @@ from typing import Any
 
 import torch
 
-from ..digest import digest
+from ..cache.digest import code_digest, digest
+from ..diffusion.model import Model
 from ..errors import ExportError
-from ..model import Model
 from .parts import PARTS, Extent, precision_of
 
 __all__ = [
     "DTYPES",
-    "Built",
-    "Graph",
+    "GraphId",
+    "PlanId",
     "Profile",
     "code",
     "differences",
-    "graph_of",
+    "graph_id",
     "multiple_px",
-    "read_built",
-    "read_graph",
+    "read_graph_id",
+    "read_plan_id",
 ]
 
-DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES: Mapping[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Graph:
+class GraphId:
     """An ONNX graph.
 
     part: one of `PARTS`. features: the up block whose map `up` gives too. model: digest of the weights as they were loaded. adapter: what is
@@ -94,17 +98,17 @@ class Graph:
     def file(self) -> str:
         return f"{self.stem}.onnx"
 
-    def said(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON; `read_graph` is the way back."""
         return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
-class Built:
+class PlanId:
     """A TensorRT plan of a graph. flavour: "tensorrt" or "tensorrt_rtx". version: of that library. target: the compute capability it is for ("sm90"),
     or "any" of those that TensorRT for RTX compiles for on arrival. refittable: whether its weights can be replaced."""
 
-    graph: Graph
+    graph: GraphId
     flavour: str
     version: str
     target: str
@@ -115,11 +119,11 @@ class Built:
         kind = ".refittable" if self.refittable else ""
         return f"{self.graph.stem}.{self.flavour}-{self.version}.{self.target}{kind}.plan"
 
-    def said(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
 
-def graph_of(model: Model, part: str, profile: Profile, features: int | None = None) -> Graph:
+def graph_id(model: Model, part: str, profile: Profile, features: int | None = None) -> GraphId:
     """The identity of a part of `model`, with the adapter that is merged into it now. Reads the weights, the first time.
 
     Raises ExportError for a part or feature block that is not there, and for extents that the model cannot take.
@@ -133,12 +137,14 @@ def graph_of(model: Model, part: str, profile: Profile, features: int | None = N
         )
     _check(model, profile)
     if part == "middle":
-        profile = Profile(*(_rounded(model, extent) for extent in (profile.least, profile.usual, profile.most)))
+        profile = Profile(
+            *(_rounded(model, extent) for extent in (profile.least, profile.usual, profile.most))
+        )
     name = next(name for name, one in DTYPES.items() if one == precision_of(model, part))
     weights = model.read()
     adapter = "" if weights.merged is None else digest(weights.merged)
     merged = "" if part.startswith("vae-") else adapter
-    return Graph(part, features, weights.digest, merged, profile, name, code())
+    return GraphId(part, features, weights.digest, merged, profile, name, code())
 
 
 def multiple_px(model: Model) -> int:
@@ -166,25 +172,35 @@ def _check(model: Model, profile: Profile) -> None:
                 raise ExportError(
                     f"{kind} of this model are multiples of {multiple} pixels, got {extent.width}x{extent.height}"
                 )
-    if not (profile.covers(profile.least) and profile.covers(profile.usual) and profile.covers(profile.most)):
-        raise ExportError(f"the usual size {profile.usual} does not lie between {profile.least} and {profile.most}")
+    if not (
+        profile.covers(profile.least)
+        and profile.covers(profile.usual)
+        and profile.covers(profile.most)
+    ):
+        raise ExportError(
+            f"the usual size {profile.usual} does not lie between {profile.least} and {profile.most}"
+        )
 
 
-def read_graph(said: Mapping[str, Any]) -> Graph:
+def read_graph_id(said: Mapping[str, Any]) -> GraphId:
     """Of what `Graph.said` gave. Raises TypeError, KeyError for anything else."""
     extents = {name: Extent(**said["profile"][name]) for name in ("least", "usual", "most")}
-    return Graph(**{**said, "profile": Profile(**extents)})
+    return GraphId(**{**said, "profile": Profile(**extents)})
 
 
-def read_built(said: Mapping[str, Any]) -> Built:
+def read_plan_id(said: Mapping[str, Any]) -> PlanId:
     """Of what `Built.said` gave. Raises TypeError, KeyError for anything else."""
-    return Built(**{**said, "graph": read_graph(said["graph"])})
+    return PlanId(**{**said, "graph": read_graph_id(said["graph"])})
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """What one is and the other is not, in words; both as `said` gives them."""
     one, other = _flat(found), _flat(wanted)
-    return [f"{name} is {one[name]!r}, wanted is {other[name]!r}" for name in one if one[name] != other[name]]
+    return [
+        f"{name} is {one[name]!r}, wanted is {other[name]!r}"
+        for name in one
+        if one[name] != other[name]
+    ]
 
 
 def _flat(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +217,12 @@ def _flat(said: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def code() -> str:
-    """Of the sources that decide what a graph computes."""
+    """Digest the sources that decide what a graph computes."""
     engine = Path(__file__).parents[1]
-    files = sorted((*(engine / "unet").glob("*.py"), *(engine / "exported").glob("*.py"), engine / "autoencoder.py"))
-    return digest([(path.name, path.read_bytes()) for path in files])
+    folders = (engine / "diffusion" / "unet", engine / "exported")
+    return code_digest(
+        [
+            *(file for folder in folders for file in folder.glob("*.py")),
+            engine / "diffusion" / "vae.py",
+        ]
+    )

@@ -30,8 +30,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..model import Model
-from ..unet import UNet
+from ..diffusion.model import Model
+from ..diffusion.unet import UNet
 
 __all__ = ["OF_AN_EDIT", "PARTS", "Extent", "Signature", "part_of", "precision_of", "signature"]
 
@@ -80,9 +80,14 @@ def signature(model: Model, part: str, extent: Extent, features: int | None = No
         ends = {"pixels": pixels}, {"latent": latent}
         return Signature(*(ends if part == "vae-encoder" else ends[::-1]))
     times, text = model.unet.packed_sizes
-    told: dict[str, Shape] = {"times": (times,), "text_kv": (batch, model.tokenizer.model_max_length, text)}
+    told: dict[str, Shape] = {
+        "times": (times,),
+        "text_kv": (batch, model.tokenizer.model_max_length, text),
+    }
     shapes = model.unet.skip_shapes(height, width)
-    skips: dict[str, Shape] = {f"skip_{number}": (batch, *shape) for number, shape in enumerate(shapes)}
+    skips: dict[str, Shape] = {
+        f"skip_{number}": (batch, *shape) for number, shape in enumerate(shapes)
+    }
     bottom = (batch, *shapes[-1])
     eps: dict[str, Shape] = {"eps": latent}
     if features is not None:
@@ -109,7 +114,10 @@ def _features(model: Model, height: int, width: int, block: int) -> Shape:
     for level in network.down_blocks:
         if level.downsamplers:
             sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
-    return (network.up_blocks[block].resnets[-1].conv2.out_channels, *sizes[max(len(sizes) - 2 - block, 0)])
+    return (
+        network.up_blocks[block].resnets[-1].conv2.out_channels,
+        *sizes[max(len(sizes) - 2 - block, 0)],
+    )
 
 
 def part_of(model: Model, unet: UNet, part: str, features: int | None = None) -> Callable[..., Any]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PlanError
-from ..files import write_whole
-from .identity import Built, differences, read_built
+from ..system.files import write_whole
+from .identity import PlanId, differences, read_plan_id
 
 __all__ = ["SUFFIX", "about_plan", "read_plan", "write_plan"]
 
@@ -24,9 +24,16 @@ _MAGIC = b"DRAGNOISE PLAN 1\n"
 _LARGEST_HEADER = 2**20
 
 
-def write_plan(folder: Path, built: Built, plan: bytes | memoryview, made: Mapping[str, Any]) -> Path:
+def write_plan(
+    folder: Path, built: PlanId, plan: bytes | memoryview, made: Mapping[str, Any]
+) -> Path:
     """Whole or not at all; made: figures of the build. Raises OutputError."""
-    said = {"built": built.said(), "bytes": len(plan), "digest": _digest(plan), "made": dict(made)}
+    said = {
+        "built": built.to_dict(),
+        "bytes": len(plan),
+        "digest": _digest(plan),
+        "made": dict(made),
+    }
     header = json.dumps(said).encode()
 
     def write(part: Path) -> None:
@@ -39,16 +46,16 @@ def write_plan(folder: Path, built: Built, plan: bytes | memoryview, made: Mappi
     return write_whole(folder / built.file, write)
 
 
-def about_plan(path: Path) -> tuple[Built, dict[str, Any]]:
+def about_plan(path: Path) -> tuple[PlanId, dict[str, Any]]:
     """(identity, how it was made) from the header alone. Raises PlanError for what is no plan of ours, or cut off."""
     built, said, _ = _head(path)
     return built, dict(said["made"])
 
 
-def read_plan(path: Path, wanted: Built) -> bytes:
+def read_plan(path: Path, wanted: PlanId) -> bytes:
     """TensorRT's bytes, if the file is whole and the plan that is wanted. Raises PlanError that says what is wrong with it."""
     built, said, start = _head(path)
-    if found := differences(built.said(), wanted.said()):
+    if found := differences(built.to_dict(), wanted.to_dict()):
         raise PlanError(f"the plan {str(path)!r} is another's: {'; '.join(found)}; build it again")
     with path.open("rb") as file:
         file.seek(start)
@@ -58,11 +65,13 @@ def read_plan(path: Path, wanted: Built) -> bytes:
             f"the plan {str(path)!r} is cut off: it has {len(plan)} bytes of {said['bytes']}; build it again"
         )
     if _digest(plan) != said["digest"]:
-        raise PlanError(f"the plan {str(path)!r} is corrupt: its digest does not match; build it again")
+        raise PlanError(
+            f"the plan {str(path)!r} is corrupt: its digest does not match; build it again"
+        )
     return plan
 
 
-def _head(path: Path) -> tuple[Built, dict[str, Any], int]:
+def _head(path: Path) -> tuple[PlanId, dict[str, Any], int]:
     """(identity, the header, where the plan begins)"""
     try:
         with path.open("rb") as file:
@@ -79,7 +88,7 @@ def _head(path: Path) -> tuple[Built, dict[str, Any], int]:
         raise PlanError(f"the plan {str(path)!r} is cut off in its header; build it again")
     try:
         said = json.loads(header)
-        built = read_built(said["built"])
+        built = read_plan_id(said["built"])
         if (
             not isinstance(said["bytes"], int)
             or not isinstance(said["digest"], str)
@@ -87,7 +96,9 @@ def _head(path: Path) -> tuple[Built, dict[str, Any], int]:
         ):
             raise TypeError("a field is of another type")
     except (ValueError, KeyError, TypeError) as wrong:
-        raise PlanError(f"the plan {str(path)!r} has a header that cannot be read ({wrong}); build it again") from wrong
+        raise PlanError(
+            f"the plan {str(path)!r} has a header that cannot be read ({wrong}); build it again"
+        ) from wrong
     return built, said, len(_MAGIC) + 8 + length
 
 

@@ -31,10 +31,11 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 
+from ..diffusion.model import Model
+from ..diffusion.unet import Conditioning, Step, UNet
+from ..diffusion.weights import frozen_view
+from ..drag.method import Forward, Method, Place, Predictor, Scene, Start, State
 from ..errors import ConfigError
-from ..model import Model, frozen_view
-from ..unet import Conditioning, Step, UNet
-from .method import Method, Place, Predictor, Scene, Seen, Start, State
 
 __all__ = ["BASELINE", "BASELINE_PLAIN"]
 
@@ -55,7 +56,9 @@ class _Pass:
 class _WholeUNet(UNet):
     """diffusers' own network, always run as a whole. What it is told is the text embedding itself."""
 
-    def condition(self, timesteps: Sequence[int], text: Tensor, guidance: float = 1.0) -> Conditioning:
+    def condition(
+        self, timesteps: Sequence[int], text: Tensor, guidance: float = 1.0
+    ) -> Conditioning:
         """Raises ConfigError for guidance, which the published code does not have."""
         if guidance != 1:
             raise ConfigError(
@@ -93,7 +96,7 @@ class _WholeUNet(UNet):
 
 
 @dataclass(frozen=True, eq=False)
-class _Upsampled(Seen):
+class _Upsampled(Forward):
     """Also the feature map at the supervision resolution [C, H, W] and the previous latent float32 [1, 4, h, w] that eps leads to."""
 
     upsampled: Tensor
@@ -101,7 +104,12 @@ class _Upsampled(Seen):
 
     def detach(self) -> "_Upsampled":
         assert self.noise is not None
-        return _Upsampled(self.features.detach(), self.noise.detach(), self.upsampled.detach(), self.previous.detach())
+        return _Upsampled(
+            self.features.detach(),
+            self.noise.detach(),
+            self.upsampled.detach(),
+            self.previous.detach(),
+        )
 
 
 def _prepare(attention: type[Any], model: Model) -> Model:
@@ -113,7 +121,9 @@ def _prepare(attention: type[Any], model: Model) -> Model:
     vae.decoder.register_forward_hook(lambda decoder, given, output: output[1:])
     how = (*model.how, "whole", attention.__name__)
     text = _in_float32(model.text_encoder)
-    return replace(model, unet=_WholeUNet(network), vae=vae, text_encoder=text, how=how, halves=None)
+    return replace(
+        model, unet=_WholeUNet(network), vae=vae, text_encoder=text, how=how, halves=None
+    )
 
 
 def _in_float32(module: M) -> M:
@@ -132,7 +142,7 @@ def _start(place: Place) -> Start:
     return Start(None, found.bottleneck.float())
 
 
-def _features(scene: Scene, constants: None, bottleneck: Tensor) -> Seen:
+def _features(scene: Scene, constants: None, bottleneck: Tensor) -> Forward:
     with _autocast(scene.latent.device):
         return _look(scene, bottleneck)[0]
 
@@ -150,11 +160,11 @@ def _autocast(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
-def _begin(scene: Scene, reference: Seen) -> State:
+def _begin(scene: Scene, reference: Forward) -> State:
     return State(scene.handles)
 
 
-def _follow(scene: Scene, reference: Seen, seen: Seen, state: State) -> State:
+def _follow(scene: Scene, reference: Forward, seen: Forward, state: State) -> State:
     """Every handle goes to the nearest position of its window, by L1, to its features in the reference pass; the host reads each."""
     before, now = cast(_Upsampled, reference).upsampled, cast(_Upsampled, seen).upsampled.detach()
     radius = scene.config.r_p
@@ -163,16 +173,23 @@ def _follow(scene: Scene, reference: Seen, seen: Seen, state: State) -> State:
         window = _cut(now, row - radius, column - radius, 2 * radius + 1)
         distances = (before[:, origin[0], origin[1], None, None] - window).abs().sum(0)
         below, right = divmod(int(distances.argmin().item()), 2 * radius + 1)
-        moved.append([_clamped(row - radius + below, now.shape[1]), _clamped(column - radius + right, now.shape[2])])
+        moved.append(
+            [
+                _clamped(row - radius + below, now.shape[1]),
+                _clamped(column - radius + right, now.shape[2]),
+            ]
+        )
     return State(torch.tensor(moved, device=scene.handles.device))
 
 
 def _finished(scene: Scene, state: State) -> Tensor:
     pairs = zip(state.handles.tolist(), scene.targets.tolist(), strict=True)
-    return torch.tensor(all(math.dist(*pair) < _REACHED for pair in pairs), device=scene.handles.device)
+    return torch.tensor(
+        all(math.dist(*pair) < _REACHED for pair in pairs), device=scene.handles.device
+    )
 
 
-def _supervise(scene: Scene, reference: Seen, seen: Seen, state: State) -> Tensor:
+def _supervise(scene: Scene, reference: Forward, seen: Forward, state: State) -> Tensor:
     """The motion loss, and the mask term even where it is nought: the published code always computes it, and its gradient."""
     now, before = cast(_Upsampled, seen), cast(_Upsampled, reference)
     with _autocast(scene.latent.device):
@@ -208,7 +225,10 @@ def _cut(features: Tensor, top: int, left: int, size: int) -> Tensor:
     height, width = features.shape[1:]
     if 0 <= top <= height - size and 0 <= left <= width - size:
         return features[:, top : top + size, left : left + size]
-    rows, columns = ([_clamped(first + k, last) for k in range(size)] for first, last in ((top, height), (left, width)))
+    rows, columns = (
+        [_clamped(first + k, last) for k in range(size)]
+        for first, last in ((top, height), (left, width))
+    )
     return features[:, rows][:, :, columns]
 
 

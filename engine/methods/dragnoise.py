@@ -9,17 +9,17 @@ from typing import cast
 
 from torch import Tensor
 
-from ..unet import Down, Folded
-from .method import Method, Place, Predictor, Scene, Seen, Start
-from .supervision import all_reached, at_handles, motion_and_mask, track_features
+from ..diffusion.unet import Down, Folded
+from ..drag.method import Forward, Method, Place, Predictor, Scene, Start
+from ..drag.supervision import all_reached, at_handles, motion_and_mask, track_features
 
-__all__ = ["DRAGNOISE", "Fixed"]
+__all__ = ["DRAGNOISE", "EncoderHalf"]
 
 _FEATURE_BLOCK = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Fixed:
+class EncoderHalf:
     """What is computed once a place: the encoder half, and what its skips contribute to the decoder half."""
 
     down: Down
@@ -29,19 +29,22 @@ class Fixed:
 def _start(place: Place) -> Start:
     unet = place.model.unet
     down = unet.down(place.latent, place.step)
-    return Start(Fixed(down, unet.folded(down)), unet.middle(down).float())
+    return Start(EncoderHalf(down, unet.folded(down)), unet.middle(down).float())
 
 
-def _features(scene: Scene, fixed: Fixed, bottleneck: Tensor) -> Seen:
+def _features(scene: Scene, fixed: EncoderHalf, bottleneck: Tensor) -> Forward:
     wanted = scene.wants_noise or scene.keep is not None
     up = scene.model.unet.decode(fixed.folded, bottleneck, _FEATURE_BLOCK, wanted)
     assert up.features is not None
-    return Seen(
-        up.features, None if up.output is None else scene.schedule.noise(up.output, scene.latent, scene.timestep)
+    return Forward(
+        up.features,
+        None
+        if up.output is None
+        else scene.schedule.noise(up.output, scene.latent, scene.timestep),
     )
 
 
-def _propagate(scene: Scene, fixed: Fixed, bottleneck: Tensor) -> Predictor:
+def _propagate(scene: Scene, fixed: EncoderHalf, bottleneck: Tensor) -> Predictor:
     unet = scene.model.unet
 
     def noise(index: int, timestep: int, latent: Tensor) -> Tensor:

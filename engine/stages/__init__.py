@@ -6,16 +6,16 @@ Positional arguments are what a result depends on; keyword arguments only watch.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..adapters import Adapter
-from ..methods import Seen, Start
-from ..methods.dragnoise import Fixed
-from ..unet import Conditioning, Constants, Down, Folded, Guidance, Step
+from ..diffusion.lora.adapter import Adapter
+from ..diffusion.unet import Conditioning, Constants, Down, Folded, Guidance, Step
+from ..drag.loop import Iteration, LoopCache, Optimum, drag, driven, iterations
+from ..methods import Forward, Start
+from ..methods.dragnoise import EncoderHalf
+from ..training.lora import Learning, Training, personalise
 from .decode import decode
-from .drag import Iteration, Loops, Optimum, drag, driven, iterations
 from .encode import condition, embed, encode
 from .generate import draw_noise, generate
 from .invert import invert
-from .personalise import Learning, Training, personalise
 from .preview import preview
 from .propagate import propagate
 from .start import place, reference, start
@@ -25,7 +25,7 @@ __all__ = [
     "KINDS",
     "Iteration",
     "Learning",
-    "Loops",
+    "LoopCache",
     "Optimum",
     "Training",
     "condition",
@@ -58,5 +58,16 @@ KEPT: Mapping[Callable[..., Any], bool] = {
 }
 """Stages whose results are worth keeping, and whether on disk too: what is quicker to compute than to read is not."""
 
-KINDS: tuple[type, ...] = (Adapter, Conditioning, Constants, Down, Fixed, Folded, Guidance, Seen, Start, Step)
+KINDS: tuple[type, ...] = (
+    Adapter,
+    Conditioning,
+    Constants,
+    Down,
+    EncoderHalf,
+    Folded,
+    Guidance,
+    Forward,
+    Start,
+    Step,
+)
 """What these results consist of, beside tensors."""

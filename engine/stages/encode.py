@@ -5,9 +5,9 @@ import warnings
 import torch
 from torch import Tensor
 
+from ..diffusion.model import Model
+from ..diffusion.unet import Conditioning
 from ..errors import InputWarning
-from ..model import Model
-from ..unet import Conditioning
 
 __all__ = ["condition", "embed", "encode"]
 
@@ -35,7 +35,9 @@ def _embedded(model: Model, prompt: str) -> Tensor:
     count = len(model.tokenizer(prompt, truncation=False, verbose=False).input_ids)
     if count > length:
         warnings.warn(
-            f"the prompt has {count} tokens, the model reads {length}; the rest is ignored", InputWarning, stacklevel=3
+            f"the prompt has {count} tokens, the model reads {length}; the rest is ignored",
+            InputWarning,
+            stacklevel=3,
         )
     ids = model.tokenizer(
         prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"

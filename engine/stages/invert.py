@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..model import Model
-from ..unet import Conditioning
+from ..diffusion.model import Model
+from ..diffusion.unet import Conditioning
 
 __all__ = ["invert"]
 
@@ -27,7 +27,9 @@ def invert(
     schedule = model.schedule(len(conditioning.timesteps))
     trajectory = [latent]
     for _, timestep in reversed(schedule.active(active)):
-        eps = schedule.noise(model.unet(trajectory[-1], conditioning.at(timestep)), trajectory[-1], timestep)
+        eps = schedule.noise(
+            model.unet(trajectory[-1], conditioning.at(timestep)), trajectory[-1], timestep
+        )
         trajectory.append(schedule.invert(eps, trajectory[-1], timestep))
         if on_step is not None:
             on_step(len(trajectory) - 1)

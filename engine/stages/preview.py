@@ -5,8 +5,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from ..diffusion.model import Model
 from ..methods import Method, Scene
-from ..model import Model
 from .decode import decode
 
 __all__ = ["preview"]
@@ -14,7 +14,12 @@ __all__ = ["preview"]
 
 @torch.no_grad()
 def preview(
-    model: Model, method: Method, scene: Scene, constants: object, variable: Tensor, noise: Tensor | None
+    model: Model,
+    method: Method,
+    scene: Scene,
+    constants: object,
+    variable: Tensor,
+    noise: Tensor | None,
 ) -> Tensor:
     """Pixels [1, 3, H, W] of the predicted clean latent, x0 = (x - sqrt(1 - a) eps) / sqrt(a), decoded by `model`'s VAE.
 

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from ..config import DragConfig
-from ..methods import Method, Place, Scene, Seen, Start
-from ..model import Model
-from ..unet import Conditioning
+from ..diffusion.model import Model
+from ..diffusion.unet import Conditioning
+from ..methods import Forward, Method, Place, Scene, Start
 
 __all__ = ["place", "reference", "start"]
 
@@ -18,14 +18,22 @@ def place(model: Model, latent: Tensor, conditioning: Conditioning, active: int)
 
 
 @torch.no_grad()
-def start(method: Method, model: Model, latent: Tensor, conditioning: Conditioning, active: int) -> Start:
+def start(
+    method: Method, model: Model, latent: Tensor, conditioning: Conditioning, active: int
+) -> Start:
     """`method.start` at that place."""
     return method.start(place(model, latent, conditioning, active))
 
 
 def reference(
-    method: Method, model: Model, latent: Tensor, conditioning: Conditioning, active: int, start: Start, noise: bool
-) -> Seen:
+    method: Method,
+    model: Model,
+    latent: Tensor,
+    conditioning: Conditioning,
+    active: int,
+    start: Start,
+    noise: bool,
+) -> Forward:
     """What the first forward pass of a drag shows, bit for bit: the features, and eps where `noise` asks for it."""
     here = place(model, latent, conditioning, active)
     nowhere = torch.zeros(0, 2, dtype=torch.int64)

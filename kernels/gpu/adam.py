@@ -37,8 +37,12 @@ def adam_kernel(
     entry = tl.program_id(1)
     if tl.load(done + entry * done_stride) == 0:
         updates = tl.load(step).to(tl.float64)
-        first_correction = (1.0 - tl.exp(updates * tl.full((), FIRST_LOG, tl.float64))).to(tl.float32)
-        second_correction = (1.0 - tl.exp(updates * tl.full((), SECOND_LOG, tl.float64))).to(tl.float32)
+        first_correction = (1.0 - tl.exp(updates * tl.full((), FIRST_LOG, tl.float64))).to(
+            tl.float32
+        )
+        second_correction = (1.0 - tl.exp(updates * tl.full((), SECOND_LOG, tl.float64))).to(
+            tl.float32
+        )
         element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
         inside = element < count
         element += entry * count

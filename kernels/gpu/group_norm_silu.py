@@ -10,7 +10,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["apply_kernel", "backward", "forward", "gradient_kernel", "gradient_sums_kernel", "statistics_kernel"]
+__all__ = [
+    "apply_kernel",
+    "backward",
+    "forward",
+    "gradient_kernel",
+    "gradient_sums_kernel",
+    "statistics_kernel",
+]
 
 ELEMENTS = 4096
 """Of a tile: 16 registers a thread and map."""
@@ -30,7 +37,9 @@ def _strides(x: Tensor) -> tuple[int, int, int]:
     return x.stride(0), x.stride(1), x.stride(3) if x.shape[3] > 1 else x.stride(2)
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> tuple[Tensor, Tensor]:
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+) -> tuple[Tensor, Tensor]:
     """(y, statistics). x is channels_last or contiguous. Does not wait for the device."""
     places, channels, wide, tall, blocks = _tiling(x, groups)
     count = x.shape[0] * groups
@@ -59,19 +68,25 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, si
     return y, statistics
 
 
-def backward(gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, silu: bool) -> Tensor:
+def backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, silu: bool
+) -> Tensor:
     """The gradient of x, from that of y."""
     groups = statistics.shape[2]
     places, channels, wide, tall, blocks = _tiling(x, groups)
     count = x.shape[0] * groups
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    gradient = gradient.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    gradient = gradient.contiguous(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
     found = torch.empty_like(x)
     parts = torch.empty(count, blocks, 2, dtype=torch.float32, device=x.device)
     grid = (count, blocks)
     given = (gradient, x, weight, bias, *statistics.contiguous(), parts)
     sizes = (*_strides(x), places, channels, groups, blocks)
-    gradient_sums_kernel[grid](*given, *sizes, CHANNELS=wide, PLACES=tall, SILU=silu, num_warps=WARPS)
+    gradient_sums_kernel[grid](
+        *given, *sizes, CHANNELS=wide, PLACES=tall, SILU=silu, num_warps=WARPS
+    )
     gradient_kernel[grid](
         *given,
         found,
@@ -87,7 +102,14 @@ def backward(gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statisti
 
 @triton.jit
 def _tile(
-    entry_stride, channel_stride, place_stride, places, channels, groups, CHANNELS: tl.constexpr, PLACES: tl.constexpr
+    entry_stride,
+    channel_stride,
+    place_stride,
+    places,
+    channels,
+    groups,
+    CHANNELS: tl.constexpr,
+    PLACES: tl.constexpr,
 ):
     """Of this program: (group, its channels [CHANNELS], offsets [PLACES, CHANNELS], which of them exist)."""
     group = tl.program_id(0)
@@ -159,12 +181,16 @@ def apply_kernel(
     there = block < blocks
     means = tl.load(parts + (group * blocks + block) * 2, mask=there, other=0.0)
     squares = tl.load(parts + (group * blocks + block) * 2 + 1, mask=there, other=0.0)
-    counts = tl.where(there, tl.minimum(PLACES, places - block * PLACES) * channels, 0).to(tl.float32)
+    counts = tl.where(there, tl.minimum(PLACES, places - block * PLACES) * channels, 0).to(
+        tl.float32
+    )
     total = (places * channels).to(tl.float32)
     first = tl.sum(tl.where(block == 0, means, 0.0), axis=0)
     mean = first + tl.sum(counts * (means - first), axis=0) / total
     apart = means - mean
-    variance = (tl.sum(tl.where(there, squares, 0.0), axis=0) + tl.sum(counts * apart * apart, axis=0)) / total
+    variance = (
+        tl.sum(tl.where(there, squares, 0.0), axis=0) + tl.sum(counts * apart * apart, axis=0)
+    ) / total
     rstd = 1.0 / tl.sqrt(variance + eps)
     if tl.program_id(1) == 0:
         tl.store(statistics + group, mean)
@@ -233,7 +259,21 @@ def gradient_sums_kernel(
     group, channel, offsets, exists = _tile(
         entry_stride, channel_stride, place_stride, places, channels, groups, CHANNELS, PLACES
     )
-    u, n = _u_and_n(gradient, x, weight, bias, mean, rstd, group, channel, offsets, exists, channels, CHANNELS, SILU)
+    u, n = _u_and_n(
+        gradient,
+        x,
+        weight,
+        bias,
+        mean,
+        rstd,
+        group,
+        channel,
+        offsets,
+        exists,
+        channels,
+        CHANNELS,
+        SILU,
+    )
     here = parts + (group * blocks + tl.program_id(1)) * 2
     tl.store(here, tl.sum(tl.sum(u, axis=1), axis=0))
     tl.store(here + 1, tl.sum(tl.sum(u * n, axis=1), axis=0))
@@ -267,8 +307,27 @@ def gradient_kernel(
     block = tl.arange(0, BLOCKS)
     there = block < blocks
     total = (places * channels).to(tl.float32)
-    mean_u = tl.sum(tl.load(parts + (group * blocks + block) * 2, mask=there, other=0.0), axis=0) / total
-    mean_un = tl.sum(tl.load(parts + (group * blocks + block) * 2 + 1, mask=there, other=0.0), axis=0) / total
-    u, n = _u_and_n(gradient, x, weight, bias, mean, rstd, group, channel, offsets, exists, channels, CHANNELS, SILU)
+    mean_u = (
+        tl.sum(tl.load(parts + (group * blocks + block) * 2, mask=there, other=0.0), axis=0) / total
+    )
+    mean_un = (
+        tl.sum(tl.load(parts + (group * blocks + block) * 2 + 1, mask=there, other=0.0), axis=0)
+        / total
+    )
+    u, n = _u_and_n(
+        gradient,
+        x,
+        weight,
+        bias,
+        mean,
+        rstd,
+        group,
+        channel,
+        offsets,
+        exists,
+        channels,
+        CHANNELS,
+        SILU,
+    )
     values = (u - mean_u - n * mean_un) * tl.load(rstd + group)
     tl.store(found + offsets, values.to(found.dtype.element_ty), mask=exists)

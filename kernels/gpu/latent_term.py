@@ -51,14 +51,20 @@ def latent_term_kernel(
     ).to(tl.float32)
     channel = tl.arange(0, CHANNELS)[:, None]
     there = inside[None, :] & (channel < channels)
-    at_noise = entry * noise_entry + channel * noise_channel + (row * noise_row + column * noise_column)[None, :]
+    at_noise = (
+        entry * noise_entry
+        + channel * noise_channel
+        + (row * noise_row + column * noise_column)[None, :]
+    )
     at_reference = (
         entry * reference_entry
         + channel * reference_channel
         + (row * reference_row + column * reference_column)[None, :]
     )
     at_gradient = (
-        entry * gradient_entry + channel * gradient_channel + (row * gradient_row + column * gradient_column)[None, :]
+        entry * gradient_entry
+        + channel * gradient_channel
+        + (row * gradient_row + column * gradient_column)[None, :]
     )
     now = tl.load(noise + at_noise, mask=there, other=0.0).to(tl.float32)
     before = tl.load(reference + at_reference, mask=there, other=0.0).to(tl.float32)
@@ -66,10 +72,14 @@ def latent_term_kernel(
     sign = (moved > 0).to(tl.float32) - (moved < 0).to(tl.float32)
     tl.store(gradient + at_gradient, lam * kept[None, :] * sign, mask=there)
     by_place = tl.sum(tl.abs(moved), axis=0)
-    tl.store(partial + entry * tl.num_programs(0) + tl.program_id(0), lam * tl.sum(by_place, axis=0))
+    tl.store(
+        partial + entry * tl.num_programs(0) + tl.program_id(0), lam * tl.sum(by_place, axis=0)
+    )
 
 
-def launch(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float) -> tuple[Tensor, Tensor]:
+def launch(
+    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+) -> tuple[Tensor, Tensor]:
     """loss float32 [] and gradient of the table, for dtypes of at most float32 and any strides."""
     entries, channels, rows, columns = noise.shape
     gradient = torch.empty_like(noise)

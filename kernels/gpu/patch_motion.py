@@ -35,7 +35,9 @@ def launch(
     """
     channels, map_rows, map_columns = features.shape
     rows, columns = resolution
-    extent = map_rows * features.stride(1) + map_columns * features.stride(2)  # of a channel, in elements
+    extent = map_rows * features.stride(1) + map_columns * features.stride(
+        2
+    )  # of a channel, in elements
     if max(2 * (map_rows + 1) * rows, 2 * (map_columns + 1) * columns, extent) >= 2**31:
         raise ValueError(f"too large for 32 bits: {list(features.shape)} to {resolution}")
     gradient = torch.empty_like(features)
@@ -112,7 +114,12 @@ def patch_motion_kernel(
             along_columns = _walk(column, tl.div_rn(right, distance), radius, map_columns, columns)
             top, bottom = _cover(along_rows, side)
             left, end = _cover(along_columns, side)
-            if (top < tile_row + TILE) & (bottom >= tile_row) & (left < tile_column + TILE) & (end >= tile_column):
+            if (
+                (top < tile_row + TILE)
+                & (bottom >= tile_row)
+                & (left < tile_column + TILE)
+                & (end >= tile_column)
+            ):
                 counts = (top >= tile_row) & (left >= tile_column)
                 for first in tl.range(0, side * side, POSITIONS, num_stages=1):
                     position = first + tl.arange(0, POSITIONS)
@@ -120,12 +127,20 @@ def patch_motion_kernel(
                     row_taps = _all_taps(along_rows, position // side)
                     column_taps = _all_taps(along_columns, position % side)
                     difference, sign = _compare(
-                        features, row_taps, column_taps, feature_row_stride, feature_column_stride, mask, DEAD_ZONE
+                        features,
+                        row_taps,
+                        column_taps,
+                        feature_row_stride,
+                        feature_column_stride,
+                        mask,
+                        DEAD_ZONE,
                     )
                     loss += tl.where(counts, difference, 0.0)
                     weight = _weights(row_taps, pixel_row) * _weights(column_taps, pixel_column)
                     slope = tl.dot(sign, weight, slope, input_precision="ieee")
-    tl.store(parts + tl.program_id(0) * tl.num_programs(1) + tl.program_id(1), tl.sum(loss) / channels)
+    tl.store(
+        parts + tl.program_id(0) * tl.num_programs(1) + tl.program_id(1), tl.sum(loss) / channels
+    )
     gradient += tl.cast(channel, tl.int64) * gradient_channel_stride
     gradient += pixel_row * gradient_row_stride + pixel_column * gradient_column_stride
     mask = (channel < channels) & (pixel_row < map_rows) & (pixel_column < map_columns)
@@ -156,7 +171,9 @@ def _tap(position, size_small, size_large):
     numerator = tl.maximum((2 * position + 1) * size_small - size_large, 0)
     numerator = tl.minimum(numerator, denominator * (size_small - 1))
     lower = numerator // denominator
-    fraction = tl.div_rn(tl.cast(numerator % denominator, tl.float32), tl.cast(denominator, tl.float32))
+    fraction = tl.div_rn(
+        tl.cast(numerator % denominator, tl.float32), tl.cast(denominator, tl.float32)
+    )
     return lower, tl.minimum(lower + 1, size_small - 1), fraction
 
 
@@ -173,12 +190,17 @@ def _cover(axis, side):
 def _all_taps(axis, k):
     """Of position k [POSITIONS] of a patch: the tap of the source, the two taps that the shifted position lies between, and where between."""
     source, shifted, fraction, size_small, size_large = axis
-    here, after = _tap(shifted + k, size_small, size_large), _tap(shifted + k + 1, size_small, size_large)
+    here, after = (
+        _tap(shifted + k, size_small, size_large),
+        _tap(shifted + k + 1, size_small, size_large),
+    )
     return _tap(source + k, size_small, size_large), here, after, fraction
 
 
 @triton.jit
-def _compare(features, row_taps, column_taps, row_stride, column_stride, mask, DEAD_ZONE: tl.constexpr):
+def _compare(
+    features, row_taps, column_taps, row_stride, column_stride, mask, DEAD_ZONE: tl.constexpr
+):
     """|shifted - source| and its sign, float32 [CHANNELS, POSITIONS] each; both nought in the dead zone."""
     row_source, above, below, down = row_taps
     column_source, left, right, across = column_taps
@@ -187,7 +209,9 @@ def _compare(features, row_taps, column_taps, row_stride, column_stride, mask, D
     upper_right = _upsampled(features, above, right, row_stride, column_stride, mask)
     lower_left = _upsampled(features, below, left, row_stride, column_stride, mask)
     lower_right = _upsampled(features, below, right, row_stride, column_stride, mask)
-    shifted = _mix(_mix(upper_left, upper_right, across), _mix(lower_left, lower_right, across), down)
+    shifted = _mix(
+        _mix(upper_left, upper_right, across), _mix(lower_left, lower_right, across), down
+    )
     difference = shifted - source
     tied = tl.abs(difference) <= DEAD_ZONE * (tl.abs(shifted) + tl.abs(source))
     sign = tl.where(difference > 0, 1.0, -1.0)
@@ -232,4 +256,6 @@ def _weights(taps, at):
 def _whole_weights(tap, at):
     lower, upper, fraction = tap
     fraction = fraction[:, None]
-    return tl.where(lower[:, None] == at, 1.0 - fraction, 0.0) + tl.where(upper[:, None] == at, fraction, 0.0)
+    return tl.where(lower[:, None] == at, 1.0 - fraction, 0.0) + tl.where(
+        upper[:, None] == at, fraction, 0.0
+    )

@@ -24,7 +24,9 @@ def _taps(position, size_small, size_large):
     numerator = tl.minimum(tl.maximum(numerator, 0), denominator * (size_small - 1))
     lower = numerator // denominator
     upper = tl.minimum(lower + 1, size_small - 1)
-    fraction = tl.div_rn((numerator % denominator).to(tl.float32), tl.full(position.shape, denominator, tl.float32))
+    fraction = tl.div_rn(
+        (numerator % denominator).to(tl.float32), tl.full(position.shape, denominator, tl.float32)
+    )
     return lower, upper, fraction
 
 
@@ -79,7 +81,9 @@ def track_points_kernel(
         for first in range(0, channels, BLOCK_C):
             channel = first + tl.arange(0, BLOCK_C)
             there = channel < channels
-            wanted = tl.load(reference + point * point_stride + channel * reference_stride, mask=there, other=0.0)
+            wanted = tl.load(
+                reference + point * point_stride + channel * reference_stride, mask=there, other=0.0
+            )
             feature = features + (channel * channel_stride)[None, :]
             a = tl.load(feature + upper_left, mask=there[None, :], other=0.0).to(tl.float32)
             b = tl.load(feature + upper_right, mask=there[None, :], other=0.0).to(tl.float32)
@@ -90,7 +94,9 @@ def track_points_kernel(
             found = above + down[:, None] * (below - above)
             distance += tl.sum(tl.abs(found - wanted.to(tl.float32)[None, :]), axis=1)
         # Not a number is as far as can be, like what is past the window's end.
-        distance = tl.where((position < side * side) & (distance == distance), distance, float("inf"))
+        distance = tl.where(
+            (position < side * side) & (distance == distance), distance, float("inf")
+        )
         nearest = tl.min(distance, axis=0)
         if nearest < least:
             least = nearest
@@ -120,8 +126,12 @@ def launch(
     near: what is strictly nearer to its target has reached it. Raises ValueError for sizes whose products 32 bits cannot hold.
     """
     count = handles.shape[0]
-    products = [2 * (small + 1) * large for small, large in zip(features.shape[1:], resolution, strict=True)]
-    extent = sum((side - 1) * stride for side, stride in zip(features.shape, features.stride(), strict=True))
+    products = [
+        2 * (small + 1) * large for small, large in zip(features.shape[1:], resolution, strict=True)
+    ]
+    extent = sum(
+        (side - 1) * stride for side, stride in zip(features.shape, features.stride(), strict=True)
+    )
     if max(*products, extent) >= 2**31:
         raise ValueError(f"too large for 32 bits: {list(features.shape)} to {resolution}")
     moved = torch.empty_like(handles, memory_format=torch.contiguous_format)

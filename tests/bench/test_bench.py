@@ -11,13 +11,14 @@ import PIL.Image
 import pytest
 import torch
 
-from dragnoise.bench import machine, personalise, readme, record, sessions, timing
 from dragnoise.bench.__main__ import main
-from dragnoise.bench.edits import Case, measure
-from dragnoise.bench.exports import edit_table, exports_table
-from dragnoise.bench.kernels import CASES
-from dragnoise.bench.models import model
-from dragnoise.bench.rows import ROWS, rows_for
+from dragnoise.bench.measure import personalise, sessions, timing
+from dragnoise.bench.measure.edits import Case, measure
+from dragnoise.bench.measure.exports import edit_table, exports_table
+from dragnoise.bench.measure.kernels import CASES
+from dragnoise.bench.measure.models import model
+from dragnoise.bench.measure.rows import ROWS, rows_for
+from dragnoise.bench.report import machine, readme, record
 from dragnoise.engine import DragConfig, Editor, ModelError, PersonaliseConfig
 from dragnoise.engine.exported import PARTS
 from dragnoise.engine.methods import METHODS
@@ -112,7 +113,11 @@ def test_no_git_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_are_for_devices() -> None:
     assert [row.name for row in rows_for(CPU)][:2] == ["baseline", "cut"]
     assert "packed" not in {row.name for row in rows_for(torch.device("cuda"))}
-    assert {row.name for row in rows_for(torch.device("cuda"))} >= {"baseline", "graphs", "compiled"}
+    assert {row.name for row in rows_for(torch.device("cuda"))} >= {
+        "baseline",
+        "graphs",
+        "compiled",
+    }
     assert [row.name for row in rows_for(CPU, "baseline,folded")] == ["baseline", "folded"]
     with pytest.raises(KeyError):
         rows_for(CPU, "compiled")
@@ -123,11 +128,13 @@ def test_rows_are_for_devices() -> None:
 def test_every_exact_row_makes_the_same_picture(mask: bool) -> None:
     """The waterfall's claim: nothing but rounding lies between the published algorithm and the fastest row."""
     config = DragConfig(steps=20, strength=0.2, iterations=4, lr=0.01, r_p=3)
-    found = measure(model("golden", "cpu", "float32"), rows_for(CPU), Case((96, 96), mask, config, config), 1)
+    found = measure(
+        model("golden", "cpu", "float32"), rows_for(CPU), Case((96, 96), mask, config, config), 1
+    )
     first = found[0]
     assert first.row.method is METHODS["baseline"]
     for above, one in zip([first, *found], found, strict=False):
-        said = one.said(first, above)
+        said = one.to_dict(first, above)
         assert said["image_difference"]["largest"] <= 2, one.row.name
         assert set(said["stages_ms"]) == {
             "embed",
@@ -146,7 +153,7 @@ def test_every_exact_row_makes_the_same_picture(mask: bool) -> None:
 
 def test_the_whole_is_computed_from_a_few_turns() -> None:
     whole = DragConfig(steps=20, strength=0.5, iterations=30, lr=1e-4)
-    case = Case((64, 64), True, whole, whole.but(strength=0.2, iterations=3))
+    case = Case((64, 64), True, whole, whole.replace(strength=0.2, iterations=3))
     assert case.computed
     (found,) = measure(model("golden", "cpu", "float32"), rows_for(CPU, "folded"), case, 1)
     for stage, more in (("invert", 6), ("drag", 27), ("propagate", 6)):
@@ -189,7 +196,14 @@ def test_every_kernel_of_ours_is_measured() -> None:
 
 
 def test_edits_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    more = ["--rows", "baseline,folded", "--out", str(tmp_path), "--csv", str(tmp_path / "table.csv")]
+    more = [
+        "--rows",
+        "baseline,folded",
+        "--out",
+        str(tmp_path),
+        "--csv",
+        str(tmp_path / "table.csv"),
+    ]
     assert main(["edits", *TINY, *more, "--profile", str(tmp_path / "trace.json")]) == 0
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert document["computed"]
@@ -209,7 +223,10 @@ def test_sessions_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_pa
     rows = {row["row"]: row for row in document["rows"]}
     assert list(rows) == ["baseline", "first", "again", "result", "stored", "stream"]
     late = {"drag", "propagate", "decode"}
-    assert set(rows["first"]["stages_ms"]) == {"embed", "encode", "condition", "invert", "start"} | late
+    assert (
+        set(rows["first"]["stages_ms"])
+        == {"embed", "encode", "condition", "invert", "start"} | late
+    )
     assert set(rows["again"]["stages_ms"]) == set(rows["result"]["stages_ms"]) == late
     assert set(rows["stream"]["stages_ms"]) - {"preview"} == late
     assert {"encode", "invert"}.isdisjoint(rows["stored"]["stages_ms"])
@@ -222,7 +239,7 @@ def test_sessions_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_pa
 
 def test_a_mouse_is_followed() -> None:
     model = Editor.from_pretrained(device="cpu", backend="eager").model
-    quick = dataclasses.replace(model, defaults=model.defaults.but(iterations=1, strength=0.04))
+    quick = dataclasses.replace(model, defaults=model.defaults.replace(iterations=1, strength=0.04))
     found = list(sessions.follow_a_mouse(quick, moves=1))
     assert [len(one["went_iterations"]) for one in found] == [1] * 5
     table = sessions.mouse_table(found)
@@ -243,7 +260,17 @@ def test_personalise_on_the_command_line(
         return took[name] * (100 if ran.count(name) == 1 and name != "prepare" else 1)
 
     monkeypatch.setattr(personalise, "clock_ms", clock)
-    asked = ["personalise", "--model", "golden", "--size", "64x64", "--rounds", "2", "--out", str(tmp_path)]
+    asked = [
+        "personalise",
+        "--model",
+        "golden",
+        "--size",
+        "64x64",
+        "--rounds",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(asked) == 0
     *table, last = capsys.readouterr().out.splitlines()
     found = json.loads(last)["training"]
@@ -284,12 +311,17 @@ def test_a_row_of_exported_parts(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_an_adapter_is_good_for(tmp_path: Path) -> None:
     """Four pictures, rebuilt and dragged without and with an adapter; one step of training changes little, but something."""
     model = Editor.from_pretrained(device="cpu", backend="eager").model
-    quick = dataclasses.replace(model, defaults=model.defaults.but(iterations=1, strength=0.04))
+    quick = dataclasses.replace(model, defaults=model.defaults.replace(iterations=1, strength=0.04))
     config = PersonaliseConfig(steps=1, rank=1, batch=1)
-    found = personalise.fidelity(quick, config, watch=lambda said: None, sheet=tmp_path / "sheet.png")
+    found = personalise.fidelity(
+        quick, config, watch=lambda said: None, sheet=tmp_path / "sheet.png"
+    )
     assert [one["picture"] for one in found] == ["checks", "waves", "rings", "face"]
     assert all(
-        one[which][what] > 10 for one in found for which in ("without", "with") for what in ("rebuilt_db", "outside_db")
+        one[which][what] > 10
+        for one in found
+        for which in ("without", "with")
+        for what in ("rebuilt_db", "outside_db")
     )
     assert any(one["with"] != one["without"] for one in found)
     with PIL.Image.open(tmp_path / "sheet.png") as sheet:

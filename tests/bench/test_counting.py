@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dragnoise.bench.counting import Recorder
-from dragnoise.bench.counts import Counts, Kernel
+from dragnoise.bench.work.counts import Counts, Kernel
+from dragnoise.bench.work.recorder import Recorder
 
 META = torch.device("meta")
 
@@ -52,13 +52,19 @@ def test_convolution_and_its_gradient() -> None:
     both = counted(lambda: torch.autograd.grad(layer(given), given, meta(1, 5, 8, 8)), layer)
     assert both.flops == 2 * forward
     assert both.weight_bytes == 2 * 4 * 5 * 3 * 9
-    assert both.activation_bytes_read == 4 * (3 + 5) * 64  # the backward looks at the gradient, not at the input
+    assert (
+        both.activation_bytes_read == 4 * (3 + 5) * 64
+    )  # the backward looks at the gradient, not at the input
     assert both.weight_gradients == 0
 
 
 @pytest.mark.parametrize(
     ("layer", "shape"),
-    [(nn.Conv2d(3, 5, 3), (2, 3, 8, 8)), (nn.Linear(3, 5), (7, 3)), (nn.GroupNorm(2, 4), (1, 4, 3, 3))],
+    [
+        (nn.Conv2d(3, 5, 3), (2, 3, 8, 8)),
+        (nn.Linear(3, 5), (7, 3)),
+        (nn.GroupNorm(2, 4), (1, 4, 3, 3)),
+    ],
 )
 def test_a_weight_gradient_is_seen(layer: nn.Module, shape: tuple[int, ...]) -> None:
     layer = layer.to(META)
@@ -91,7 +97,11 @@ def test_views_are_dispatched_and_cost_nothing() -> None:
     given = meta(4, 6)
     found = counted(lambda: given.view(6, 4).t()[1:].expand(3, 3, 6).detach())
     assert found.operators > 0
-    assert (found.launches, found.activation_bytes_read, found.activation_bytes_written) == (0, 0, 0)
+    assert (found.launches, found.activation_bytes_read, found.activation_bytes_written) == (
+        0,
+        0,
+        0,
+    )
 
 
 def test_an_expanded_input_is_read_once() -> None:
@@ -217,7 +227,10 @@ def test_stages_and_what_lies_between_them() -> None:
             meta(3)
             with recorder.stage(name):
                 meta(5) * 2
-    assert {name: [part.launches for part in parts] for name, parts in recorder.stages.items()} == {"a": [4], "b": [2]}
+    assert {name: [part.launches for part in parts] for name, parts in recorder.stages.items()} == {
+        "a": [4],
+        "b": [2],
+    }
 
 
 def test_arithmetic() -> None:
@@ -246,4 +259,8 @@ def test_what_is_one_kernel_on_cuda_is_one_launch() -> None:
     """Nearest upsampling, which PyTorch takes apart in Python where it may."""
     given = meta(1, 2, 4, 4)
     found = counted(lambda: F.interpolate(given, scale_factor=2.0, mode="nearest"))
-    assert (found.launches, found.activation_bytes_read, found.activation_bytes_written) == (1, 4 * 32, 4 * 128)
+    assert (found.launches, found.activation_bytes_read, found.activation_bytes_written) == (
+        1,
+        4 * 32,
+        4 * 128,
+    )

@@ -14,11 +14,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from dragnoise.bench import work_cli
-from dragnoise.bench.architectures import ARCHITECTURES, Architecture
-from dragnoise.bench.ceilings import CEILINGS, forecast
-from dragnoise.bench.counts import Counts
-from dragnoise.bench.work import Case, Trace, UnsteadyError, Work, count, trace
+from dragnoise.bench.work import cli as work_cli
+from dragnoise.bench.work.architectures import ARCHITECTURES, Architecture
+from dragnoise.bench.work.ceilings import CEILINGS, forecast
+from dragnoise.bench.work.counts import Counts
+from dragnoise.bench.work.work import Case, Trace, UnsteadyError, Work, count, trace
 from dragnoise.engine import DragConfig, Editor
 from dragnoise.engine.errors import ConfigError, ModelError
 from dragnoise.engine.methods import METHODS
@@ -99,7 +99,10 @@ Lower a figure when less is executed; `python -m dragnoise.bench work --dtype fl
 """
 
 MIDDLE, FIRST = "unet.mid_block.resnets.0.conv1.weight", "unet.conv_in.weight"
-DECODER = {"first": "unet.up_blocks.0.resnets.0.conv2.weight", "last": "unet.up_blocks.3.resnets.2.conv2.weight"}
+DECODER = {
+    "first": "unet.up_blocks.0.resnets.0.conv2.weight",
+    "last": "unet.up_blocks.3.resnets.2.conv2.weight",
+}
 
 
 @cache
@@ -113,20 +116,29 @@ def edit() -> Work:
 
 
 @pytest.mark.parametrize(
-    ("iterations", "successive", "most"), [(40, False, 101), (80, False, 141), (40, True, 71), (80, True, 111)]
+    ("iterations", "successive", "most"),
+    [(40, False, 101), (80, False, 141), (40, True, 71), (80, True, 111)],
 )
 def test_an_edit_costs_at_most(iterations: int, successive: bool, most: float) -> None:
     assert traced().work(iterations, successive=successive).total.flops <= most * TFLOP
 
 
-@pytest.mark.parametrize("stage", ["encode", "condition", "invert", "start", "drag", "propagate", "decode"])
+@pytest.mark.parametrize(
+    "stage", ["encode", "condition", "invert", "start", "drag", "propagate", "decode"]
+)
 def test_no_stage_executes_more_than_recorded(
     edit: Work, stage: str, record_property: Callable[[str, object], None]
 ) -> None:
     found, most = edit.stages[stage].numbers(), MOST[stage]
-    grown = {name: f"{found[name]:,} > {limit:,.0f}" for name, limit in most.items() if found[name] > limit * GROWTH}
+    grown = {
+        name: f"{found[name]:,} > {limit:,.0f}"
+        for name, limit in most.items()
+        if found[name] > limit * GROWTH
+    }
     assert not grown, f"the stage {stage} executes more than it did: {grown}"
-    less = {name: found[name] / limit for name, limit in most.items() if found[name] < limit / GROWTH}
+    less = {
+        name: found[name] / limit for name, limit in most.items() if found[name] < limit / GROWTH
+    }
     record_property(f"{stage}: less than recorded", less)
 
 
@@ -137,7 +149,8 @@ def test_every_stage_has_a_record(edit: Work) -> None:
 def test_an_iteration(edit: Work) -> None:
     """To the noise output with a mask, to the features alone without; the published code's is 2383 GFLOP."""
     with_mask, without = (
-        traced(mask).work(81).total.flops - traced(mask).work(80).total.flops for mask in (True, False)
+        traced(mask).work(81).total.flops - traced(mask).work(80).total.flops
+        for mask in (True, False)
     )
     assert with_mask == pytest.approx(1.010 * TFLOP, rel=0.002)
     assert without == pytest.approx(0.600 * TFLOP, rel=0.002)
@@ -161,7 +174,11 @@ def test_the_host_waits_only_for_the_poll(edit: Work) -> None:
 
 
 def test_no_weight_has_a_gradient(edit: Work) -> None:
-    assert {name: counts.weight_gradients for name, counts in edit.stages.items() if counts.weight_gradients} == {}
+    assert {
+        name: counts.weight_gradients
+        for name, counts in edit.stages.items()
+        if counts.weight_gradients
+    } == {}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +190,9 @@ def test_no_weight_has_a_gradient(edit: Work) -> None:
         ("propagate", 34, 0, 35),
     ],
 )
-def test_what_runs_how_often(edit: Work, stage: str, encoder: int, middle: int, decoder: int) -> None:
+def test_what_runs_how_often(
+    edit: Work, stage: str, encoder: int, middle: int, decoder: int
+) -> None:
     """The encoder half and the middle block run once before the drag; denoising takes its first step's skips from there, and no middle block."""
     reads = edit.stages[stage].reads
     assert (reads[FIRST], reads[MIDDLE], reads[DECODER["first"]]) == (encoder, middle, decoder)
@@ -196,9 +215,13 @@ def test_more_work_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         scene.model.unet.down(scene.latent, scene.step)
         return row.features(scene, constants, bottleneck)
 
-    monkeypatch.setitem(METHODS, "slower", dataclasses.replace(row, name="slower", features=features))
+    monkeypatch.setitem(
+        METHODS, "slower", dataclasses.replace(row, name="slower", features=features)
+    )
     found = traced(method="slower").work(80)
-    grown = [name for name, counts in found.stages.items() if counts.flops > MOST[name]["flops"] * GROWTH]
+    grown = [
+        name for name, counts in found.stages.items() if counts.flops > MOST[name]["flops"] * GROWTH
+    ]
     assert grown == ["drag"]
     assert found.stages["drag"].reads[FIRST] == 80
 
@@ -222,10 +245,14 @@ def test_what_follows_from_a_few_turns_is_what_is_executed() -> None:
     assert derived.run_iterations == 4
     for name, counts in executed.items():
         unlike = derived.stages[name].differences(counts)
-        if name == "drag":  # an iteration's loss and points are written into buffers as long as the drag
+        if (
+            name == "drag"
+        ):  # an iteration's loss and points are written into buffers as long as the drag
             assert set(unlike) <= {"activation_bytes_read", "activation_bytes_written", "kernels"}
             for which in unlike[:2]:
-                assert getattr(derived.stages[name], which) == pytest.approx(getattr(counts, which), rel=1e-3)
+                assert getattr(derived.stages[name], which) == pytest.approx(
+                    getattr(counts, which), rel=1e-3
+                )
         else:
             assert unlike == []
         assert derived.stages[name].peak_bytes == pytest.approx(counts.peak_bytes, rel=1e-3)
@@ -233,7 +260,14 @@ def test_what_follows_from_a_few_turns_is_what_is_executed() -> None:
 
 @pytest.mark.parametrize(("iterations", "active_steps"), [(1, 1), (3, 2), (4, 3), (5, 3)])
 def test_few_turns_are_all_run(iterations: int, active_steps: int) -> None:
-    found = count(str(MODEL), (64, 64), iterations, active_steps=active_steps, poll_every=3, dtype=torch.float32)
+    found = count(
+        str(MODEL),
+        (64, 64),
+        iterations,
+        active_steps=active_steps,
+        poll_every=3,
+        dtype=torch.float32,
+    )
     assert found.stages["invert"].reads[FIRST] == active_steps
     assert found.stages["drag"].synchronisations == -(-iterations // 3) + 2
 
@@ -261,7 +295,10 @@ def test_the_meta_device_runs_what_a_cpu_runs() -> None:
     editor = Editor.from_pretrained(MODEL, device="cpu", backend="eager", observers=[counting])
     with sdpa_kernel(SDPBackend.MATH):
         result = editor.edit(
-            picture, [((20, 20), (60, 60))], mask=mask, config=DragConfig(strength=0.06, iterations=3, lam=1.0)
+            picture,
+            [((20, 20), (60, 60))],
+            mask=mask,
+            config=DragConfig(strength=0.06, iterations=3, lam=1.0),
         )
     assert len(result.history.losses) == 3
     found = count(str(MODEL), (72, 64), 3, active_steps=3, dtype=torch.float32)
@@ -272,11 +309,16 @@ def test_the_meta_device_runs_what_a_cpu_runs() -> None:
 
 
 def test_a_picture_is_padded_as_the_editor_pads_it() -> None:
-    odd, even = (count(str(MODEL), size, 1, active_steps=1, dtype=torch.float32) for size in ((65, 64), (72, 64)))
+    odd, even = (
+        count(str(MODEL), size, 1, active_steps=1, dtype=torch.float32)
+        for size in ((65, 64), (72, 64))
+    )
     assert odd.total.flops == even.total.flops
 
 
-@pytest.mark.parametrize("wrong", [{"iterations": 0}, {"active_steps": 0}, {"poll_every": 0}, {"method": "drag-it"}])
+@pytest.mark.parametrize(
+    "wrong", [{"iterations": 0}, {"active_steps": 0}, {"poll_every": 0}, {"method": "drag-it"}]
+)
 def test_what_cannot_be_counted(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         count(**wrong)  # type: ignore[arg-type]
@@ -286,7 +328,9 @@ def test_architectures() -> None:
     """Parameters in millions, as published."""
     for name, unet, vae in (("sd15", 859.521, 83.653), ("sd21", 865.911, 83.653)):
         networks = Architecture.of(name).networks(torch.device("meta"), torch.float16)
-        sizes = [sum(weight.numel() for weight in network.parameters()) / 1e6 for network in networks]
+        sizes = [
+            sum(weight.numel() for weight in network.parameters()) / 1e6 for network in networks
+        ]
         assert sizes == pytest.approx([unet, vae], abs=1e-3)
         assert [network.dtype for network in networks] == [torch.float16, torch.float32]
     assert [row.prediction for row in ARCHITECTURES.values()] == ["epsilon", "v_prediction"]
@@ -296,7 +340,8 @@ def test_architectures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("iterations", "successive", "expected"), [(40, False, 152), (80, False, 212), (40, True, 105), (80, True, 165)]
+    ("iterations", "successive", "expected"),
+    [(40, False, 152), (80, False, 212), (40, True, 105), (80, True, 165)],
 )
 def test_floors_on_an_h100(iterations: int, successive: bool, expected: float) -> None:
     """Milliseconds at 800 TFLOP/s and 3.0 TB/s with everything else fused away, as our targets were set, in bfloat16."""
@@ -315,7 +360,17 @@ def _bfloat16() -> Trace:
 def test_command_line(alone: bool, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     work_cli.add_arguments(parser)
-    asked = ["--arch", str(MODEL), "--size", "64x72", "--iterations", "5", "--no-mask", "--dtype", "float16"]
+    asked = [
+        "--arch",
+        str(MODEL),
+        "--size",
+        "64x72",
+        "--iterations",
+        "5",
+        "--no-mask",
+        "--dtype",
+        "float16",
+    ]
     assert work_cli.run(parser.parse_args(asked + ["--json"] * alone)) == 0
     *table, last = capsys.readouterr().out.splitlines()
     document = json.loads(last)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dragnoise.engine import Adapter, AdapterError, ConfigError, Editor
-from dragnoise.engine.adapters import FILE, Used, projections
+from dragnoise.engine.diffusion.lora.adapter import FILE, AdapterUse, projections
 from golden_cases import MODEL
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -38,7 +38,12 @@ def network(editor: Editor) -> UNet2DConditionModel:
 
 
 def config_of(settings: dict[str, Any]) -> LoraConfig:
-    return LoraConfig(r=4, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False, **settings)
+    return LoraConfig(
+        r=4,
+        target_modules=["to_q", "to_k", "to_v", "to_out.0"],
+        init_lora_weights=False,
+        **settings,
+    )
 
 
 def assert_changes(adapter: Adapter, network: Any) -> None:
@@ -71,7 +76,9 @@ def test_what_diffusers_saves_changes_layers_as_peft_says(
 
 
 @pytest.mark.parametrize("which", SETTINGS)
-def test_what_peft_saves_changes_layers_as_peft_says(which: str, network: UNet2DConditionModel, tmp_path: Path) -> None:
+def test_what_peft_saves_changes_layers_as_peft_says(
+    which: str, network: UNet2DConditionModel, tmp_path: Path
+) -> None:
     """As a folder, and as the file in it: its alpha stands in a file beside it."""
     wrapped = get_peft_model(network, config_of(SETTINGS[which]))
     with warnings.catch_warnings():
@@ -107,10 +114,15 @@ def test_settings_that_are_wrong(told: str, said: str, editor: Editor, tmp_path:
         ({"{0}.lora_A.weight": (2, 16), "{0}.lora_B.weight": (16, 2)}, "more than once"),
         ({"unet.{0}.lora_A.weight": (0, 16), "unet.{0}.lora_B.weight": (16, 0)}, "has matrices"),
         ({"unet.{0}.alpha": (2,)}, "must be a number, got"),
-        ({"text_encoder.a.lora_A.weight": (2, 4), "text_encoder.a.lora_B.weight": (4, 2)}, "it has 'text_encoder.a"),
+        (
+            {"text_encoder.a.lora_A.weight": (2, 4), "text_encoder.a.lora_B.weight": (4, 2)},
+            "it has 'text_encoder.a",
+        ),
     ],
 )
-def test_tensors_that_are_wrong(change: dict[str, Any], said: str, editor: Editor, tmp_path: Path) -> None:
+def test_tensors_that_are_wrong(
+    change: dict[str, Any], said: str, editor: Editor, tmp_path: Path
+) -> None:
     name, down, up = first_layer(editor)
     tensors = {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}
     tensors |= {key.format(name): torch.ones(shape) for key, shape in change.items()}
@@ -129,7 +141,7 @@ def test_a_training_that_failed_is_not_loaded(editor: Editor, tmp_path: Path) ->
 @pytest.mark.parametrize("scale", [math.nan, math.inf, -math.inf, "1", None, True])
 def test_a_scale_that_is_none(scale: Any) -> None:
     with pytest.raises(ConfigError, match="scale must be a finite number, got"):
-        Used(None, scale)
+        AdapterUse(None, scale)
 
 
 # Merging
@@ -141,42 +153,58 @@ def test_no_layer_twice(editor: Editor) -> None:
         Adapter((layer, layer))
 
 
-def test_interrupted_while_weights_change_they_come_back(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_while_weights_change_they_come_back(
+    editor: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At the first, at a later layer, and while the former adapter is taken out: who comes next finds the weights as they were loaded."""
-    weights = {name: weight.clone() for name, weight in editor.model.unet.network.named_parameters()}
+    weights = {
+        name: weight.clone() for name, weight in editor.model.unet.network.named_parameters()
+    }
     names = sorted(projections(editor.model.unet.network))[:3]
     layers = {name: projections(editor.model.unet.network)[name] for name in names}
     one, other = (
         Adapter(
             tuple(
-                (name, torch.ones(1, m.in_features), by * torch.ones(m.out_features, 1)) for name, m in layers.items()
+                (name, torch.ones(1, m.in_features), by * torch.ones(m.out_features, 1))
+                for name, m in layers.items()
             )
         )
         for by in (1.0, 2.0)
     )
     real = Tensor.copy_
     for fail_at in range(1, 7):
-        with editor.adapters.active(Used(one)):
+        with editor.adapters.active(AdapterUse(one)):
             pass
         calls: Iterator[int] = iter(range(1, 100))
 
-        def copy_(self: Tensor, *given: Any, calls: Iterator[int] = calls, at: int = fail_at) -> Tensor:
+        def copy_(
+            self: Tensor, *given: Any, calls: Iterator[int] = calls, at: int = fail_at
+        ) -> Tensor:
             if next(calls) == at:
                 raise MemoryError("no room")
             return real(self, *given)
 
         with monkeypatch.context() as patch:
             patch.setattr(Tensor, "copy_", copy_)
-            with pytest.raises(MemoryError, match="no room"), editor.adapters.active(Used(other)):
+            with (
+                pytest.raises(MemoryError, match="no room"),
+                editor.adapters.active(AdapterUse(other)),
+            ):
                 pytest.fail("entered with weights half changed")
-        with editor.adapters.active(Used()):
-            assert all(torch.equal(now, weights[name]) for name, now in editor.model.unet.network.named_parameters())
+        with editor.adapters.active(AdapterUse()):
+            assert all(
+                torch.equal(now, weights[name])
+                for name, now in editor.model.unet.network.named_parameters()
+            )
 
 
 def test_a_thread_enters_again_though_another_waits(editor: Editor) -> None:
     """The other waits for this thread: were it first in the queue, neither would ever go on."""
     name, down, up = first_layer(editor)
-    used, other = Used(Adapter(((name, down, up),))), Used(Adapter(((name, down, 2 * up),)))
+    used, other = (
+        AdapterUse(Adapter(((name, down, up),))),
+        AdapterUse(Adapter(((name, down, 2 * up),))),
+    )
     order: list[str] = []
     waiting = threading.Event()
 
@@ -194,7 +222,10 @@ def test_a_thread_enters_again_though_another_waits(editor: Editor) -> None:
             with editor.adapters.active(used):
                 order.append("again")
 
-    first, second = threading.Thread(target=enter_twice, daemon=True), threading.Thread(target=wait, daemon=True)
+    first, second = (
+        threading.Thread(target=enter_twice, daemon=True),
+        threading.Thread(target=wait, daemon=True),
+    )
     first.start()
     first.join(20)
     second.join(20)
@@ -204,7 +235,7 @@ def test_a_thread_enters_again_though_another_waits(editor: Editor) -> None:
 def test_left_in_another_thread_than_entered(editor: Editor) -> None:
     """As a generator is that the garbage collector closes."""
     name, down, up = first_layer(editor)
-    entered = editor.adapters.active(Used(Adapter(((name, down, up),))))
+    entered = editor.adapters.active(AdapterUse(Adapter(((name, down, up),))))
     entered.__enter__()
     leaving = threading.Thread(target=entered.__exit__, args=(None, None, None))
     leaving.start()
@@ -212,7 +243,7 @@ def test_left_in_another_thread_than_entered(editor: Editor) -> None:
     done = threading.Event()
 
     def work() -> None:
-        with editor.adapters.active(Used()):
+        with editor.adapters.active(AdapterUse()):
             done.set()
 
     threading.Thread(target=work, daemon=True).start()

@@ -18,18 +18,20 @@ from dragnoise.engine import BackendError, DragConfig, Editor
 from dragnoise.engine.backends import ATTENTION, BACKENDS, choose
 from dragnoise.engine.backends.compiled import Gate
 from dragnoise.engine.backends.packed import PACKED, objections
-from dragnoise.engine.capture import Captured, CudaGraph, LateFlag, NullGraph, graph_on
-from dragnoise.engine.loading import load
-from dragnoise.engine.model import Model
-from dragnoise.engine.result import EditResult
-from dragnoise.engine.unet import Operators, UNet
-from dragnoise.engine.unet.operators import FusedNorm
+from dragnoise.engine.diffusion.load import load
+from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.unet import Operators, UNet
+from dragnoise.engine.diffusion.unet.operators import FusedNorm
+from dragnoise.engine.session.result import EditResult
+from dragnoise.engine.system.cuda_graphs import Captured, CudaGraph, LateFlag, NullGraph, graph_on
 from golden_cases import GOLDEN, MODEL
 from tolerances import assert_close
 
 CPU = torch.device("cpu")
 QUICK = DragConfig(steps=10, strength=0.3, iterations=3, lr=0.02)
-can_pack = pytest.mark.skipif(bool(objections(CPU, torch.float32)), reason="this PyTorch cannot pack weights")
+can_pack = pytest.mark.skipif(
+    bool(objections(CPU, torch.float32)), reason="this PyTorch cannot pack weights"
+)
 
 
 @cache
@@ -55,7 +57,9 @@ def assert_same_edit(mine: EditResult, theirs: EditResult) -> None:
     assert torch.equal(mine.record.handles, theirs.record.handles)
     np.testing.assert_allclose(mine.history.losses, theirs.history.losses, rtol=1e-3)
     torch.testing.assert_close(mine.record.inverted, theirs.record.inverted, rtol=0, atol=1e-4)
-    torch.testing.assert_close(mine.record.final_latent, theirs.record.final_latent, rtol=0, atol=1e-2)
+    torch.testing.assert_close(
+        mine.record.final_latent, theirs.record.final_latent, rtol=0, atol=1e-2
+    )
 
 
 # Packed weights.
@@ -95,7 +99,9 @@ def test_a_packed_convolution(
         mine, theirs = hidden.clone().requires_grad_(), hidden.clone().float().requires_grad_()
         for given in (None, other):
             found = conv(mine, given)
-            expected = F.conv2d(theirs, weight.float(), (bias if given is None else given).float(), stride, padding)
+            expected = F.conv2d(
+                theirs, weight.float(), (bias if given is None else given).float(), stride, padding
+            )
             assert_close(found / 8, expected / 8, dtype)
             assert_close(conv(hidden, given) / 8, expected / 8, dtype)
             along = torch.randn(found.shape)
@@ -137,7 +143,9 @@ def test_packed_is_tried_before_it_is_believed(monkeypatch: pytest.MonkeyPatch) 
         "oneDNN refuses packed weights of torch.float32 here: could not create a primitive"
     ]
     monkeypatch.setattr(packed, "_convolve", lambda hidden, weight, *rest: torch.zeros_like(hidden))
-    assert objections(CPU, torch.float32) == ["oneDNN is 1.0e+00 off with packed weights of torch.float32 here"]
+    assert objections(CPU, torch.float32) == [
+        "oneDNN is 1.0e+00 off with packed weights of torch.float32 here"
+    ]
     assert Editor(model()).running.backend == "eager"
 
 
@@ -160,12 +168,14 @@ def test_fused_normalisation_edits_alike() -> None:
 def test_who_cannot_serve_says_why() -> None:
     half = load(MODEL, device="cpu")
     half.unet.network.double()
-    with pytest.raises(BackendError, match=r"packed: weights of torch.float64 are not packed. Use auto or eager"):
+    with pytest.raises(
+        BackendError, match=r"packed: weights of torch.float64 are not packed. Use auto or eager"
+    ):
         choose(half, "packed")
     chosen, choice = choose(half)
     assert choice.backend == "eager"
     assert list(choice.passed_over) == ["packed"]
-    assert "passed_over" in choice.said()
+    assert "passed_over" in choice.to_dict()
     assert chosen.unet.network is half.unet.network
 
 
@@ -193,7 +203,9 @@ def test_every_backend_answers() -> None:
 # Compiled code and its gate.
 
 
-def a_part(hidden: Tensor, constants: tuple[Tensor, ...], scale: int) -> tuple[Tensor, Tensor | None]:
+def a_part(
+    hidden: Tensor, constants: tuple[Tensor, ...], scale: int
+) -> tuple[Tensor, Tensor | None]:
     return (hidden * constants[0]).sin() * scale, None
 
 
@@ -207,12 +219,16 @@ class _ZeroGradient(torch.autograd.Function):
         return torch.zeros_like(gradients[0])
 
 
-def with_a_zero_gradient(hidden: Tensor, constants: tuple[Tensor, ...], scale: int) -> tuple[Tensor, Tensor | None]:
+def with_a_zero_gradient(
+    hidden: Tensor, constants: tuple[Tensor, ...], scale: int
+) -> tuple[Tensor, Tensor | None]:
     value, _ = a_part(hidden, constants, scale)
     return _ZeroGradient.apply(value), None  # type: ignore[no-untyped-call]
 
 
-def with_a_wrong_output(hidden: Tensor, constants: tuple[Tensor, ...], scale: int) -> tuple[Tensor, Tensor | None]:
+def with_a_wrong_output(
+    hidden: Tensor, constants: tuple[Tensor, ...], scale: int
+) -> tuple[Tensor, Tensor | None]:
     return a_part(hidden, constants, scale)[0] * 1.01, None
 
 
@@ -222,7 +238,9 @@ def with_a_gradient_that_is_off(
     return a_part(hidden, constants, scale)[0] + 0.01 * (hidden - hidden.detach()), None
 
 
-def that_fails(hidden: Tensor, constants: tuple[Tensor, ...], scale: int) -> tuple[Tensor, Tensor | None]:
+def that_fails(
+    hidden: Tensor, constants: tuple[Tensor, ...], scale: int
+) -> tuple[Tensor, Tensor | None]:
     raise torch._dynamo.exc.Unsupported("a graph break")
 
 
@@ -238,7 +256,10 @@ def gate(compiled: Callable[..., Any], folder: Path) -> Gate:
 @pytest.mark.parametrize(
     ("compiled", "words"),
     [
-        (with_a_zero_gradient, "its gradient 0 is 1.0e+00 off, 1e-03 is allowed (it is exactly zero)"),
+        (
+            with_a_zero_gradient,
+            "its gradient 0 is 1.0e+00 off, 1e-03 is allowed (it is exactly zero)",
+        ),
         (with_a_gradient_that_is_off, "its gradient 0 is"),
         (with_a_wrong_output, "its output 0 is 1.0e-02 off"),
         (that_fails, "it does not compile: Unsupported: a graph break"),
@@ -296,7 +317,9 @@ def test_a_kept_objection_holds_without_trying_again(tmp_path: Path) -> None:
     assert not other.reasons
 
 
-def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("")
     judged = gate(a_part, tmp_path / "file" / "folder")
     judged(*given())
@@ -307,10 +330,14 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, ca
 @pytest.mark.slow
 def test_the_compiled_backend_edits_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced and cut into forward and backward graphs as for the real compiler, without generating code, which takes minutes on a CPU."""
-    from dragnoise.engine.backends import table
+    import importlib
+
+    table = importlib.import_module("dragnoise.engine.backends.choose")
 
     compile_part = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda run, **how: compile_part(run, backend="aot_eager", dynamic=False))
+    monkeypatch.setattr(
+        torch, "compile", lambda run, **how: compile_part(run, backend="aot_eager", dynamic=False)
+    )
     monkeypatch.setattr(table, "cache_folder", lambda: tmp_path)
     editor = Editor(model(), backend="compiled")
     assert_same_edit(edited(editor), eagerly())
@@ -384,7 +411,9 @@ def test_a_flag_on_cuda_is_the_one_asked_for_before() -> None:
 def test_captured_on_cuda() -> None:
     captured = Captured(lambda one, other: one * 2 + other, CudaGraph)
     for k in range(4):
-        found = captured(torch.full((2, 3), float(k), device="cuda"), torch.ones(2, 3, device="cuda"))
+        found = captured(
+            torch.full((2, 3), float(k), device="cuda"), torch.ones(2, 3, device="cuda")
+        )
         assert torch.equal(found, torch.full((2, 3), 2.0 * k + 1, device="cuda"))
 
 

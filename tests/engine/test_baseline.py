@@ -18,15 +18,19 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dragnoise.engine import DragConfig, Editor, Image, stages
-from dragnoise.engine.capture import NullGraph
 from dragnoise.engine.methods import METHODS, Scene, State, baseline
-from dragnoise.engine.result import EditResult, Record
+from dragnoise.engine.session.result import EditResult, Record
+from dragnoise.engine.system.cuda_graphs import NullGraph
 from dragnoise.kernels.point_tracking import track
 from golden_cases import GOLDEN, MODEL, Case, assert_is_the_recorded_edit
 
 BASELINE, DRAGNOISE = METHODS["baseline"], METHODS["dragnoise"]
 QUICK = DragConfig(steps=10, strength=0.3, iterations=3, lr=0.02, lam=0.1)
-PICTURE = Image(np.asarray(PIL.Image.open(GOLDEN / "images" / "face_256x256.png").convert("RGB"))[64:160, 64:160])
+PICTURE = Image(
+    np.asarray(PIL.Image.open(GOLDEN / "images" / "face_256x256.png").convert("RGB"))[
+        64:160, 64:160
+    ]
+)
 MASK = np.tri(96, dtype=np.bool_)
 POINTS = "40,40:70,60 20,60:50,63"
 
@@ -36,7 +40,9 @@ def editor() -> Editor:
     return Editor.from_pretrained(MODEL, device="cpu")
 
 
-def edit(points: Any = POINTS, config: DragConfig = QUICK, method: str = "baseline", **more: Any) -> EditResult:
+def edit(
+    points: Any = POINTS, config: DragConfig = QUICK, method: str = "baseline", **more: Any
+) -> EditResult:
     return editor().edit(PICTURE, points, config=config, method=method, record=True, **more)
 
 
@@ -50,7 +56,9 @@ def network_of(scene: Scene) -> UNet2DConditionModel:
 
 
 @pytest.mark.parametrize("method", ["baseline", "baseline-plain"])
-@pytest.mark.parametrize("name", ["dn01_short_early_stop", "dn02_nomask_end10", "dn09_unaligned_latent"])
+@pytest.mark.parametrize(
+    "name", ["dn01_short_early_stop", "dn02_nomask_end10", "dn09_unaligned_latent"]
+)
 def test_free_run_is_the_published_one(name: str, method: str) -> None:
     assert_is_the_recorded_edit(name, editor().edit(**Case(name).edit_inputs(), method=method))
 
@@ -64,14 +72,22 @@ def test_attention_is_fused_as_with_an_adapter_and_written_out_as_without() -> N
 @pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
 @pytest.mark.parametrize("end_step", [0, 8])
 def test_the_same_edit_as_ours(mask: Any, end_step: int) -> None:
-    config = QUICK.but(iterations=6, end_step=end_step)
-    theirs, ours = (edit(config=config, mask=mask, method=method) for method in ("baseline", "dragnoise"))
+    config = QUICK.replace(iterations=6, end_step=end_step)
+    theirs, ours = (
+        edit(config=config, mask=mask, method=method) for method in ("baseline", "dragnoise")
+    )
     assert recorded(theirs).handles.tolist() == recorded(ours).handles.tolist()
     np.testing.assert_allclose(theirs.history.losses, ours.history.losses, rtol=5e-3)
     for name in ("inverted", "bottleneck_start", "reference_features", "reference_noise"):
-        torch.testing.assert_close(getattr(recorded(theirs), name), getattr(recorded(ours), name), rtol=0, atol=1e-4)
-    torch.testing.assert_close(recorded(theirs).bottleneck, recorded(ours).bottleneck, rtol=0, atol=1.5e-2)
-    torch.testing.assert_close(recorded(theirs).final_latent, recorded(ours).final_latent, rtol=0, atol=5e-2)
+        torch.testing.assert_close(
+            getattr(recorded(theirs), name), getattr(recorded(ours), name), rtol=0, atol=1e-4
+        )
+    torch.testing.assert_close(
+        recorded(theirs).bottleneck, recorded(ours).bottleneck, rtol=0, atol=1.5e-2
+    )
+    torch.testing.assert_close(
+        recorded(theirs).final_latent, recorded(ours).final_latent, rtol=0, atol=5e-2
+    )
     moved = recorded(theirs).bottleneck - recorded(theirs).bottleneck_start
     assert moved.abs().max() > 0.05
 
@@ -96,7 +112,10 @@ def test_it_tracks_as_ours_everywhere() -> None:
     reference, seen = (baseline._Upsampled(map, map, map[0], map) for map in (before, now))
     moved = BASELINE.follow(scene, reference, seen, State(handles)).handles
     origins = before[0][:, scene.handles[:, 0], scene.handles[:, 1]].T
-    assert moved.tolist() == track(now[0], origins, handles, handles, (6, 9), scene.config.r_p).moved.tolist()
+    assert (
+        moved.tolist()
+        == track(now[0], origins, handles, handles, (6, 9), scene.config.r_p).moved.tolist()
+    )
 
 
 def test_a_window_over_the_border_repeats_it() -> None:
@@ -104,11 +123,14 @@ def test_a_window_over_the_border_repeats_it() -> None:
     padded = nn.functional.pad(features, (3, 3, 3, 3), mode="replicate")
     for top in range(-3, 5):
         for left in range(-3, 6):
-            assert torch.equal(baseline._cut(features, top, left, 2), padded[:, top + 3 : top + 5, left + 3 : left + 5])
+            assert torch.equal(
+                baseline._cut(features, top, left, 2),
+                padded[:, top + 3 : top + 5, left + 3 : left + 5],
+            )
 
 
 def test_the_reference_pass_is_iteration_nought_bit_for_bit() -> None:
-    scene = recorded(edit(config=QUICK.but(iterations=1))).scene
+    scene = recorded(edit(config=QUICK.replace(iterations=1))).scene
     with torch.no_grad():
         first, bottleneck = baseline._look(scene, None)
         assert torch.equal(BASELINE.start(scene).variable, bottleneck)
@@ -153,7 +175,9 @@ def test_its_loop_is_never_captured_and_stops_at_once(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys.modules[stages.drag.__module__], "graph_on", lambda device: Recorded)
     scene = recorded(edit()).scene
     answers = iter([False, True, True])
-    halted = dataclasses.replace(BASELINE, finished=lambda scene, state: torch.tensor(next(answers)))
+    halted = dataclasses.replace(
+        BASELINE, finished=lambda scene, state: torch.tensor(next(answers))
+    )
     optimum = stages.drag(halted, scene, 1000)
     assert optimum.reached
     assert (len(optimum.losses), len(list(answers))) == (1, 1)
@@ -170,7 +194,9 @@ class Watched(TorchDispatchMode):
         self.reads, self.fused, self.softmax = 0, 0, 0
         self.upsampled: list[list[int]] = []
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         found = function(*args, **(kwargs or {}))
         self.reads += function is torch.ops.aten._local_scalar_dense.default
         self.fused += "scaled_dot_product" in str(function)
@@ -197,12 +223,16 @@ def test_an_iteration_upsamples_the_whole_map_and_reads_every_point() -> None:
 
 def test_every_weight_but_the_middle_blocks_gets_a_gradient_that_adds_up() -> None:
     """As published: 640 of 686 on this network. The bottleneck's own gradient is what autograd gives for it alone."""
-    scene = recorded(edit(mask=MASK, config=QUICK.but(iterations=1))).scene
+    scene = recorded(edit(mask=MASK, config=QUICK.replace(iterations=1))).scene
     weights = dict(network_of(scene).named_parameters())
     without = {name for name, weight in weights.items() if weight.grad is None}
     assert without == {name for name in weights if name.startswith("mid_block.")}
     assert (len(weights), len(weights) - len(without)) == (686, 640)
-    for name in ("conv_in.weight", "down_blocks.0.attentions.0.proj_in.weight", "time_embedding.linear_1.weight"):
+    for name in (
+        "conv_in.weight",
+        "down_blocks.0.attentions.0.proj_in.weight",
+        "time_embedding.linear_1.weight",
+    ):
         assert weights[name].grad.abs().sum() > 0, name
 
     with torch.no_grad():
@@ -215,7 +245,10 @@ def test_every_weight_but_the_middle_blocks_gets_a_gradient_that_adds_up() -> No
         leaf = moved.clone().requires_grad_()
         seen = BASELINE.features(scene, None, leaf)
         loss = BASELINE.supervise(scene, reference, seen, BASELINE.begin(scene, reference))
-        gradients += [torch.autograd.grad(loss, leaf, retain_graph=True)[0], BASELINE.gradient(loss, leaf)]
+        gradients += [
+            torch.autograd.grad(loss, leaf, retain_graph=True)[0],
+            BASELINE.gradient(loss, leaf),
+        ]
         held.append(weights["conv_in.weight"].grad.clone())
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
     torch.testing.assert_close(held[1], 2 * held[0])
@@ -223,7 +256,7 @@ def test_every_weight_but_the_middle_blocks_gets_a_gradient_that_adds_up() -> No
 
 def test_without_a_mask_the_backward_pass_is_as_long() -> None:
     """The published code computes the mask term always: the last layers' weights have gradients, which are nought."""
-    scene = recorded(edit(config=QUICK.but(iterations=1))).scene
+    scene = recorded(edit(config=QUICK.replace(iterations=1))).scene
     assert scene.keep is None
     network = network_of(scene)
     assert torch.equal(network.conv_out.weight.grad, torch.zeros_like(network.conv_out.weight))
@@ -234,16 +267,22 @@ def test_the_users_model_stays_as_it_was() -> None:
     model = editor().model
     parts: tuple[nn.Module, ...] = (model.unet.network, model.vae, model.text_encoder)
     before = [{name: weight.clone() for name, weight in part.named_parameters()} for part in parts]
-    processors = {name: id(processor) for name, processor in model.unet.network.attn_processors.items()}
+    processors = {
+        name: id(processor) for name, processor in model.unet.network.attn_processors.items()
+    }
     scene = recorded(edit(mask=MASK)).scene
     for part, weights in zip(parts, before, strict=True):
         for name, weight in part.named_parameters():
             assert weight.grad is None
             assert not weight.requires_grad
             assert torch.equal(weight, weights[name])
-        assert not any(module._forward_hooks or module._forward_pre_hooks for module in part.modules())
+        assert not any(
+            module._forward_hooks or module._forward_pre_hooks for module in part.modules()
+        )
         assert not part.training
-    assert {name: id(processor) for name, processor in model.unet.network.attn_processors.items()} == processors
+    assert {
+        name: id(processor) for name, processor in model.unet.network.attn_processors.items()
+    } == processors
     own, private = model.unet.network.conv_in.weight, network_of(scene).conv_in.weight
     assert private is not own
     assert private.data_ptr() == own.data_ptr()
@@ -253,7 +292,12 @@ def test_the_users_model_stays_as_it_was() -> None:
 def test_a_bfloat16_model_is_run_in_float32() -> None:
     rounded = Editor.from_pretrained(MODEL, device="cpu", dtype="bfloat16")
     record = recorded(rounded.edit(PICTURE, POINTS, config=QUICK, method="baseline", record=True))
-    assert record.scene.model.dtype == record.scene.model.vae.dtype == record.text.dtype == torch.float32
+    assert (
+        record.scene.model.dtype
+        == record.scene.model.vae.dtype
+        == record.text.dtype
+        == torch.float32
+    )
     assert rounded.model.dtype == rounded.model.vae.dtype == torch.bfloat16
     assert record.reference_features is not None
     assert record.reference_features.dtype == torch.float32
@@ -266,9 +310,16 @@ def check_half_precision(editor: Editor) -> None:
     exact = edit(mask=MASK)
     assert record.reference_features is not None
     assert record.reference_features.dtype == torch.bfloat16
-    assert record.inverted.dtype == record.bottleneck.dtype == record.final_latent.dtype == torch.float32
+    assert (
+        record.inverted.dtype
+        == record.bottleneck.dtype
+        == record.final_latent.dtype
+        == torch.float32
+    )
     np.testing.assert_allclose(result.history.losses[0], exact.history.losses[0], rtol=5e-2)
-    distance = (record.final_latent.cpu() - recorded(exact).final_latent).norm() / recorded(exact).final_latent.norm()
+    distance = (record.final_latent.cpu() - recorded(exact).final_latent).norm() / recorded(
+        exact
+    ).final_latent.norm()
     assert distance < 0.05
 
 

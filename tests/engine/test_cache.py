@@ -26,7 +26,7 @@ from torch import Tensor
 from dragnoise.engine.cache import Limits, Store, default_folder
 from dragnoise.engine.cache.disk import Disk
 from dragnoise.engine.cache.metrics import register
-from dragnoise.engine.cache.structure import kinds_of, moved, nbytes, taken_apart
+from dragnoise.engine.cache.structure import flatten, kinds_of, moved, nbytes
 from dragnoise.engine.errors import CacheWarning
 
 
@@ -46,9 +46,25 @@ class Nest:
 
 KINDS = (Pair, Nest)
 DTYPES = (
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128),
+    *(
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.complex64,
+        torch.complex128,
+    ),
     *(torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu, torch.bool),
-    *(torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+    *(
+        torch.int8,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+        torch.uint8,
+        torch.uint16,
+        torch.uint32,
+        torch.uint64,
+    ),
 )
 
 
@@ -81,10 +97,13 @@ def same(one: Any, other: Any) -> bool:
             and one.dtype == other.dtype
             and one.shape == other.shape
             and one.stride() == other.stride()
-            and one.reshape(-1).view(torch.uint8).tolist() == other.reshape(-1).view(torch.uint8).tolist()
+            and one.reshape(-1).view(torch.uint8).tolist()
+            == other.reshape(-1).view(torch.uint8).tolist()
         )
     if isinstance(one, Nest):
-        return type(other) is Nest and all(same(getattr(one, name), getattr(other, name)) for name in vars(one))
+        return type(other) is Nest and all(
+            same(getattr(one, name), getattr(other, name)) for name in vars(one)
+        )
     if isinstance(one, tuple):
         return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
     return type(one) is type(other) and bool(one == other)
@@ -152,7 +171,13 @@ def test_views_of_one_storage_come_back_as_such(tmp_path: Path) -> None:
 
 def test_nests_come_back_with_what_they_share(tmp_path: Path) -> None:
     shared = torch.arange(6.0)
-    value = Nest('\u00e9 "quoted"', (Pair(shared, None), Pair(shared, shared.view(2, 3))), (3, 4), True, 0.1 + 0.2)
+    value = Nest(
+        '\u00e9 "quoted"',
+        (Pair(shared, None), Pair(shared, shared.view(2, 3))),
+        (3, 4),
+        True,
+        0.1 + 0.2,
+    )
     store(tmp_path).get_or_make(key(), lambda: value, stage="s")
     for found in (
         store(tmp_path).get_or_make(key(), never, stage="s"),
@@ -164,11 +189,12 @@ def test_nests_come_back_with_what_they_share(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [torch.eye(3).to_sparse(), torch.ones(2, dtype=torch.complex64).conj(), torch.nn.Linear(1, 1)]
+    "wrong",
+    [torch.eye(3).to_sparse(), torch.ones(2, dtype=torch.complex64).conj(), torch.nn.Linear(1, 1)],
 )
 def test_tensors_that_are_no_plain_memory_are_refused(wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"can(not)? be kept"):
-        taken_apart(wrong, {})
+        flatten(wrong, {})
 
 
 def test_other_kinds_are_refused_and_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -184,7 +210,9 @@ def test_other_kinds_are_refused_and_nothing_is_left_behind(tmp_path: Path) -> N
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5)), max_size=40), st.integers(4, 12))
-def test_memory_is_bounded_and_the_longest_unused_goes(asked: list[tuple[int, int]], room: int) -> None:
+def test_memory_is_bounded_and_the_longest_unused_goes(
+    asked: list[tuple[int, int]], room: int
+) -> None:
     """Against a list: an entry's size belongs to its number; what does not fit at all is made anew every time."""
     found = store(host_bytes=4 * room)
     sizes: dict[int, int] = {}
@@ -205,8 +233,11 @@ def test_memory_is_bounded_and_the_longest_unused_goes(asked: list[tuple[int, in
             while sum(sizes[kept] for kept in model) + size > room:
                 model.pop(0)
             model.append(number)
-        numbers = found.said()["tiers"]["host"]
-        assert (numbers["bytes"], numbers["entries"]) == (4 * sum(sizes[kept] for kept in model), len(model))
+        numbers = found.to_dict()["tiers"]["host"]
+        assert (numbers["bytes"], numbers["entries"]) == (
+            4 * sum(sizes[kept] for kept in model),
+            len(model),
+        )
 
 
 def test_what_is_held_is_never_evicted() -> None:
@@ -218,7 +249,7 @@ def test_what_is_held_is_never_evicted() -> None:
         for number in range(3):
             found.get_or_make(key(number), never, stage="s")
     found.get_or_make(key(4), tensor, stage="s")
-    assert found.said()["tiers"]["host"]["evictions"] == 1
+    assert found.to_dict()["tiers"]["host"]["evictions"] == 1
     assert not any(found._held.values())
 
 
@@ -230,13 +261,13 @@ def test_nothing_goes_for_what_would_not_fit_all_the_same() -> None:
         found.get_or_make(key(2), tensor, stage="s")
         found.get_or_make(key(3), lambda: tensor(size=16), stage="s")
         found.get_or_make(key(2), never, stage="s")
-    assert found.said()["tiers"]["host"]["evictions"] == 0
+    assert found.to_dict()["tiers"]["host"]["evictions"] == 0
 
 
 def test_a_tier_without_room_keeps_nothing() -> None:
     found = store(host_bytes=0)
     found.get_or_make(key(), lambda: "no tensor in it", stage="s")
-    assert found.said()["tiers"]["host"]["entries"] == 0
+    assert found.to_dict()["tiers"]["host"]["entries"] == 0
 
 
 def test_numbers(tmp_path: Path) -> None:
@@ -249,12 +280,12 @@ def test_numbers(tmp_path: Path) -> None:
     first.get_or_make(key(), never, stage="invert")
     again = store(tmp_path)
     again.get_or_make(key(), never, stage="invert")
-    said = first.said()["stages"]["invert"]
+    said = first.to_dict()["stages"]["invert"]
     assert (said["hits"], said["misses"]) == ({"host": 1}, 1)
     assert said["made_ms"] >= 20
     assert 0 != said["saved_ms"] < said["made_ms"]  # what making took, less what finding took
-    assert again.said()["stages"]["invert"]["hits"] == {"disk": 1}
-    tier = again.said()["tiers"]["disk"]
+    assert again.to_dict()["stages"]["invert"]["hits"] == {"disk": 1}
+    tier = again.to_dict()["tiers"]["disk"]
     assert (tier["entries"], tier["state"], tier["evictions"]) == (1, "on", 0)
     assert tier["bytes"] == the_file(tmp_path).stat().st_size
 
@@ -288,7 +319,10 @@ def test_threads_that_ask_for_the_same_make_it_once() -> None:
         return tensor()
 
     got: list[Tensor] = []
-    threads = [threading.Thread(target=lambda: got.append(found.get_or_make(key(), make, stage="s"))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: got.append(found.get_or_make(key(), make, stage="s")))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     while not made:
@@ -320,14 +354,16 @@ def test_a_failure_poisons_nothing(error: type[BaseException]) -> None:
     failing.start()
     while not order:
         time.sleep(0.001)
-    waiting = threading.Thread(target=lambda: got.append(found.get_or_make(key(), tensor, stage="s")))
+    waiting = threading.Thread(
+        target=lambda: got.append(found.get_or_make(key(), tensor, stage="s"))
+    )
     waiting.start()
     time.sleep(0.02)
     gate.set()
     failing.join()
     waiting.join()
     assert same(got[0], tensor())
-    assert found.said()["stages"]["s"]["misses"] == 1
+    assert found.to_dict()["stages"]["s"]["misses"] == 1
 
 
 # Files
@@ -421,8 +457,8 @@ def test_the_folder_is_bounded_and_the_longest_unused_goes(tmp_path: Path) -> No
     found.get_or_make(key(3), tensor, stage="s")
     for number in (0, 2, 3):
         found.get_or_make(key(number), never, stage="s")
-    assert found.said()["tiers"]["disk"]["evictions"] == 1
-    assert found.said()["tiers"]["disk"]["bytes"] <= found.limits.disk_bytes
+    assert found.to_dict()["tiers"]["disk"]["evictions"] == 1
+    assert found.to_dict()["tiers"]["disk"]["bytes"] <= found.limits.disk_bytes
 
 
 def _write_and_read(folder: str, number: int, times: int) -> int:
@@ -462,16 +498,20 @@ def dying(handle):
 os.fsync = dying
 Store(folder={str(tmp_path)!r}).get_or_make({key()!r}, lambda: torch.ones(1000), stage="s")
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == -signal.SIGKILL
     assert ended.stdout == "written\n"
     assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
     found = store(tmp_path)
     assert same(found.get_or_make(key(), lambda: torch.ones(1000), stage="s"), torch.ones(1000))
     assert same(store(tmp_path).get_or_make(key(), never, stage="s"), torch.ones(1000))
-    assert found.said()["tiers"]["disk"]["entries"] == 1
+    assert found.to_dict()["tiers"]["disk"]["entries"] == 1
     (part,) = tmp_path.glob(".*.part")
-    os.utime(part, (part.stat().st_mtime - 7200,) * 2)  # its writer is long dead: the next write takes it away
+    os.utime(
+        part, (part.stat().st_mtime - 7200,) * 2
+    )  # its writer is long dead: the next write takes it away
     found.get_or_make(key(1), tensor, stage="s")
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
 
@@ -485,7 +525,7 @@ found = Store(folder=sys.argv[1])
 for number in range(8):
     value = found.get_or_make(f"{number:064x}", lambda: torch.full((65536,), float(number)), stage="s")
     assert float(value[0]) == number
-print(found.said()["tiers"]["disk"]["state"], found.said()["tiers"]["disk"]["entries"])
+print(found.to_dict()["tiers"]["disk"]["state"], found.to_dict()["tiers"]["disk"]["entries"])
 """
 
 
@@ -501,7 +541,9 @@ def test_a_disk_that_fills(tmp_path: Path) -> None:
     )
     how = ["unshare", "-rm", "sh", "-c", mounted] if can.returncode == 0 else ["sh", "-c", limited]
     how[-1] = how[-1].format(tmp_path, sys.executable)
-    ended = subprocess.run(how, capture_output=True, text=True, check=False, env=os.environ | {"CODE": FILLED})
+    ended = subprocess.run(
+        how, capture_output=True, text=True, check=False, env=os.environ | {"CODE": FILLED}
+    )
     assert ended.returncode == 0, ended.stderr
     state, entries = ended.stdout.rsplit(" ", 1)
     assert state.startswith("off: ")
@@ -510,7 +552,9 @@ def test_a_disk_that_fills(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
-def test_a_folder_that_refuses(reason: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_refuses(
+    reason: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*args: Any) -> None:
         raise OSError(reason, os.strerror(reason))
 
@@ -519,7 +563,7 @@ def test_a_folder_that_refuses(reason: int, tmp_path: Path, monkeypatch: pytest.
     with told_once():
         for number in range(3):
             assert found.get_or_make(key(number), lambda number=number: number, stage="s") == number  # type: ignore[misc]
-    assert found.said()["tiers"]["disk"]["state"] == f"off: {os.strerror(reason)}"
+    assert found.to_dict()["tiers"]["disk"]["state"] == f"off: {os.strerror(reason)}"
     assert list(tmp_path.iterdir()) == []
     assert found.get_or_make(key(1), never, stage="s") == 1
 
@@ -534,7 +578,7 @@ def test_a_folder_that_is_a_file_or_gone(tmp_path: Path) -> None:
     the_file(tmp_path / "made").unlink()
     (tmp_path / "made").rmdir()
     gone.get_or_make(key(1), lambda: 1, stage="s")  # made again
-    assert gone.said()["tiers"]["disk"]["state"] == "on"
+    assert gone.to_dict()["tiers"]["disk"]["state"] == "on"
 
 
 def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -575,7 +619,9 @@ def test_what_is_set_aside_counts_and_goes_first(tmp_path: Path) -> None:
     assert disk.evictions == 0
 
 
-def test_verify_and_list_pass_over_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_and_list_pass_over_what_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, raw, _ = kept(tmp_path)
     (tmp_path / f"{key(1)}.safetensors").mkdir()
     (tmp_path / f"{key(2)}.safetensors").symlink_to(path)
@@ -605,10 +651,13 @@ def test_a_header_without_a_bottom_is_set_aside(tmp_path: Path) -> None:
 def test_what_falls_out_of_a_devices_memory_comes_back(tmp_path: Path) -> None:
     device = torch.device("cuda")
     found = store(tmp_path, device_bytes=2 * 4096)
-    values = [torch.randn(1, 8, 8, 16, device=device).contiguous(memory_format=torch.channels_last) for _ in range(3)]
+    values = [
+        torch.randn(1, 8, 8, 16, device=device).contiguous(memory_format=torch.channels_last)
+        for _ in range(3)
+    ]
     for number, value in enumerate(values):
         found.get_or_make(key(number), lambda value=value: value, stage="s", device=device)  # type: ignore[misc]
-    assert found.said()["tiers"]["host"]["entries"] == 1
+    assert found.to_dict()["tiers"]["host"]["entries"] == 1
     back = found.get_or_make(key(0), never, stage="s", device=device)
     assert back.device.type == "cuda"
     assert same(back.cpu(), values[0].cpu())

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dragnoise.engine import DragConfig, Editor, ModelError
-from dragnoise.engine.loading import load
-from dragnoise.engine.model import Model
+from dragnoise.engine.diffusion.load import load
+from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.stages import decode, embed, encode
 from golden_cases import MODEL, Case
 from original_layout import write_checkpoint
@@ -26,7 +26,9 @@ def assert_same_outputs(mine: Model, yours: Model) -> None:
     latent, pixels = torch.randn(1, 4, 8, 12), torch.rand(1, 3, 64, 96) * 2 - 1
     text = embed(mine, "an orange disc")
     assert torch.equal(text, embed(yours, "an orange disc"))
-    assert torch.equal(mine.unet(latent, mine.unet.step(681, text)), yours.unet(latent, yours.unet.step(681, text)))
+    assert torch.equal(
+        mine.unet(latent, mine.unet.step(681, text)), yours.unet(latent, yours.unet.step(681, text))
+    )
     assert torch.equal(encode(mine, pixels), encode(yours, pixels))
     assert torch.equal(decode(mine, latent), decode(yours, latent))
 
@@ -42,7 +44,9 @@ def test_every_network_gives_the_same_bits(checkpoint: Path) -> None:
 def test_an_edit_gives_the_same_image(checkpoint: Path) -> None:
     case = Case("dn01_short_early_stop")
     results = [
-        editor.edit(case.image, case.said["points"], config=DragConfig(steps=10, strength=0.3, iterations=2))
+        editor.edit(
+            case.image, case.said["points"], config=DragConfig(steps=10, strength=0.3, iterations=2)
+        )
         for editor in (
             Editor.from_pretrained(checkpoint, config=MODEL, device="cpu"),
             Editor.from_pretrained(MODEL, device="cpu"),
@@ -52,7 +56,9 @@ def test_an_edit_gives_the_same_image(checkpoint: Path) -> None:
     assert results[0].settings["model"] == str(checkpoint)
 
 
-def test_half_precision_is_read_into_the_precision_asked_for(checkpoint: Path, tmp_path: Path) -> None:
+def test_half_precision_is_read_into_the_precision_asked_for(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     half = tmp_path / "half.safetensors"
     save_file(
         {
@@ -65,7 +71,8 @@ def test_half_precision_is_read_into_the_precision_asked_for(checkpoint: Path, t
     for network in (model.unet.network, model.vae, model.text_encoder):
         assert {weight.dtype for weight in network.parameters()} == {torch.float32}
     assert torch.equal(
-        model.unet.network.conv_in.weight, load(MODEL, device="cpu").unet.network.conv_in.weight.half().float()
+        model.unet.network.conv_in.weight,
+        load(MODEL, device="cpu").unet.network.conv_in.weight.half().float(),
     )
 
 
@@ -84,7 +91,8 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_hub")
 def test_without_a_configuration_it_says_to_give_one(checkpoint: Path) -> None:
     with pytest.raises(
-        ModelError, match=r"model\.safetensors' holds weights alone .*; give config=FOLDER, a diffusers folder with"
+        ModelError,
+        match=r"model\.safetensors' holds weights alone .*; give config=FOLDER, a diffusers folder with",
     ) as refused:
         load(checkpoint, device="cpu")
     assert "\n" not in str(refused.value)
@@ -97,11 +105,20 @@ def test_what_is_refused(checkpoint: Path, tmp_path: Path) -> None:
         assert "\n" not in str(failed.value)
 
     def rewritten(name: str, **changed: torch.Tensor | None) -> Path:
-        tensors = {key: tensor for key, tensor in load_file(checkpoint).items() if key not in changed}
-        save_file(tensors | {key: tensor for key, tensor in changed.items() if tensor is not None}, tmp_path / name)
+        tensors = {
+            key: tensor for key, tensor in load_file(checkpoint).items() if key not in changed
+        }
+        save_file(
+            tensors | {key: tensor for key, tensor in changed.items() if tensor is not None},
+            tmp_path / name,
+        )
         return tmp_path / name
 
-    refused("no configuration folder at .*nowhere'; give a diffusers folder", checkpoint, tmp_path / "nowhere")
+    refused(
+        "no configuration folder at .*nowhere'; give a diffusers folder",
+        checkpoint,
+        tmp_path / "nowhere",
+    )
     refused("has no folder unet, vae", checkpoint, tmp_path)
     refused("is not a .safetensors file; convert it, or allow pickles", Path(__file__), MODEL)
 
@@ -114,14 +131,26 @@ def test_what_is_refused(checkpoint: Path, tmp_path: Path) -> None:
         "first_stage_model.quant_conv.bias",
         "cond_stage_model.transformer.text_model.",
     )
-    refused("lack conv_in.bias; they do not belong", rewritten("unet.safetensors", **{unet: None}), MODEL)
-    refused("lack quant_conv.bias; they do not belong", rewritten("vae.safetensors", **{vae: None}), MODEL)
+    refused(
+        "lack conv_in.bias; they do not belong",
+        rewritten("unet.safetensors", **{unet: None}),
+        MODEL,
+    )
+    refused(
+        "lack quant_conv.bias; they do not belong",
+        rewritten("vae.safetensors", **{vae: None}),
+        MODEL,
+    )
     refused(
         "lack .*final_layer_norm.bias; they",
         rewritten("text.safetensors", **{text + "final_layer_norm.bias": None}),
         MODEL,
     )
-    refused("size mismatch for conv_in.bias", rewritten("shape.safetensors", **{unet: torch.zeros(17)}), MODEL)
+    refused(
+        "size mismatch for conv_in.bias",
+        rewritten("shape.safetensors", **{unet: torch.zeros(17)}),
+        MODEL,
+    )
 
     other = tmp_path / "other.safetensors"
     save_file({"lora.weight": torch.zeros(3)}, other)
@@ -138,4 +167,6 @@ def test_a_pickled_checkpoint_is_read_only_when_allowed(checkpoint: Path, tmp_pa
     torch.save({"state_dict": load_file(checkpoint)}, pickled)
     with pytest.raises(ModelError, match="allow_pickle=True"):
         load(pickled, device="cpu", config=MODEL)
-    assert_same_outputs(load(pickled, device="cpu", config=MODEL, allow_pickle=True), load(MODEL, device="cpu"))
+    assert_same_outputs(
+        load(pickled, device="cpu", config=MODEL, allow_pickle=True), load(MODEL, device="cpu")
+    )

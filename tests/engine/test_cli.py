@@ -13,16 +13,29 @@ import PIL.Image
 import pytest
 
 from dragnoise.engine import Image, stages
-from dragnoise.engine.cli import main
+from dragnoise.engine.cli.main import main
 from golden_cases import GOLDEN, MODEL
 
-QUICK = ["--model", str(MODEL), "--device", "cpu", "--steps", "10", "--strength", "0.3", "--iterations", "3"]
+QUICK = [
+    "--model",
+    str(MODEL),
+    "--device",
+    "cpu",
+    "--steps",
+    "10",
+    "--strength",
+    "0.3",
+    "--iterations",
+    "3",
+]
 
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     return Image(
-        np.asarray(PIL.Image.open(GOLDEN / "images" / "face_256x256.png").convert("RGB"))[64:160, 64:155]
+        np.asarray(PIL.Image.open(GOLDEN / "images" / "face_256x256.png").convert("RGB"))[
+            64:160, 64:155
+        ]
     ).save(tmp_path / "face.png")
 
 
@@ -30,7 +43,9 @@ def run(*words: Any) -> int:
     return main([str(word) for word in words])
 
 
-def test_edit_writes_beside_the_image_and_prints_a_table(picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_edit_writes_beside_the_image_and_prints_a_table(
+    picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = picture.read_bytes()
     assert run("edit", picture, "--drag", "40,40:60,50", *QUICK) == 0
     out = capsys.readouterr()
@@ -43,7 +58,9 @@ def test_edit_writes_beside_the_image_and_prints_a_table(picture: Path, capsys: 
     assert picture.read_bytes() == before
 
 
-def test_json_trajectory_mask_and_settings(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_trajectory_mask_and_settings(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mask = tmp_path / "mask.png"
     PIL.Image.new("L", (91, 96), 255).save(mask)
     words = [
@@ -193,7 +210,9 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_does_not_load_pytorch() -> None:
     """The first word of help comes at once."""
     code = "import sys, dragnoise.engine.cli as c\ntry: c.main(['edit', '--help'])\nexcept SystemExit: print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout.splitlines()[-1] == "False"
     assert "--drag X,Y:X,Y" in done.stdout
 
@@ -202,7 +221,7 @@ def test_demo_writes_a_sheet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On two of the shipped samples, with the embedded model and its own settings."""
-    from dragnoise.engine import demo
+    from dragnoise.engine.cli import demo
 
     shipped = demo.samples()
     assert len(shipped) >= 3
@@ -216,7 +235,8 @@ def test_demo_writes_a_sheet(
     )
     for name in names:
         before, after = (
-            Image.of(tmp_path / "sheets" / f"{name}_{which}.png").pixels.astype(int) for which in ("before", "after")
+            Image.of(tmp_path / "sheets" / f"{name}_{which}.png").pixels.astype(int)
+            for which in ("before", "after")
         )
         assert np.abs(after - before).max() > 64
 
@@ -227,17 +247,36 @@ def test_demo_refuses_a_file_as_folder(tmp_path: Path, capsys: pytest.CaptureFix
     assert "cannot be made" in capsys.readouterr().err
 
 
-def test_cache_and_adapter_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cache_and_adapter_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An image is learned, dragged with what was learned, and dragged again without inverting it; then the cache is looked at and emptied."""
-    picture, folder, adapter = tmp_path / "a.png", tmp_path / "cache", tmp_path / "a_adapter.safetensors"
-    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(picture)
+    picture, folder, adapter = (
+        tmp_path / "a.png",
+        tmp_path / "cache",
+        tmp_path / "a_adapter.safetensors",
+    )
+    PIL.Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    ).save(picture)
     common = ["--model", str(MODEL), "--cache", str(folder), "--json", "--device", "cpu"]
     learn = ["personalise", str(picture), "--steps", "2", "--rank", "2", "--batch", "1", *common]
     assert main(learn) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["written"] == [str(adapter)]
     assert (len(said["losses"]), said["rank"], said["settings"]["lr"]) == (2, 2, 5e-4)
-    drag = ["edit", str(picture), "--drag", "20,20:40,40", "--steps", "10", "--strength", "0.2", "--iterations", "1"]
+    drag = [
+        "edit",
+        str(picture),
+        "--drag",
+        "20,20:40,40",
+        "--steps",
+        "10",
+        "--strength",
+        "0.2",
+        "--iterations",
+        "1",
+    ]
     runs = []
     for _ in range(2):
         assert main([*drag, "--adapter", str(adapter), *common]) == 0
@@ -251,7 +290,11 @@ def test_cache_and_adapter_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
     for stage in ("embed", "encode", "invert", "personalise"):
         assert f"  {stage} " in listed
     assert main(["cache", "verify", "--folder", str(folder), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"folder": str(folder), "sound": 4, "set_aside": []}
+    assert json.loads(capsys.readouterr().out) == {
+        "folder": str(folder),
+        "sound": 4,
+        "set_aside": [],
+    }
     broken = next(folder.glob("*.safetensors"))
     broken.write_bytes(broken.read_bytes()[:-1])
     with warnings.catch_warnings():
@@ -269,8 +312,21 @@ def test_an_interrupted_training_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture, state = tmp_path / "a.png", tmp_path / "state.safetensors"
-    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(picture)
-    learn = ["personalise", str(picture), "--steps", "4", "--rank", "2", "--batch", "1", "--model", str(MODEL)]
+    PIL.Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    ).save(picture)
+    learn = [
+        "personalise",
+        str(picture),
+        "--steps",
+        "4",
+        "--rank",
+        "2",
+        "--batch",
+        "1",
+        "--model",
+        str(MODEL),
+    ]
     learn += ["--json", "--state", str(state), "--device", "cpu"]
     turn, turns = stages.Training.turn, []
 

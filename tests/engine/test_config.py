@@ -37,9 +37,9 @@ def test_derived() -> None:
 
 
 def test_but() -> None:
-    assert DragConfig().but(lr=0.5, lam=None) == DragConfig(lr=0.5)
+    assert DragConfig().replace(lr=0.5, lam=None) == DragConfig(lr=0.5)
     with pytest.raises(ConfigError, match="learning_rate: no such setting"):
-        DragConfig().but(learning_rate=1)
+        DragConfig().replace(learning_rate=1)
 
 
 def test_card(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dragnoise.engine import DragConfig, Editor, EditResult
 from golden_cases import MODEL, Case
 
 STOPS = Case("dn01_short_early_stop")
-EARLY = STOPS.config.but(steps=10, strength=0.3, lr=0.03)
+EARLY = STOPS.config.replace(steps=10, strength=0.3, lr=0.03)
 SHORT = DragConfig(steps=10, strength=0.3, iterations=10)
 
 
@@ -68,8 +68,11 @@ def test_the_two_edits_are_what_they_are_called() -> None:
 
 @both
 def test_again_after_another_edit_in_another_editor(stops: bool) -> None:
-    assert_same_bits(Editor.from_pretrained(MODEL, device="cpu", poll_every=1).edit(**inputs(stops)), plain(stops))
-    editor(1).edit(**inputs(not stops) | {"config": SHORT.but(iterations=1)})
+    assert_same_bits(
+        Editor.from_pretrained(MODEL, device="cpu", poll_every=1).edit(**inputs(stops)),
+        plain(stops),
+    )
+    editor(1).edit(**inputs(not stops) | {"config": SHORT.replace(iterations=1)})
     assert_same_bits(editor(1).edit(**inputs(stops)), plain(stops))
 
 
@@ -85,7 +88,9 @@ def test_watching_changes_nothing(stops: bool) -> None:
     assert_same_bits(recorded(stops, 1), expected)
 
     reported: list[tuple[str, int, int]] = []
-    assert_same_bits(editor(1).edit(**inputs(stops), progress=lambda *said: reported.append(said)), expected)
+    assert_same_bits(
+        editor(1).edit(**inputs(stops), progress=lambda *said: reported.append(said)), expected
+    )
     assert {stage for stage, _, _ in reported} == {"invert", "drag", "propagate"}
     assert all(1 <= done <= of for _, done, of in reported)
 

@@ -17,7 +17,9 @@ from golden_cases import MODEL
 
 NAMES = dragbench.names()
 QUICK = DragConfig(steps=10, strength=0.2, iterations=2)
-needs_samples = pytest.mark.skipif(not NAMES, reason=f"DragBench's samples are not at {dragbench.FOLDER}")
+needs_samples = pytest.mark.skipif(
+    not NAMES, reason=f"DragBench's samples are not at {dragbench.FOLDER}"
+)
 
 
 @cache
@@ -26,7 +28,9 @@ def editor() -> Editor:
 
 
 def edited(sample: Sample) -> EditResult:
-    return editor().edit(sample.image, sample.points, mask=sample.mask, prompt=sample.prompt, config=QUICK)
+    return editor().edit(
+        sample.image, sample.points, mask=sample.mask, prompt=sample.prompt, config=QUICK
+    )
 
 
 @needs_samples
@@ -46,7 +50,9 @@ def test_every_sample_is_edited_twice_the_same(name: str) -> None:
     height, width = sample.mask.shape
     first, second = edited(sample), edited(sample)
     source = Image.of(sample.image)
-    assert (first.image.width, first.image.height) == (source.width, source.height) == (width, height)
+    assert (
+        (first.image.width, first.image.height) == (source.width, source.height) == (width, height)
+    )
     assert np.ptp(first.image.pixels) > 0
     assert first.points.targets == tuple((float(x), float(y)) for x, y in sample.points[1::2])
     assert len(first.points.handles) == len(sample.points) // 2

@@ -11,13 +11,25 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dragnoise.engine import ConfigError, DragConfig, Editor, Image, InputWarning, MaskError, PointError
-from dragnoise.engine.result import EditResult
-from dragnoise.engine.unet import UNet
+from dragnoise.engine import (
+    ConfigError,
+    DragConfig,
+    Editor,
+    Image,
+    InputWarning,
+    MaskError,
+    PointError,
+)
+from dragnoise.engine.diffusion.unet import UNet
+from dragnoise.engine.session.result import EditResult
 from golden_cases import GOLDEN, MODEL
 
 QUICK = DragConfig(steps=10, strength=0.3, iterations=3, lr=0.05, lam=0.1)
-PICTURE = Image(np.asarray(PIL.Image.open(GOLDEN / "images" / "face_256x256.png").convert("RGB"))[64:160, 64:160])
+PICTURE = Image(
+    np.asarray(PIL.Image.open(GOLDEN / "images" / "face_256x256.png").convert("RGB"))[
+        64:160, 64:160
+    ]
+)
 MIDDLE = "40,40:70,60"
 
 
@@ -26,7 +38,9 @@ def editor() -> Editor:
     return Editor.from_pretrained(MODEL, device="cpu")
 
 
-def edit(image: Any = PICTURE, points: Any = MIDDLE, config: DragConfig = QUICK, **more: Any) -> EditResult:
+def edit(
+    image: Any = PICTURE, points: Any = MIDDLE, config: DragConfig = QUICK, **more: Any
+) -> EditResult:
     return editor().edit(image, points, config=config, record=True, **more)
 
 
@@ -59,7 +73,11 @@ def test_a_result_says_all() -> None:
         "decode",
         "total",
     ]
-    assert result.timings_ms["total"] >= sum(ms for stage, ms in result.timings_ms.items() if stage != "total") > 0
+    assert (
+        result.timings_ms["total"]
+        >= sum(ms for stage, ms in result.timings_ms.items() if stage != "total")
+        > 0
+    )
     assert result.settings["config"] == QUICK
     assert result.settings["device"] == "cpu"
     assert seen == [
@@ -78,7 +96,9 @@ def test_points_on_and_near_the_border(corner: tuple[int, int]) -> None:
     assert np.isfinite(result.history.losses).all()
 
 
-@pytest.mark.parametrize(("height", "width"), [(91, 83), (96, 89), (65, 64), (17, 130), (8, 8), (5, 3)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(91, 83), (96, 89), (65, 64), (17, 130), (8, 8), (5, 3)]
+)
 def test_any_size(height: int, width: int) -> None:
     picture = Image.of(PICTURE.to_pil().resize((width, height)))
     far = (width - 1, height - 1)
@@ -92,7 +112,9 @@ def test_any_size(height: int, width: int) -> None:
 
 def test_padding_is_exact() -> None:
     """A picture whose padding repeats its border is the padded picture: the same points, the same pixels where both are."""
-    flat = np.repeat(np.repeat(PICTURE.pixels[:93, :90], [1] * 92 + [4], axis=0), [1] * 89 + [7], axis=1)
+    flat = np.repeat(
+        np.repeat(PICTURE.pixels[:93, :90], [1] * 92 + [4], axis=0), [1] * 89 + [7], axis=1
+    )
     whole, cut = edit(Image(flat)), edit(Image(PICTURE.pixels[:93, :90]))
     np.testing.assert_array_equal(cut.image.pixels, whole.image.pixels[:93, :90])
     np.testing.assert_array_equal(cut.history.handles, whole.history.handles)
@@ -106,17 +128,17 @@ def test_no_mask_is_an_all_one_mask_is_lambda_nought() -> None:
     half = np.zeros((96, 96), np.bool_)
     half[:48] = True
     assert not same(free, edit(mask=half))
-    assert same(free, edit(mask=half, config=QUICK.but(lam=0)))
+    assert same(free, edit(mask=half, config=QUICK.replace(lam=0)))
 
 
 def test_an_all_zero_mask_holds_the_whole_picture() -> None:
     """It warns; and it is what the published code means by no mask, which parity mode keeps."""
     zeros = np.zeros((96, 96), np.bool_)
-    strong = QUICK.but(lam=100)
+    strong = QUICK.replace(lam=100)
     with pytest.warns(InputWarning, match="marks nothing as editable"):
         held = edit(mask=zeros, config=strong)
     assert not same(held, edit(config=strong))
-    published = edit(config=strong.but(parity=True))
+    published = edit(config=strong.replace(parity=True))
     assert published.record is not None
     assert held.record is not None
     assert torch.equal(published.record.final_latent, held.record.final_latent)
@@ -129,7 +151,7 @@ def test_handle_equal_to_target_changes_nothing() -> None:
         assert len(result.history.losses) == 0
         assert result.record is not None
         assert torch.equal(result.record.bottleneck, result.record.bottleneck_start)
-    assert same(result, edit(config=QUICK.but(iterations=0)))
+    assert same(result, edit(config=QUICK.replace(iterations=0)))
 
 
 def test_one_still_pair_does_not_stop_the_others() -> None:
@@ -180,8 +202,8 @@ def test_the_embedded_model_brings_its_settings() -> None:
 
 def test_end_step_over_all_steps_is_the_reconstruction() -> None:
     """No denoising step uses the optimised bottleneck, so whatever the drag did is forgotten."""
-    forgotten = edit(config=QUICK.but(end_step=10))
-    plain = edit(config=QUICK.but(end_step=10, iterations=0))
+    forgotten = edit(config=QUICK.replace(end_step=10))
+    plain = edit(config=QUICK.replace(end_step=10, iterations=0))
     assert same(forgotten, plain)
     assert not same(forgotten, edit())
 
@@ -193,7 +215,9 @@ class Calls:
         self.count: dict[str, int] = dict.fromkeys(("down", "middle", "up", "folded"), 0)
         self.outputs: list[bool] = []
         for part in self.count:
-            monkeypatch.setattr(unet, f"part_{part}", self._counting(part, getattr(unet, f"part_{part}")))
+            monkeypatch.setattr(
+                unet, f"part_{part}", self._counting(part, getattr(unet, f"part_{part}"))
+            )
 
     def _counting(self, part: str, run: Any) -> Any:
         def counted(*args: Any) -> Any:
@@ -213,7 +237,9 @@ def test_no_part_of_the_network_runs_more_than_it_must(monkeypatch: pytest.Monke
     assert calls.count == {"down": 3 + 1 + 2, "middle": 3 + 1, "up": 3 + 3, "folded": 3}
 
 
-def test_without_a_mask_the_loop_stops_after_the_supervised_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_mask_the_loop_stops_after_the_supervised_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     calls = Calls(monkeypatch, editor().model.unet)
     editor().edit(PICTURE, MIDDLE, config=QUICK)
     half = np.zeros((96, 96), np.bool_)
@@ -230,7 +256,9 @@ class Watched(TorchDispatchMode):
         self.reads = 0
         self.upsampled = 0
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         self.reads += function is torch.ops.aten._local_scalar_dense.default
         self.upsampled += "upsample_bilinear" in str(function)
         return function(*args, **(kwargs or {}))
@@ -244,7 +272,7 @@ def test_the_loop_reads_only_the_stop_flag_and_upsamples_nothing() -> None:
     record = edit().record
     assert record is not None
     scene = record.scene
-    config = QUICK.but(iterations=9)
+    config = QUICK.replace(iterations=9)
     scene = type(scene)(**{**vars(scene), "config": config})
     with Watched() as once:
         METHODS["dragnoise"].start(scene)
@@ -259,4 +287,6 @@ def test_the_weights_stay_frozen() -> None:
     edit()
     for network in (editor().model.unet.network, editor().model.vae, editor().model.text_encoder):
         assert not network.training
-        assert all(not weight.requires_grad and weight.grad is None for weight in network.parameters())
+        assert all(
+            not weight.requires_grad and weight.grad is None for weight in network.parameters()
+        )

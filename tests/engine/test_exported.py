@@ -3,31 +3,33 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from dragnoise.engine import ExportError, PlanError
-from dragnoise.engine.adapters import Adapter, Adapters, Used
+from dragnoise.engine.diffusion.load import load
+from dragnoise.engine.diffusion.lora.adapter import Adapter, AdapterUse
+from dragnoise.engine.diffusion.lora.merge import Adapters
+from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.exported import (
     PARTS,
-    Built,
     Extent,
-    Graph,
+    GraphId,
+    PlanId,
     Profile,
     about_plan,
     code,
-    graph_of,
+    graph_id,
     part_of,
-    read_graph,
+    read_graph_id,
     read_plan,
     signature,
     write_plan,
 )
-from dragnoise.engine.loading import load
-from dragnoise.engine.model import Model
-from dragnoise.export.examples import example
+from dragnoise.export.inputs import example
 from golden_cases import MODEL
 from small_models import sd2
 
@@ -39,8 +41,10 @@ def model() -> Model:
     return load(MODEL, device="cpu")
 
 
-def built(model: Model, **changes: object) -> Built:
-    return dataclasses.replace(Built(graph_of(model, "down", AT), "tensorrt", "10.13.0", "sm90"), **changes)  # type: ignore[arg-type]
+def built(model: Model, **changes: Any) -> PlanId:
+    return dataclasses.replace(
+        PlanId(graph_id(model, "down", AT), "tensorrt", "10.13.0", "sm90"), **changes
+    )
 
 
 # What goes in and out.
@@ -48,7 +52,9 @@ def built(model: Model, **changes: object) -> Built:
 
 @pytest.mark.parametrize("extent", [Extent(128, 192), Extent(64, 64, 2), Extent(136, 72)])
 @pytest.mark.parametrize("part", PARTS)
-def test_a_signature_is_what_the_part_takes_and_gives(model: Model, part: str, extent: Extent) -> None:
+def test_a_signature_is_what_the_part_takes_and_gives(
+    model: Model, part: str, extent: Extent
+) -> None:
     names = signature(model, part, extent)
     given = example(model, part, extent)
     assert {name: tuple(tensor.shape) for name, tensor in given.items()} == dict(names.inputs)
@@ -63,7 +69,9 @@ def test_a_signature_is_what_the_part_takes_and_gives(model: Model, part: str, e
 def test_features_beside_the_prediction(model: Model, block: int, extent: Extent) -> None:
     names = signature(model, "up", extent, block)
     with torch.no_grad():
-        features, eps = part_of(model, model.unet, "up", block)(*example(model, "up", extent).values())
+        features, eps = part_of(model, model.unet, "up", block)(
+            *example(model, "up", extent).values()
+        )
     assert list(names.outputs) == ["features", "eps"]
     assert (tuple(features.shape), tuple(eps.shape)) == tuple(names.outputs.values())
 
@@ -81,15 +89,15 @@ def test_2x_has_other_widths(tmp_path: Path) -> None:
 
 
 def test_everything_that_matters_is_in_the_name(model: Model, tmp_path: Path) -> None:
-    graph = graph_of(model, "up", AT)
+    graph = graph_id(model, "up", AT)
     others = [
-        graph_of(model, "middle", AT),
-        graph_of(model, "up", AT, features=2),
-        graph_of(model, "up", Profile.at(Extent(192, 128))),
-        graph_of(model, "up", Profile.at(Extent(128, 192, 2))),
-        graph_of(model, "up", Profile(Extent(128, 192), Extent(128, 192), Extent(256, 192))),
-        graph_of(load(MODEL, device="cpu", dtype="bfloat16"), "up", AT),
-        graph_of(load(sd2(tmp_path), device="cpu"), "up", AT),
+        graph_id(model, "middle", AT),
+        graph_id(model, "up", AT, features=2),
+        graph_id(model, "up", Profile.at(Extent(192, 128))),
+        graph_id(model, "up", Profile.at(Extent(128, 192, 2))),
+        graph_id(model, "up", Profile(Extent(128, 192), Extent(128, 192), Extent(256, 192))),
+        graph_id(load(MODEL, device="cpu", dtype="bfloat16"), "up", AT),
+        graph_id(load(sd2(tmp_path), device="cpu"), "up", AT),
         dataclasses.replace(graph, code="0" * 64),
     ]
     names = {one.file for one in (graph, *others)}
@@ -106,33 +114,40 @@ def test_everything_that_matters_is_in_the_name(model: Model, tmp_path: Path) ->
 
 def test_an_adapter_makes_another_graph_of_the_unet_alone(model: Model) -> None:
     weights = load(MODEL, device="cpu")
-    name = next(name for name, _ in weights.unet.network.named_modules() if name.endswith("attn1.to_q"))
+    name = next(
+        name for name, _ in weights.unet.network.named_modules() if name.endswith("attn1.to_q")
+    )
     width = weights.unet.network.get_submodule(name).in_features
     adapter = Adapter(((name, torch.ones(1, width), torch.ones(width, 1)),))
-    plain = {part: graph_of(weights, part, AT) for part in ("down", "vae-encoder")}
+    plain = {part: graph_id(weights, part, AT) for part in ("down", "vae-encoder")}
     adapters = Adapters(weights)
     names: set[str] = set()
     for scale in (1.0, 0.5):
-        with adapters.active(Used(adapter, scale)):
-            assert graph_of(weights, "down", AT).file != plain["down"].file
-            assert graph_of(weights, "vae-encoder", AT) == plain["vae-encoder"]
-            assert graph_of(weights, "down", AT).model == plain["down"].model
-            names.add(graph_of(weights, "down", AT).adapter)
+        with adapters.active(AdapterUse(adapter, scale)):
+            assert graph_id(weights, "down", AT).file != plain["down"].file
+            assert graph_id(weights, "vae-encoder", AT) == plain["vae-encoder"]
+            assert graph_id(weights, "down", AT).model == plain["down"].model
+            names.add(graph_id(weights, "down", AT).adapter)
     assert len(names) == 2
-    with adapters.active(Used()):
-        assert graph_of(weights, "down", AT) == plain["down"]
+    with adapters.active(AdapterUse()):
+        assert graph_id(weights, "down", AT) == plain["down"]
 
 
 def test_the_middle_block_sees_no_more_than_its_own_map(model: Model) -> None:
-    ragged, full = (graph_of(model, "middle", Profile.at(extent)) for extent in (Extent(72, 120), Extent(128, 128)))
+    ragged, full = (
+        graph_id(model, "middle", Profile.at(extent))
+        for extent in (Extent(72, 120), Extent(128, 128))
+    )
     assert ragged == full
-    assert graph_of(model, "down", Profile.at(Extent(72, 120))) != graph_of(model, "down", Profile.at(Extent(128, 128)))
+    assert graph_id(model, "down", Profile.at(Extent(72, 120))) != graph_id(
+        model, "down", Profile.at(Extent(128, 128))
+    )
 
 
 def test_there_and_back(model: Model) -> None:
     for profile in (AT, Profile(Extent(64, 64), Extent(128, 192), Extent(256, 256, 2))):
-        graph = graph_of(model, "up", profile, features=2)
-        assert read_graph(json.loads(json.dumps(graph.said()))) == graph
+        graph = graph_id(model, "up", profile, features=2)
+        assert read_graph_id(json.loads(json.dumps(graph.to_dict()))) == graph
         ends = Profile.read(str(profile))
         assert (ends.least, ends.most) == (profile.least, profile.most)
 
@@ -152,7 +167,7 @@ def test_there_and_back(model: Model) -> None:
 )  # fmt: skip
 def test_what_cannot_be_exported(model: Model, ask: tuple[object, ...], words: str) -> None:
     with pytest.raises(ExportError, match=words):
-        graph_of(model, *ask)  # type: ignore[arg-type]
+        graph_id(model, *ask)  # type: ignore[arg-type]
 
 
 def test_the_code_that_makes_a_graph_is_part_of_it() -> None:
@@ -171,8 +186,10 @@ def test_a_plan_comes_back_as_it_was(model: Model, tmp_path: Path) -> None:
 
 
 def test_a_dynamic_plan_comes_back_too(model: Model, tmp_path: Path) -> None:
-    graph = graph_of(model, "up", Profile(Extent(64, 64), Extent(128, 128), Extent(256, 256, 2)), features=1)
-    path = write_plan(tmp_path, Built(graph, "tensorrt_rtx", "1.7", "any", True), b"bytes", {})
+    graph = graph_id(
+        model, "up", Profile(Extent(64, 64), Extent(128, 128), Extent(256, 256, 2)), features=1
+    )
+    path = write_plan(tmp_path, PlanId(graph, "tensorrt_rtx", "1.7", "any", True), b"bytes", {})
     assert about_plan(path)[0].graph == graph
 
 
@@ -211,7 +228,9 @@ def test_corrupt_and_foreign_files(model: Model, tmp_path: Path) -> None:
         ({"target": "sm80"}, "target is 'sm90', wanted is 'sm80'"),
     ],
 )
-def test_another_plan_under_this_name(model: Model, tmp_path: Path, wanted: dict[str, str], words: str) -> None:
+def test_another_plan_under_this_name(
+    model: Model, tmp_path: Path, wanted: dict[str, str], words: str
+) -> None:
     """A file that was renamed, or carried to another machine."""
     path = write_plan(tmp_path, built(model), b"0123456789", {})
     with pytest.raises(PlanError, match=words):
@@ -248,5 +267,5 @@ def test_nothing_is_left_of_a_plan_that_does_not_fit_the_disk(
 
 
 def test_a_graph_is_hashable(model: Model) -> None:
-    graph: Graph = graph_of(model, "down", AT)
-    assert len({graph, graph_of(model, "down", AT)}) == 1
+    graph: GraphId = graph_id(model, "down", AT)
+    assert len({graph, graph_id(model, "down", AT)}) == 1

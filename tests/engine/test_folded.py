@@ -7,7 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from dragnoise.engine.unet import UNet, Up
+from dragnoise.engine.diffusion.unet import UNet, Up
 
 
 def network(dtype: torch.dtype, **changes: object) -> UNet:
@@ -45,7 +45,9 @@ def both(unet: UNet, size: tuple[int, int], output: bool = True) -> list[tuple[U
         assert up.features is not None
         seen = [part for part in (up.features, up.output) if part is not None]
         weights = [torch.linspace(-1, 1, part.numel()).view(part.shape).to(part) for part in seen]
-        value = torch.stack([(part * weight).sum() for part, weight in zip(seen, weights, strict=True)]).sum()
+        value = torch.stack(
+            [(part * weight).sum() for part, weight in zip(seen, weights, strict=True)]
+        ).sum()
         (gradient,) = torch.autograd.grad(value, leaf)
         found.append((up, gradient, leaf))
     return found
@@ -79,10 +81,14 @@ def test_groups_do_straddle() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"layers_per_block": 1}, {"norm_num_groups": 1}, {"block_out_channels": (16, 16, 32, 32)}], ids=str
+    "changes",
+    [{"layers_per_block": 1}, {"norm_num_groups": 1}, {"block_out_channels": (16, 16, 32, 32)}],
+    ids=str,
 )
 def test_other_structures(changes: dict[str, object]) -> None:
-    (plain, gradient, _), (folded, folded_gradient, _) = both(network(torch.float64, **changes), (16, 16))
+    (plain, gradient, _), (folded, folded_gradient, _) = both(
+        network(torch.float64, **changes), (16, 16)
+    )
     assert plain.output is not None
     assert folded.output is not None
     assert relative(plain.output, folded.output) < 1e-12
@@ -95,7 +101,10 @@ def test_bfloat16_is_as_near_to_the_truth_as_the_plain_graph() -> None:
     exact = UNet(exact.network.float())
     truth, truth_gradient, _ = both(exact, (16, 16))[0]
     (plain, gradient, _), (folded, folded_gradient, _) = both(rounded, (16, 16))
-    for true, one, other in ((truth.output, plain.output, folded.output), (truth_gradient, gradient, folded_gradient)):
+    for true, one, other in (
+        (truth.output, plain.output, folded.output),
+        (truth_gradient, gradient, folded_gradient),
+    ):
         assert true is not None
         assert one is not None
         assert other is not None

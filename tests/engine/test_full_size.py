@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dragnoise.engine import DragConfig
+from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.schedule import Schedule
+from dragnoise.engine.diffusion.unet import Down, UNet
 from dragnoise.engine.methods import METHODS, Scene, State
-from dragnoise.engine.model import Model
-from dragnoise.engine.unet import Down, Schedule, UNet
 from dragnoise.kernels.patch_motion import motion_loss
 
 GFLOP = 1e9
@@ -45,7 +46,9 @@ def work(run: Callable[[], object]) -> float:
 
 
 def inputs() -> tuple[Tensor, Tensor]:
-    return torch.zeros(1, 4, 64, 64, device="meta"), torch.zeros(1, 77, 768, device="meta", dtype=torch.float16)
+    return torch.zeros(1, 4, 64, 64, device="meta"), torch.zeros(
+        1, 77, 768, device="meta", dtype=torch.float16
+    )
 
 
 def down() -> Down:
@@ -64,7 +67,9 @@ def test_parts() -> None:
     assert up.output.shape == (1, 4, 64, 64)
     assert work(down) == pytest.approx(249.3, rel=0.01)
     assert work(lambda: network().middle(half)) == pytest.approx(11.8, rel=0.01)
-    assert work(lambda: network().up(half, bottleneck)) == pytest.approx(25.8 + 151.5 + 166.8 + 197.6, rel=0.01)
+    assert work(lambda: network().up(half, bottleneck)) == pytest.approx(
+        25.8 + 151.5 + 166.8 + 197.6, rel=0.01
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,9 @@ def test_one_iteration(folded: bool, output: bool, expected: float) -> None:
     half = down()
     handles, targets = (torch.zeros(1, 2, dtype=torch.int64, device="meta") for _ in range(2))
 
-    decoder = partial(network().decode, network().folded(half)) if folded else partial(network().up, half)
+    decoder = (
+        partial(network().decode, network().folded(half)) if folded else partial(network().up, half)
+    )
 
     def iteration() -> None:
         bottleneck = torch.zeros(1, 1280, 8, 8, device="meta", requires_grad=True)
@@ -97,18 +104,24 @@ def test_the_published_algorithm() -> None:
     """`baseline` does the published code's work: an iteration of 2383 GFLOP, whole passes to invert, two at once to denoise."""
     baseline, config, meta = METHODS["baseline"], DragConfig(), torch.device("meta")
     with meta:
-        vae = AutoencoderKL(block_out_channels=(32,) * 4, down_block_types=("DownEncoderBlock2D",) * 4)
+        vae = AutoencoderKL(
+            block_out_channels=(32,) * 4, down_block_types=("DownEncoderBlock2D",) * 4
+        )
     model = baseline.prepare(Model("meta", network(), vae, torch.nn.Identity(), None, {}, meta))
     schedule, (latent, text) = Schedule.of({}, config.steps), inputs()
     conditioning = model.unet.condition(schedule.timesteps, text)
     handles, targets = torch.tensor([[100, 90]]), torch.tensor([[120, 105]])
     keep = torch.zeros(1, 1, 64, 64, device=meta)
-    scene = Scene(model, schedule, 15, latent, conditioning, handles, targets, (256, 256), keep, config)
+    scene = Scene(
+        model, schedule, 15, latent, conditioning, handles, targets, (256, 256), keep, config
+    )
     bottleneck = torch.zeros(1, 1280, 8, 8, device=meta, requires_grad=True)
 
     def iteration() -> None:
         seen = baseline.features(scene, None, bottleneck)
-        baseline.gradient(baseline.supervise(scene, seen.detach(), seen, State(handles)), bottleneck)
+        baseline.gradient(
+            baseline.supervise(scene, seen.detach(), seen, State(handles)), bottleneck
+        )
 
     def denoise() -> None:
         baseline.propagate(scene, None, bottleneck)(20, schedule.timesteps[20], latent)

@@ -13,9 +13,18 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor
 
-from dragnoise.engine import ConfigError, DragConfig, Editor, Generated, Image, ImageError, MaskError, PointError
+from dragnoise.engine import (
+    ConfigError,
+    DragConfig,
+    Editor,
+    Generated,
+    Image,
+    ImageError,
+    MaskError,
+    PointError,
+)
 from dragnoise.engine.cache import Store
-from dragnoise.engine.cli import main
+from dragnoise.engine.cli.main import main
 from dragnoise.engine.stages import draw_noise
 from golden_cases import MODEL
 from small_models import sd2
@@ -32,15 +41,21 @@ def editor(backend: str = "eager", dtype: str = "float32") -> Editor:
 
 
 @cache
-def made(backend: str = "eager", guidance: float = 7.5, dtype: str = "float32", seed: int = 3) -> Generated:
+def made(
+    backend: str = "eager", guidance: float = 7.5, dtype: str = "float32", seed: int = 3
+) -> Generated:
     negative = "a disc" if guidance > 1 else ""
-    config = QUICK.but(guidance=guidance)
-    return editor(backend, dtype).generate("a ring", negative_prompt=negative, size=SIZE, seed=seed, config=config)
+    config = QUICK.replace(guidance=guidance)
+    return editor(backend, dtype).generate(
+        "a ring", negative_prompt=negative, size=SIZE, seed=seed, config=config
+    )
 
 
 def diffusers_latent(folder: Path, guidance: float, prediction: str) -> Tensor:
     """What diffusers' own pipeline makes with the same seed: the clean latent."""
-    pipeline = StableDiffusionPipeline.from_pretrained(MODEL, local_files_only=True, low_cpu_mem_usage=False)
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        MODEL, local_files_only=True, low_cpu_mem_usage=False
+    )
     if folder != MODEL:
         own = Editor.from_pretrained(folder, device="cpu", backend="eager").model
         pipeline.register_modules(unet=own.unet.network, text_encoder=own.text_encoder, vae=own.vae)
@@ -75,7 +90,13 @@ def test_it_is_diffusers_picture(prediction: str, guidance: float, tmp_path: Pat
     folder = MODEL if prediction == "epsilon" else sd2(tmp_path / "model")
     own = Editor.from_pretrained(folder, device="cpu", backend="eager")
     negative = "a disc" if guidance > 1 else ""
-    found = own.generate("a ring", negative_prompt=negative, size=SIZE, seed=3, config=QUICK.but(guidance=guidance))
+    found = own.generate(
+        "a ring",
+        negative_prompt=negative,
+        size=SIZE,
+        seed=3,
+        config=QUICK.replace(guidance=guidance),
+    )
     expected = diffusers_latent(folder, guidance, prediction)
     scale = expected.abs().max()
     assert_close(found.trajectory[0] / scale, expected / scale, torch.float16)
@@ -89,14 +110,31 @@ def test_the_picture_and_its_trajectory() -> None:
     for latent in found.trajectory:
         assert latent.dtype == torch.float32
         assert latent.shape == (1, 4, SIZE[0] // factor, SIZE[1] // factor)
-    assert torch.equal(found.trajectory[-1], draw_noise(editor().model, (SIZE[0] // factor, SIZE[1] // factor), 3))
-    assert (found.prompt, found.negative_prompt, found.guidance, found.seed) == ("a ring", "a disc", 7.5, 3)
-    assert list(found.timings_ms) == ["embed", "condition", "draw_noise", "generate", "decode", "total"]
+    assert torch.equal(
+        found.trajectory[-1], draw_noise(editor().model, (SIZE[0] // factor, SIZE[1] // factor), 3)
+    )
+    assert (found.prompt, found.negative_prompt, found.guidance, found.seed) == (
+        "a ring",
+        "a disc",
+        7.5,
+        3,
+    )
+    assert list(found.timings_ms) == [
+        "embed",
+        "condition",
+        "draw_noise",
+        "generate",
+        "decode",
+        "total",
+    ]
 
 
 def test_a_seed_is_a_picture() -> None:
     again = editor().generate("a ring", negative_prompt="a disc", size=SIZE, seed=3, config=QUICK)
-    assert all(torch.equal(mine, yours) for mine, yours in zip(again.trajectory, made().trajectory, strict=True))
+    assert all(
+        torch.equal(mine, yours)
+        for mine, yours in zip(again.trajectory, made().trajectory, strict=True)
+    )
     assert np.array_equal(again.image.pixels, made().image.pixels)
     assert not np.array_equal(made(seed=4).image.pixels, made().image.pixels)
 
@@ -108,11 +146,13 @@ def test_the_negative_prompt_and_guidance_matter() -> None:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
-@pytest.mark.parametrize(("backend", "dtype"), [("eager", "float32"), ("packed", "float32"), (None, "bfloat16")])
+@pytest.mark.parametrize(
+    ("backend", "dtype"), [("eager", "float32"), ("packed", "float32"), (None, "bfloat16")]
+)
 def test_left_alone_it_stays_what_it_is(guidance: float, backend: str, dtype: str) -> None:
     """Propagated from the drag's step without a bottleneck held in place, the same passes give the same bits."""
     source = made(backend, guidance, dtype)
-    config = source.config.but(iterations=0, end_step=QUICK.steps)
+    config = source.config.replace(iterations=0, end_step=QUICK.steps)
     found = editor(backend, dtype).edit(source, DRAG, config=config, record=True)
     assert found.record is not None
     assert torch.equal(found.record.final_latent, source.trajectory[0])
@@ -122,13 +162,23 @@ def test_left_alone_it_stays_what_it_is(guidance: float, backend: str, dtype: st
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 def test_it_is_dragged_without_encoding_and_inverting(guidance: float) -> None:
     found = editor().edit(made(guidance=guidance), DRAG, record=True)
-    assert set(found.timings_ms) == {"embed", "condition", "start", "drag", "propagate", "decode", "total"}
+    assert set(found.timings_ms) == {
+        "embed",
+        "condition",
+        "start",
+        "drag",
+        "propagate",
+        "decode",
+        "total",
+    }
     record = found.record
     assert record is not None
     assert len(record.trajectory) == QUICK.active_steps + 1
     assert record.inverted is made(guidance=guidance).trajectory[QUICK.active_steps]
-    assert record.scene.timestep == record.scene.schedule.timesteps[QUICK.steps - QUICK.active_steps]
-    assert found.settings["config"] == QUICK.but(guidance=guidance)
+    assert (
+        record.scene.timestep == record.scene.schedule.timesteps[QUICK.steps - QUICK.active_steps]
+    )
+    assert found.settings["config"] == QUICK.replace(guidance=guidance)
     assert len(found.history.losses) == 3
     assert not np.array_equal(found.image.pixels, made(guidance=guidance).image.pixels)
 
@@ -141,7 +191,7 @@ def test_a_session_on_it() -> None:
     on = session.drag("40,30:50,20", base="result", record=True)
     assert "invert" not in on.timings_ms
     with pytest.raises(ConfigError, match=r"with guidance 7\.5 and .* got 1\.0"):
-        session.drag(DRAG, config=QUICK.but(guidance=1.0))
+        session.drag(DRAG, config=QUICK.replace(guidance=1.0))
     assert np.array_equal(session.image.pixels, on.image.pixels)
     inverted = session.drag("40,30:50,20", base="inverted", record=True)
     assert {"encode", "invert"} <= set(inverted.timings_ms)
@@ -153,7 +203,9 @@ def test_a_session_on_it() -> None:
 def test_a_drag_of_it_leaves_it_alone() -> None:
     before = [latent.clone() for latent in made().trajectory]
     first, second = (editor().edit(made(), DRAG) for _ in range(2))
-    assert all(torch.equal(mine, yours) for mine, yours in zip(made().trajectory, before, strict=True))
+    assert all(
+        torch.equal(mine, yours) for mine, yours in zip(made().trajectory, before, strict=True)
+    )
     assert np.array_equal(first.image.pixels, second.image.pixels)
 
 
@@ -167,10 +219,13 @@ def test_backends_agree() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"prompt": "a face"}, "generated with prompt 'a ring' and can be dragged with no other, got 'a face'"),
+        (
+            {"prompt": "a face"},
+            "generated with prompt 'a ring' and can be dragged with no other, got 'a face'",
+        ),
         ({"negative_prompt": "a face"}, "with negative_prompt 'a disc'"),
-        ({"config": QUICK.but(steps=20)}, "with steps 10 and .* got 20"),
-        ({"config": QUICK.but(guidance=2.0)}, r"with guidance 7\.5 and .* got 2\.0"),
+        ({"config": QUICK.replace(steps=20)}, "with steps 10 and .* got 20"),
+        ({"config": QUICK.replace(guidance=2.0)}, r"with guidance 7\.5 and .* got 2\.0"),
         ({"method": "baseline"}, "the method baseline has no guidance"),
     ],
 )
@@ -180,7 +235,9 @@ def test_it_is_dragged_as_it_was_made(changes: dict[str, Any], says: str) -> Non
 
 
 def test_another_models_picture_is_refused() -> None:
-    with pytest.raises(ConfigError, match="generated with model 'elsewhere' and can be dragged with no other"):
+    with pytest.raises(
+        ConfigError, match="generated with model 'elsewhere' and can be dragged with no other"
+    ):
         editor().edit(replace(made(), model="elsewhere"), DRAG)
 
 
@@ -212,12 +269,12 @@ def test_seeds(seed: Any) -> None:
 def test_odd_latents_and_the_smallest_picture() -> None:
     """The U-Net takes any number of latent cells."""
     for size in ((8, 8), (72, 104)):
-        found = editor().generate("a ring", size=size, config=QUICK.but(steps=3))
+        found = editor().generate("a ring", size=size, config=QUICK.replace(steps=3))
         assert (found.image.height, found.image.width) == size
 
 
 def test_the_size_is_the_models_own_where_none_is_given() -> None:
-    found = editor().generate("a ring", config=QUICK.but(steps=2))
+    found = editor().generate("a ring", config=QUICK.replace(steps=2))
     assert (found.image.height, found.image.width) == (256, 256)
 
 
@@ -230,7 +287,7 @@ def test_progress() -> None:
 def test_the_embedded_model_draws_what_it_is_asked_for() -> None:
     """A sunset sky is redder and less blue than a day's, whatever else is in the picture; and the boat that it drew is dragged."""
     own = Editor.from_pretrained(device="cpu")
-    config = own.defaults.but(guidance=3.0)
+    config = own.defaults.replace(guidance=3.0)
     skies = {}
     for sky in ("sunset", "day"):
         prompt = f"a yellow boat with a orange sail at sea , sun , {sky} sky"
@@ -243,7 +300,18 @@ def test_the_embedded_model_draws_what_it_is_asked_for() -> None:
     assert "invert" not in found.timings_ms
 
 
-QUICK_WORDS = ["--model", str(MODEL), "--device", "cpu", "--steps", "10", "--strength", "0.3", "--iterations", "3"]
+QUICK_WORDS = [
+    "--model",
+    str(MODEL),
+    "--device",
+    "cpu",
+    "--steps",
+    "10",
+    "--strength",
+    "0.3",
+    "--iterations",
+    "3",
+]
 
 
 def run(*words: Any) -> int:
@@ -252,7 +320,18 @@ def run(*words: Any) -> int:
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "ring.png"
-    words = ["--prompt", "a ring", "--negative-prompt", "a disc", "--size", "88x64", "--seed", "3", "-o", out]
+    words = [
+        "--prompt",
+        "a ring",
+        "--negative-prompt",
+        "a disc",
+        "--size",
+        "88x64",
+        "--seed",
+        "3",
+        "-o",
+        out,
+    ]
     assert run("generate", *words, *QUICK_WORDS, "--backend", "eager", "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert said["size"] == [88, 64]
@@ -275,11 +354,26 @@ def test_the_command_drags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_the_edit_command_is_guided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = made().image.save(tmp_path / "ring.png")
-    words = ["--drag", DRAG, *QUICK_WORDS, "--backend", "eager", "--prompt", "a ring", "-o", tmp_path / "out.png"]
-    assert run("edit", picture, *words, "--guidance", "3", "--negative-prompt", "a disc", "--json") == 0
+    words = [
+        "--drag",
+        DRAG,
+        *QUICK_WORDS,
+        "--backend",
+        "eager",
+        "--prompt",
+        "a ring",
+        "-o",
+        tmp_path / "out.png",
+    ]
+    assert (
+        run("edit", picture, *words, "--guidance", "3", "--negative-prompt", "a disc", "--json")
+        == 0
+    )
     assert json.loads(capsys.readouterr().out)["settings"]["config"]["guidance"] == 3
-    config = QUICK.but(strength=0.3, guidance=3.0)
-    expected = editor().edit(picture, DRAG, prompt="a ring", negative_prompt="a disc", config=config)
+    config = QUICK.replace(strength=0.3, guidance=3.0)
+    expected = editor().edit(
+        picture, DRAG, prompt="a ring", negative_prompt="a disc", config=config
+    )
     assert np.array_equal(Image.of(tmp_path / "out.png").pixels, expected.image.pixels)
 
 
@@ -342,6 +436,6 @@ def test_a_store_keeps_it(tmp_path: Path) -> None:
         for edited in (first, again):
             assert np.array_equal(edited.image.pixels, editor().edit(made(), DRAG).image.pixels)
     other = Editor(model, backend="eager", cache=Store(folder=tmp_path)).generate(
-        "a ring", **words, config=QUICK.but(guidance=2.0)
+        "a ring", **words, config=QUICK.replace(guidance=2.0)
     )
     assert "generate" in other.timings_ms

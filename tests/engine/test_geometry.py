@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dragnoise.engine import Image, Mask, Points
-from dragnoise.engine.geometry import Frame
+from dragnoise.engine.inputs.frame import Frame
 from golden_cases import GOLDEN
 
 
@@ -27,7 +27,9 @@ def test_rounding_as_published() -> None:
         assert handles[0, 0] == min(unit["out"], unit["sup"] - 1)
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (251, 256), (341, 512), (1, 1), (7, 9), (200, 264)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(8, 8), (251, 256), (341, 512), (1, 1), (7, 9), (200, 264)]
+)
 def test_padded_and_cropped(height: int, width: int) -> None:
     source = image(height, width)
     frame = Frame.of(source, 8)

@@ -66,7 +66,9 @@ def test_reference_pass(name: str) -> None:
     assert largest(noise - data["eps0"]) < 1e-4
     if "feat3" in data:
         assert largest(features - data["feat3"]) < 1e-4
-    for origin, crop in zip(case.said["derived"]["F0_crop_origins_yx"], data["F0_crops"], strict=True):
+    for origin, crop in zip(
+        case.said["derived"]["F0_crop_origins_yx"], data["F0_crops"], strict=True
+    ):
         centre = torch.tensor(origin)[None] + 6
         assert largest(patches(features[0], centre, record.scene.resolution, 6)[0] - crop) < 1e-4
 
@@ -93,12 +95,18 @@ def test_teacher_forced_loss_gradient_and_tracking(name: str) -> None:
     begun = DRAGNOISE.begin(scene, reference)
     errors = []
     for number, step in enumerate(data["step_index"].tolist() if "step_index" in data else []):
-        bottleneck = (start if step == 0 else data["step_param"][number : number + 1]).clone().requires_grad_()
+        bottleneck = (
+            (start if step == 0 else data["step_param"][number : number + 1])
+            .clone()
+            .requires_grad_()
+        )
         seen = DRAGNOISE.features(scene, constants, bottleneck)
         state = dataclasses.replace(begun, handles=data["step_handles"][step].long())
         if step > 0:
             before = dataclasses.replace(begun, handles=data["step_handles"][step - 1].long())
-            assert torch.equal(DRAGNOISE.follow(scene, reference, seen, before).handles, state.handles)
+            assert torch.equal(
+                DRAGNOISE.follow(scene, reference, seen, before).handles, state.handles
+            )
         loss = DRAGNOISE.supervise(scene, reference, seen, state)
         assert loss.item() == pytest.approx(data["step_loss"][step].item(), rel=2e-5)
         (gradient,) = torch.autograd.grad(loss, bottleneck)
@@ -131,10 +139,15 @@ def test_patches_and_tracking_units() -> None:
     before, now = units["F0"][0], units["F1"][0]
     size = (before.shape[1], before.shape[2])
     for radius in (1, 2):
-        assert largest(patches(now, units["patch_pos"], size, radius) - units[f"patch_r{radius}"]) < 1e-5
+        assert (
+            largest(patches(now, units["patch_pos"], size, radius) - units[f"patch_r{radius}"])
+            < 1e-5
+        )
     origin = patches(before, units["track_init"].float(), size, 0)[:, :, 0, 0]
     handles = units["track_in"].long()
-    assert torch.equal(track(now, origin, handles, handles, size, 3).moved.float(), units["track_out"].float())
+    assert torch.equal(
+        track(now, origin, handles, handles, size, 3).moved.float(), units["track_out"].float()
+    )
 
 
 BORDERS = json.loads((GOLDEN / "dragnoise" / "border_behaviour.json").read_text())["cases"]
@@ -146,7 +159,11 @@ def test_borders_where_the_published_code_fails(name: str) -> None:
     case = BORDERS[name]
     config = DragConfig(strength=0.1, iterations=4, lr=0.02, parity=True)
     image = GOLDEN / "images" / "discs_256x256.png"
-    record = editor().edit(image, case["points_xy"], mask=np.ones((256, 256)), config=config, record=True).record
+    record = (
+        editor()
+        .edit(image, case["points_xy"], mask=np.ones((256, 256)), config=config, record=True)
+        .record
+    )
     assert record is not None
     assert record.scene.handles.tolist() == [case["handle_yx_sup"]]
     assert record.targets.tolist() == [case["target_yx_sup"]]

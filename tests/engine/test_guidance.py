@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dragnoise.engine import ConfigError, DragConfig, Editor, EditResult, InputWarning, SessionError
+from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.unet import Conditioning, Guidance, UNet
 from dragnoise.engine.methods import METHODS, Scene
 from dragnoise.engine.methods.baseline import _motion
-from dragnoise.engine.model import Model
 from dragnoise.engine.stages import condition, embed, invert
-from dragnoise.engine.unet import Conditioning, Guidance, UNet
 from golden_cases import MODEL, Case
 from small_models import sd2
 from tolerances import assert_close
@@ -41,13 +41,20 @@ def editor(backend: str = "eager", dtype: str = "float32") -> Editor:
 
 
 def edit(editor: Editor, **changes: Any) -> EditResult:
-    inputs: dict[str, Any] = {"points": "100,90:140,120", "prompt": "a ring", "config": QUICK, "record": True}
+    inputs: dict[str, Any] = {
+        "points": "100,90:140,120",
+        "prompt": "a ring",
+        "config": QUICK,
+        "record": True,
+    }
     return editor.edit(CASE.image, **inputs | changes)
 
 
 def told(model: Model, guidance: float, steps: int = 10) -> Conditioning:
     negative, prompt = TEXTS
-    return condition(model, embed(model, prompt, negative if guidance > 1 else None), steps, guidance)
+    return condition(
+        model, embed(model, prompt, negative if guidance > 1 else None), steps, guidance
+    )
 
 
 def alone(model: Model, prompt: str, steps: int = 10) -> Conditioning:
@@ -126,20 +133,28 @@ def test_every_way_through_the_network_is_two_passes(exact: Model, size: tuple[i
     assert unet.decode(folded, moved, 2, output=False).output is None
 
 
-def plain_pass(model: Model, latent: Tensor, timestep: int, held: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def plain_pass(
+    model: Model, latent: Tensor, timestep: int, held: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """eps and the features after the third up block, through diffusers' own network as a whole: float64."""
     seen: dict[str, Tensor] = {}
     net = model.unet.network
     hooks = [
         net.mid_block.register_forward_hook(lambda block, given, output: held),
-        net.up_blocks[2].register_forward_hook(lambda block, given, output: seen.update(features=output)),
+        net.up_blocks[2].register_forward_hook(
+            lambda block, given, output: seen.update(features=output)
+        ),
     ]
     text = embed(model, TEXTS[1], TEXTS[0]).double()
     output = net(torch.cat([latent, latent]).double(), timestep, encoder_hidden_states=text).sample
     for hook in hooks:
         hook.remove()
     a = model.schedule(10).alphas[timestep].double()
-    eps = output if model.schedule(10).prediction == "epsilon" else a.sqrt() * output + (1 - a).sqrt() * latent
+    eps = (
+        output
+        if model.schedule(10).prediction == "epsilon"
+        else a.sqrt() * output + (1 - a).sqrt() * latent
+    )
     return eps[:1] + G * (eps[1:] - eps[:1]), seen["features"]
 
 
@@ -164,7 +179,17 @@ def test_the_drags_gradient(exact: Model) -> None:
     keep[..., 4:12, 4:12] = 0
     config = DragConfig(steps=10, strength=0.5, guidance=G)
     scene = Scene(
-        exact, exact.schedule(10), 5, latent, told(exact, G), handles, targets, size, keep, config, wants_noise=True
+        exact,
+        exact.schedule(10),
+        5,
+        latent,
+        told(exact, G),
+        handles,
+        targets,
+        size,
+        keep,
+        config,
+        wants_noise=True,
     )
     method = METHODS["dragnoise"]
     with torch.no_grad():
@@ -185,22 +210,28 @@ def test_the_drags_gradient(exact: Model) -> None:
     with torch.no_grad():
         eps_0, _ = plain_pass(exact, latent, scene.timestep, start.double())
     c = G / (2 * G - 1)
-    both = F.interpolate(torch.cat([(1 - c) * features[:1], c * features[1:]], dim=1), size, mode="bilinear")[0]
-    expected = config.lam * (scene.schedule.slope(scene.timestep) * (eps - eps_0) * keep).abs().sum()
+    both = F.interpolate(
+        torch.cat([(1 - c) * features[:1], c * features[1:]], dim=1), size, mode="bilinear"
+    )[0]
+    expected = (
+        config.lam * (scene.schedule.slope(scene.timestep) * (eps - eps_0) * keep).abs().sum()
+    )
     for handle, target in zip(handles.tolist(), targets.tolist(), strict=True):
         expected = expected + _motion(both, handle, target, config.r_m)
     (expected_gradient,) = torch.autograd.grad(expected, yours)
 
     assert_close(loss.detach(), expected.detach(), torch.float32)
     largest = expected_gradient.abs().max()
-    assert (expected_gradient.abs().amax((1, 2, 3)) > 0.01 * largest).all()  # both branches are dragged
+    assert (
+        expected_gradient.abs().amax((1, 2, 3)) > 0.01 * largest
+    ).all()  # both branches are dragged
     assert_close(gradient / largest, expected_gradient / largest, torch.float32)
 
 
 def test_the_same_text_twice_is_no_guidance() -> None:
     """With the prompt as its own negative, guidance draws nowhere: the unguided trajectory, and half the motion loss, whose mean is over both."""
-    twice = edit(editor(), negative_prompt="a ring", config=QUICK.but(guidance=2.0))
-    once = edit(editor(), config=QUICK.but(guidance=1.0))
+    twice = edit(editor(), negative_prompt="a ring", config=QUICK.replace(guidance=2.0))
+    once = edit(editor(), config=QUICK.replace(guidance=1.0))
     assert twice.record is not None
     assert once.record is not None
     for mine, yours in zip(twice.record.trajectory, once.record.trajectory, strict=True):
@@ -227,7 +258,7 @@ def test_an_edit(dtype: str, masked: bool) -> None:
     assert np.isfinite(found.history.losses).all()
     moved = (record.bottleneck - record.bottleneck_start).abs().amax((1, 2, 3))
     assert (moved > QUICK.lr).all()
-    unguided = edit(editor(None, dtype), config=QUICK.but(guidance=1.0))
+    unguided = edit(editor(None, dtype), config=QUICK.replace(guidance=1.0))
     assert not np.array_equal(found.image.pixels, unguided.image.pixels)
 
 
@@ -243,7 +274,9 @@ def test_each_branch_keeps_its_own_bottleneck() -> None:
         for variable in (record.bottleneck, record.bottleneck.flip(0))
     )
     step = record.scene.conditioning.at(record.scene.schedule.timesteps[8])
-    assert torch.equal(noise, editor().model.unet.replaced(record.inverted, step, record.bottleneck))
+    assert torch.equal(
+        noise, editor().model.unet.replaced(record.inverted, step, record.bottleneck)
+    )
     assert float((noise - swapped).abs().max()) > 1e-2
 
 
@@ -253,7 +286,7 @@ def test_a_session_inverts_anew_for_another_guidance() -> None:
     drag = "100,90:140,120"
     session.drag(drag)
     for guidance in (2.0, 1.0):
-        config = QUICK.but(guidance=guidance)
+        config = QUICK.replace(guidance=guidance)
         told = "a disc" if guidance > 1 else ""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InputWarning)
@@ -270,7 +303,9 @@ def test_backends_agree() -> None:
     assert mine is not None
     assert yours is not None
     assert_close(mine.inverted, yours.inverted, torch.float16)
-    apart = (mine.bottleneck - yours.bottleneck).norm() / (yours.bottleneck - yours.bottleneck_start).norm()
+    apart = (mine.bottleneck - yours.bottleneck).norm() / (
+        yours.bottleneck - yours.bottleneck_start
+    ).norm()
     assert apart < 0.05
     assert_close(mine.final_latent, yours.final_latent, torch.bfloat16)
 
@@ -300,12 +335,14 @@ def test_guidance_has_a_range(value: Any) -> None:
 
 
 def test_the_baseline_refuses() -> None:
-    with pytest.raises(ConfigError, match=r"the method baseline has no guidance, got 7\.5; use guidance 1"):
+    with pytest.raises(
+        ConfigError, match=r"the method baseline has no guidance, got 7\.5; use guidance 1"
+    ):
         edit(editor(), method="baseline")
 
 
 def test_a_negative_prompt_without_guidance_is_said_to_do_nothing() -> None:
-    config = QUICK.but(guidance=1.0, iterations=0)
+    config = QUICK.replace(guidance=1.0, iterations=0)
     with pytest.warns(InputWarning, match="does nothing without guidance"):
         found = edit(editor(), negative_prompt="a disc", config=config)
     assert np.array_equal(found.image.pixels, edit(editor(), config=config).image.pixels)
@@ -313,17 +350,21 @@ def test_a_negative_prompt_without_guidance_is_said_to_do_nothing() -> None:
 
 def test_guidance_takes_two_texts() -> None:
     model = editor().model
-    with pytest.raises(ValueError, match=r"guidance 7\.5 takes a negative and a positive text, got 1"):
+    with pytest.raises(
+        ValueError, match=r"guidance 7\.5 takes a negative and a positive text, got 1"
+    ):
         condition(model, embed(model, "a ring"), 10, G)
 
 
 def test_the_embedded_model_drags_with_guidance() -> None:
     """With a mask, as guided drags want one: the handle arrives, the rest stays."""
-    from dragnoise.engine.demo import samples
+    from dragnoise.engine.cli.demo import samples
 
     sample = next(sample for sample in samples() if sample.name == "boat")
     own = Editor.from_pretrained(device="cpu")
-    config = own.defaults.but(guidance=3.0)
-    found = own.edit(sample.image, sample.points, mask=sample.mask, prompt=sample.prompt, config=config)
+    config = own.defaults.replace(guidance=3.0)
+    found = own.edit(
+        sample.image, sample.points, mask=sample.mask, prompt=sample.prompt, config=config
+    )
     assert found.reached
     assert found.settings["config"].guidance == 3.0

@@ -15,10 +15,14 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from dragnoise.engine import DragConfig, Editor, ModelError
-from dragnoise.engine.loading import EMBEDDED, load
+from dragnoise.engine.diffusion.load import EMBEDDED, load
 from golden_cases import MODEL
 
-UNET, VAE, TEXT = "unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"
+UNET, VAE, TEXT = (
+    "unet/diffusion_pytorch_model",
+    "vae/diffusion_pytorch_model",
+    "text_encoder/model",
+)
 WEIGHTS = (UNET, VAE, TEXT)
 
 
@@ -29,7 +33,9 @@ def folder(tmp_path: Path) -> Path:
 
 def same_weights(a: Any, b: Any) -> bool:
     mine, yours = a.state_dict(), b.state_dict()
-    return mine.keys() == yours.keys() and all(torch.equal(mine[name], yours[name]) for name in mine)
+    return mine.keys() == yours.keys() and all(
+        torch.equal(mine[name], yours[name]) for name in mine
+    )
 
 
 def rewrite(folder: Path, weights: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -46,7 +52,8 @@ def pickled(folder: Path) -> None:
     for weights in WEIGHTS:
         file = folder / f"{weights}.safetensors"
         torch.save(
-            load_file(file), folder / (weights.replace("text_encoder/model", "text_encoder/pytorch_model") + ".bin")
+            load_file(file),
+            folder / (weights.replace("text_encoder/model", "text_encoder/pytorch_model") + ".bin"),
         )
         file.unlink()
 
@@ -66,12 +73,16 @@ def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 def wide_vae(folder: Path) -> None:
     configure(folder, "vae", latent_channels=16)
-    AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae")).save_pretrained(folder / "vae")
+    AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae")).save_pretrained(
+        folder / "vae"
+    )
 
 
 def wide_text(folder: Path) -> None:
     configure(folder, "text_encoder", hidden_size=48)
-    CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder")).save_pretrained(folder / "text_encoder")
+    CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder")).save_pretrained(
+        folder / "text_encoder"
+    )
 
 
 def refusal(source: Path, **how: Any) -> str:
@@ -82,10 +93,16 @@ def refusal(source: Path, **how: Any) -> str:
 
 def test_a_folder_is_read_whole_and_frozen() -> None:
     model = load(MODEL, device="cpu")
-    for network, weights in ((model.unet.network, UNET), (model.vae, VAE), (model.text_encoder, TEXT)):
+    for network, weights in (
+        (model.unet.network, UNET),
+        (model.vae, VAE),
+        (model.text_encoder, TEXT),
+    ):
         stored = load_file(MODEL / f"{weights}.safetensors")
         for name, tensor in network.state_dict().items():
-            assert torch.equal(tensor, stored[name if name in stored else f"text_model.{name}"]), name
+            assert torch.equal(tensor, stored[name if name in stored else f"text_model.{name}"]), (
+                name
+            )
         assert not network.training
         assert not any(weight.requires_grad for weight in network.parameters())
     assert (model.dtype, model.device, model.factor) == (torch.float32, torch.device("cpu"), 8)
@@ -109,7 +126,8 @@ def test_half_precision_files(folder: Path, variant: str | None) -> None:
             folder,
             weights,
             lambda tensors: {
-                name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+                name: tensor.half() if tensor.is_floating_point() else tensor
+                for name, tensor in tensors.items()
             },
         )
         halves[weights] = load_file(folder / f"{weights}.safetensors")
@@ -128,9 +146,12 @@ def test_whole_precision_is_preferred_where_both_are_there(folder: Path) -> None
     for weights in WEIGHTS:
         tensors = load_file(folder / f"{weights}.safetensors")
         save_file(
-            {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}, folder / f"{weights}.fp16.safetensors"
+            {name: torch.zeros_like(tensor) for name, tensor in tensors.items()},
+            folder / f"{weights}.fp16.safetensors",
         )
-    assert same_weights(load(folder, device="cpu").unet.network, load(MODEL, device="cpu").unet.network)
+    assert same_weights(
+        load(folder, device="cpu").unet.network, load(MODEL, device="cpu").unet.network
+    )
     assert not load(folder, device="cpu", variant="fp16").unet.network.conv_in.weight.any()
 
 
@@ -158,11 +179,20 @@ class Heard(logging.Handler):
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no unet": (lambda f: shutil.rmtree(f / "unet"), "has no folder unet; a diffusers folder has unet, vae"),
+    "no unet": (
+        lambda f: shutil.rmtree(f / "unet"),
+        "has no folder unet; a diffusers folder has unet, vae",
+    ),
     "no tokenizer": (lambda f: shutil.rmtree(f / "tokenizer"), "has no folder tokenizer;"),
-    "no unet weights": (lambda f: (f / f"{UNET}.safetensors").unlink(), "unet' has no weights; fetch"),
+    "no unet weights": (
+        lambda f: (f / f"{UNET}.safetensors").unlink(),
+        "unet' has no weights; fetch",
+    ),
     "no vae weights": (lambda f: (f / f"{VAE}.safetensors").unlink(), "vae' has no weights; fetch"),
-    "no text weights": (lambda f: (f / f"{TEXT}.safetensors").unlink(), "text_encoder' has no weights; fetch"),
+    "no text weights": (
+        lambda f: (f / f"{TEXT}.safetensors").unlink(),
+        "text_encoder' has no weights; fetch",
+    ),
     "other safetensors": (
         lambda f: (f / f"{UNET}.safetensors").rename(f / "unet/other.safetensors"),
         "unet' could not be loaded",
@@ -171,12 +201,18 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: rewrite(f, UNET, without("conv_in.weight")),
         "unet' lack conv_in.weight; they do not belong",
     ),
-    "vae lacks a tensor": (lambda f: rewrite(f, VAE, without("quant_conv.bias")), "vae' lack quant_conv.bias;"),
+    "vae lacks a tensor": (
+        lambda f: rewrite(f, VAE, without("quant_conv.bias")),
+        "vae' lack quant_conv.bias;",
+    ),
     "text lacks a tensor": (
         lambda f: rewrite(f, TEXT, without("text_model.final_layer_norm.bias")),
         "text_encoder' lack .*final_layer_norm.bias;",
     ),
-    "empty weights": (lambda f: rewrite(f, VAE, lambda _: {"other": torch.zeros(1)}), "vae' lack .* and [0-9]+ more;"),
+    "empty weights": (
+        lambda f: rewrite(f, VAE, lambda _: {"other": torch.zeros(1)}),
+        "vae' lack .* and [0-9]+ more;",
+    ),
     "unet of other shapes": (
         lambda f: configure(f, "unet", cross_attention_dim=48),
         "unet' could not be loaded .*(size mismatch for|expected shape)",
@@ -192,7 +228,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "unet cut short": (lambda f: cut_short(f, UNET), "unet' could not be loaded"),
     "vae cut short": (lambda f: cut_short(f, VAE), "vae' could not be loaded"),
     "text cut short": (lambda f: cut_short(f, TEXT), "text_encoder' could not be loaded"),
-    "unet empty": (lambda f: (f / f"{UNET}.safetensors").write_bytes(b""), "unet' could not be loaded"),
+    "unet empty": (
+        lambda f: (f / f"{UNET}.safetensors").write_bytes(b""),
+        "unet' could not be loaded",
+    ),
     "unet config not JSON": (
         lambda f: write(f, "unet/config.json", "{"),
         "unet/config.json' could not be loaded",
@@ -213,14 +252,19 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: write(f, "tokenizer/vocab.json", "{]"),
         "tokenizer/vocab.json' could not be loaded",
     ),
-    "no vocabulary": (lambda f: (f / "tokenizer/vocab.json").unlink(), "tokenizer' could not be loaded"),
+    "no vocabulary": (
+        lambda f: (f / "tokenizer/vocab.json").unlink(),
+        "tokenizer' could not be loaded",
+    ),
     "no unet config": (lambda f: (f / "unet/config.json").unlink(), "unet' could not be loaded"),
     "inpainting": (
         lambda f: configure(f, "unet", in_channels=9),
         r"cannot be dragged: it maps 9 channels to 4, not 4 to 4 \(an inpainting",
     ),
     "SDXL": (
-        lambda f: configure(f, "unet", addition_embed_type="text_time", up_block_types=["UpBlock2D"] * 3),
+        lambda f: configure(
+            f, "unet", addition_embed_type="text_time", up_block_types=["UpBlock2D"] * 3
+        ),
         "addition_embed_type='text_time'.*3 up blocks",
     ),
     "no middle": (lambda f: configure(f, "unet", mid_block_type=None), "no bottleneck to optimise"),
@@ -243,7 +287,9 @@ def test_what_is_refused(folder: Path, kind: str) -> None:
     assert re.search(words, said), said
 
 
-def test_a_pickle_that_would_run_code_is_refused_even_when_pickles_are_allowed(folder: Path) -> None:
+def test_a_pickle_that_would_run_code_is_refused_even_when_pickles_are_allowed(
+    folder: Path,
+) -> None:
     class Evil:
         def __reduce__(self) -> Any:
             return (Path.touch, (folder / "was_run",))

@@ -32,16 +32,21 @@ from dragnoise.engine import (
     Store,
     stages,
 )
-from dragnoise.engine.adapters import FILE, Adapters, Used, projections
-from dragnoise.engine.model import Model
+from dragnoise.engine.diffusion.lora.adapter import FILE, AdapterUse, projections
+from dragnoise.engine.diffusion.lora.merge import Adapters
+from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.unet import UNet
 from dragnoise.engine.stages import Learning, Training
-from dragnoise.engine.unet import UNet
 from golden_cases import GOLDEN, MODEL
 from small_models import sd2
 
 QUICK = PersonaliseConfig(steps=4, rank=3, lr=1e-3, batch=2)
 DRAG = DragConfig(steps=10, strength=0.3, iterations=2)
-PICTURE = Image(np.asarray(PIL.Image.open(GOLDEN / "images" / "face_256x256.png").convert("RGB"))[64:128, 64:128])
+PICTURE = Image(
+    np.asarray(PIL.Image.open(GOLDEN / "images" / "face_256x256.png").convert("RGB"))[
+        64:128, 64:128
+    ]
+)
 POINTS = [((20, 20), (40, 34))]
 
 
@@ -62,7 +67,7 @@ def learned(model: Model, config: PersonaliseConfig = QUICK, **more: Any) -> Ada
 @cache
 def adapter(seed: int = 0) -> Adapter:
     """Strong enough to be seen."""
-    found = learned(editor().model, QUICK.but(seed=seed))
+    found = learned(editor().model, QUICK.replace(seed=seed))
     return Adapter(tuple((name, down, 20 * up) for name, down, up in found.matrices))
 
 
@@ -79,7 +84,9 @@ def output(unet: UNet, dtype: torch.dtype = torch.float32) -> Tensor:
 def with_peft(network: UNet2DConditionModel, rank: int) -> UNet2DConditionModel:
     network = copy.deepcopy(network).requires_grad_(False)
     targets = ["to_q", "to_k", "to_v", "to_out.0"]
-    network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights="gaussian"))
+    network.add_adapter(
+        LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights="gaussian")
+    )
     return network
 
 
@@ -99,7 +106,11 @@ def put(network: UNet2DConditionModel, found: Adapter) -> dict[str, Any]:
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_it_trains_as_peft_does(prediction: str, tmp_path: Path) -> None:
     """The same matrices at first, the same noise and times: the same losses and the same matrices after four steps of AdamW."""
-    model = editor().model if prediction == "epsilon" else Editor.from_pretrained(sd2(tmp_path), device="cpu").model
+    model = (
+        editor().model
+        if prediction == "epsilon"
+        else Editor.from_pretrained(sd2(tmp_path), device="cpu").model
+    )
     latent, text = inputs(model)
     losses: list[float] = []
     found = learned(model, on_step=lambda step, loss, state: losses.append(loss))
@@ -135,19 +146,24 @@ def test_it_trains_as_peft_does(prediction: str, tmp_path: Path) -> None:
 def test_no_other_weight_has_a_gradient() -> None:
     model = editor().model
     learned(model)
-    assert all(weight.grad is None and not weight.requires_grad for weight in model.unet.network.parameters())
+    assert all(
+        weight.grad is None and not weight.requires_grad
+        for weight in model.unet.network.parameters()
+    )
     asked: list[tuple[int, ...]] = []
     real = torch.ops.aten.convolution_backward.default
 
     class Watched(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             if function is real:
                 asked.append(tuple(args[-1]))
             return function(*args, **(kwargs or {}))
 
     for backend in ("eager", "packed"):
         with Watched():  # type: ignore[no-untyped-call]
-            learned(editor(backend).model, QUICK.but(steps=1))
+            learned(editor(backend).model, QUICK.replace(steps=1))
     assert asked  # eager: some convolution has a gradient of its map
     assert not any(weight for _, weight, _ in asked)
 
@@ -156,7 +172,7 @@ def test_the_same_input_gives_the_same_bits_and_settings_others() -> None:
     model = editor().model
     assert equal(learned(model), learned(model))
     digests = {
-        learned(model, QUICK.but(**change)).digest
+        learned(model, QUICK.replace(**change)).digest
         for change in ({}, {"seed": 1}, {"lr": 2e-3}, {"steps": 3}, {"batch": 3})
     }
     assert len(digests) == 5
@@ -176,33 +192,39 @@ def test_a_resumed_training_is_the_uninterrupted_one(at: int) -> None:
     begun: Learning = kept[0]
     before = begun.matrices.clone()
     steps: list[int] = []
-    assert equal(learned(model, resume=begun, on_step=lambda step, *_: steps.append(step)), learned(model))
+    assert equal(
+        learned(model, resume=begun, on_step=lambda step, *_: steps.append(step)), learned(model)
+    )
     assert steps == list(range(at + 1, QUICK.steps + 1))
     assert torch.equal(begun.matrices, before)
     with pytest.raises(ValueError, match="another model, rank or number of steps"):
-        learned(model, QUICK.but(rank=5), resume=begun)
+        learned(model, QUICK.replace(rank=5), resume=begun)
 
 
 def test_it_stops_on_a_plateau() -> None:
     """A learning rate that does nothing: the smoothed loss wanders, but does not fall by 1 % for long."""
     steps: list[int] = []
-    learned(editor().model, QUICK.but(steps=60, lr=1e-12, plateau=5), on_step=lambda step, *_: steps.append(step))
+    learned(
+        editor().model,
+        QUICK.replace(steps=60, lr=1e-12, plateau=5),
+        on_step=lambda step, *_: steps.append(step),
+    )
     assert 5 < len(steps) < 60
 
 
 def test_it_learns() -> None:
     """The loss over the same times and noises is lower after than before."""
     one = Editor.from_pretrained(MODEL, device="cpu")
-    found = learned(one.model, QUICK.but(steps=40, batch=4, lr=5e-3))
+    found = learned(one.model, QUICK.replace(steps=40, batch=4, lr=5e-3))
 
-    def loss(used: Used) -> float:
+    def loss(used: AdapterUse) -> float:
         losses: list[float] = []
-        config = QUICK.but(steps=10, batch=8, lr=1e-12, seed=7)
+        config = QUICK.replace(steps=10, batch=8, lr=1e-12, seed=7)
         with one.adapters.active(used):
             learned(one.model, config, on_step=lambda _, loss, __: losses.append(loss))
         return sum(losses)
 
-    assert loss(Used(found)) < 0.97 * loss(Used())
+    assert loss(AdapterUse(found)) < 0.97 * loss(AdapterUse())
 
 
 # Merging
@@ -212,7 +234,7 @@ def test_it_learns() -> None:
 def merging() -> Iterator[tuple[Editor, Adapters]]:
     found = Editor.from_pretrained(MODEL, device="cpu")
     yield found, found.adapters
-    with found.adapters.active(Used()):
+    with found.adapters.active(AdapterUse()):
         pass
 
 
@@ -226,14 +248,19 @@ def test_merged_in_place_and_taken_out_bit_for_bit(backend: str, dtype: str) -> 
     places = {name: weight.data_ptr() for name, weight in network.named_parameters()}
     plain = output(unet, precision)
     outputs = {}
-    for used in (Used(adapter()), Used(adapter(1), 0.5), Used(adapter()), Used(adapter(), 2.0)):
+    for used in (
+        AdapterUse(adapter()),
+        AdapterUse(adapter(1), 0.5),
+        AdapterUse(adapter()),
+        AdapterUse(adapter(), 2.0),
+    ):
         with one.adapters.active(used):
             outputs[used.key] = output(unet, precision)
             fresh = UNet(copy.deepcopy(network), unet.operators)
             assert torch.equal(outputs[used.key], output(fresh, precision))
     assert len(outputs) == 3
     assert all(not torch.equal(plain, found) for found in outputs.values())
-    for none in (Used(), Used(adapter(), 0.0)):
+    for none in (AdapterUse(), AdapterUse(adapter(), 0.0)):
         with one.adapters.active(none):
             assert torch.equal(output(unet, precision), plain)
     assert all(torch.equal(weight, weights[name]) for name, weight in network.named_parameters())
@@ -247,7 +274,7 @@ def test_merged_it_is_pefts_network(merging: tuple[Editor, Adapters]) -> None:
     latent, text = inputs(one.model)
     with torch.no_grad():
         expected = network(latent, 481, encoder_hidden_states=text).sample
-    with adapters.active(Used(adapter())):
+    with adapters.active(AdapterUse(adapter())):
         torch.testing.assert_close(output(one.model.unet), expected, rtol=0, atol=1e-4)
 
 
@@ -256,16 +283,16 @@ def test_the_same_adapter_is_shared_and_another_waits(merging: tuple[Editor, Ada
     order: list[str] = []
     entered = [threading.Event() for _ in range(2)]
 
-    def work(name: str, used: Used, number: int) -> None:
+    def work(name: str, used: AdapterUse, number: int) -> None:
         with adapters.active(used):
             order.append(name)
             entered[number].set()
 
-    with adapters.active(Used(adapter())):
-        first = threading.Thread(target=work, args=("same", Used(adapter()), 0))
+    with adapters.active(AdapterUse(adapter())):
+        first = threading.Thread(target=work, args=("same", AdapterUse(adapter()), 0))
         first.start()
         assert entered[0].wait(10)
-        second = threading.Thread(target=work, args=("other", Used(adapter(1)), 1))
+        second = threading.Thread(target=work, args=("other", AdapterUse(adapter(1)), 1))
         second.start()
         time.sleep(0.05)
         assert not entered[1].is_set()
@@ -281,13 +308,16 @@ def test_an_adapter_of_another_model_changes_nothing(merging: tuple[Editor, Adap
     name, down, up = adapter().matrices[0]
     wrong = [
         (Adapter(((name, down[:, :-1], up),)), r"it was made for another model"),
-        (Adapter((*adapter().matrices, ("none.to_q", down, up))), "none.to_q, which this model does not have"),
+        (
+            Adapter((*adapter().matrices, ("none.to_q", down, up))),
+            "none.to_q, which this model does not have",
+        ),
         (Adapter((("conv_in", down, up),)), "conv_in, a Conv2d; only linear layers can be adapted"),
     ]
     for found, said in wrong:
-        with pytest.raises(AdapterError, match=said), adapters.active(Used(found)):
+        with pytest.raises(AdapterError, match=said), adapters.active(AdapterUse(found)):
             pass
-        with adapters.active(Used()):
+        with adapters.active(AdapterUse()):
             assert torch.equal(output(one.model.unet), plain)
 
 
@@ -297,12 +327,14 @@ def test_an_adapter_of_another_model_changes_nothing(merging: tuple[Editor, Adap
 def test_diffusers_reads_ours_and_we_read_diffusers(tmp_path: Path) -> None:
     file = adapter().save(tmp_path / FILE)
     network = copy.deepcopy(editor().model.unet.network)
-    network.load_lora_adapter(str(tmp_path), weight_name=FILE, prefix="unet", adapter_name="default")
+    network.load_lora_adapter(
+        str(tmp_path), weight_name=FILE, prefix="unet", adapter_name="default"
+    )
     latent, text = inputs(editor().model)
     with torch.no_grad():
         theirs = network(latent, 481, encoder_hidden_states=text).sample
     one = Editor.from_pretrained(MODEL, device="cpu")
-    with one.adapters.active(Used(Adapter.load(file))):
+    with one.adapters.active(AdapterUse(Adapter.load(file))):
         torch.testing.assert_close(output(one.model.unet), theirs, rtol=0, atol=1e-4)
     network.save_lora_adapter(tmp_path / "theirs")
     back = Adapter.load(tmp_path / "theirs" / FILE)
@@ -323,7 +355,9 @@ def test_alpha_and_older_names(tmp_path: Path) -> None:
         f"{name.replace('.to_', '.processor.to_')}_lora.{kind}.weight": value
         for kind, value in (("down", down), ("up", up))
     }
-    save_file({key: value.contiguous() for key, value in spelled.items()}, tmp_path / "a.safetensors")
+    save_file(
+        {key: value.contiguous() for key, value in spelled.items()}, tmp_path / "a.safetensors"
+    )
     found = Adapter.load(tmp_path / "a.safetensors")
     assert found.matrices[0][0] == name
     torch.testing.assert_close(found.matrices[0][2], expected.matrices[0][2])
@@ -366,15 +400,20 @@ def test_a_session_wears_what_it_learned(tmp_path: Path) -> None:
         PICTURE, POINTS, prompt="a face", config=DRAG, adapter=found
     )
     assert (given.image.pixels == worn.image.pixels).all()
-    session.wear(None)
+    session.use_adapter(None)
     bare = session.drag(POINTS)
     assert (bare.image.pixels == plain.image.pixels).all()
     again = one.open(PICTURE, prompt="a face", config=DRAG)
     assert equal(again.personalise(QUICK, lr=0.05), found)
     assert one.cache is not None
-    assert one.cache.said()["stages"]["personalise"]["misses"] == 1
-    other = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path)).open(PICTURE, prompt="a face")
-    assert equal(other.personalise(QUICK, lr=0.05, progress=lambda *_: pytest.fail("it was learned before")), found)
+    assert one.cache.to_dict()["stages"]["personalise"]["misses"] == 1
+    other = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path)).open(
+        PICTURE, prompt="a face"
+    )
+    assert equal(
+        other.personalise(QUICK, lr=0.05, progress=lambda *_: pytest.fail("it was learned before")),
+        found,
+    )
     restored = one.restore(again.save(tmp_path / "s.safetensors"))
     assert restored.adapter is not None
     assert (restored.drag(POINTS).image.pixels == worn.image.pixels).all()
@@ -384,10 +423,14 @@ def test_cancelled_learning_goes_on() -> None:
     session = editor().open(PICTURE, config=DRAG)
     whole = editor().open(PICTURE, config=DRAG).personalise(QUICK)
     with pytest.raises(CancelledError):
-        session.personalise(QUICK, progress=lambda stage, done, of: session.cancel() if done == 1 else None)
+        session.personalise(
+            QUICK, progress=lambda stage, done, of: session.cancel() if done == 1 else None
+        )
     assert session.adapter is None
     seen: list[int] = []
-    assert equal(session.personalise(QUICK, progress=lambda stage, done, of: seen.append(done)), whole)
+    assert equal(
+        session.personalise(QUICK, progress=lambda stage, done, of: seen.append(done)), whole
+    )
     assert seen == [3, 4]
     with pytest.raises(DeadlineError):
         session.personalise(QUICK, steps=100_000, timeout_s=0.3)

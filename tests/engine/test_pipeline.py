@@ -15,7 +15,9 @@ NETWORKS = ("unet", "vae", "text_encoder")
 
 @pytest.fixture
 def pipeline() -> Any:
-    loaded = StableDiffusionPipeline.from_pretrained(MODEL, local_files_only=True, low_cpu_mem_usage=False)
+    loaded = StableDiffusionPipeline.from_pretrained(
+        MODEL, local_files_only=True, low_cpu_mem_usage=False
+    )
     loaded.set_progress_bar_config(disable=True)
     return loaded
 
@@ -32,17 +34,29 @@ def test_same_memory_and_an_unchanged_pipeline(pipeline: Any) -> None:
     pipeline.unet.train()
     pipeline.vae.requires_grad_(False)
     before = weights_of(pipeline)
-    said = {name: (weight.data_ptr(), weight.requires_grad, weight.clone()) for name, weight in before.items()}
-    modes = {part: [module.training for module in getattr(pipeline, part).modules()] for part in NETWORKS}
+    said = {
+        name: (weight.data_ptr(), weight.requires_grad, weight.clone())
+        for name, weight in before.items()
+    }
+    modes = {
+        part: [module.training for module in getattr(pipeline, part).modules()] for part in NETWORKS
+    }
     scheduler, configuration = pipeline.scheduler, dict(pipeline.scheduler.config)
 
     editor = Editor.from_pipeline(pipeline)
-    networks = {"unet": editor.model.unet.network, "vae": editor.model.vae, "text_encoder": editor.model.text_encoder}
+    networks = {
+        "unet": editor.model.unet.network,
+        "vae": editor.model.vae,
+        "text_encoder": editor.model.text_encoder,
+    }
     for part, network in networks.items():
         assert network is not getattr(pipeline, part)
         assert not any(module.training for module in network.modules())
         for name, weight in network.state_dict(keep_vars=True).items():
-            assert weight.untyped_storage().data_ptr() == before[f"{part}.{name}"].untyped_storage().data_ptr(), name
+            assert (
+                weight.untyped_storage().data_ptr()
+                == before[f"{part}.{name}"].untyped_storage().data_ptr()
+            ), name
             assert not weight.requires_grad, name
     case = Case("dn01_short_early_stop")
     editor.edit(case.image, case.said["points"], config=QUICK)
@@ -51,9 +65,13 @@ def test_same_memory_and_an_unchanged_pipeline(pipeline: Any) -> None:
     assert after.keys() == said.keys()
     for name, (pointer, wants_gradient, value) in said.items():
         assert after[name] is before[name]
-        assert (after[name].data_ptr(), after[name].requires_grad) == (pointer, wants_gradient), name
+        assert (after[name].data_ptr(), after[name].requires_grad) == (pointer, wants_gradient), (
+            name
+        )
         assert torch.equal(after[name], value), name
-    assert modes == {part: [module.training for module in getattr(pipeline, part).modules()] for part in NETWORKS}
+    assert modes == {
+        part: [module.training for module in getattr(pipeline, part).modules()] for part in NETWORKS
+    }
     assert pipeline.scheduler is scheduler
     assert dict(pipeline.scheduler.config) == configuration
 
@@ -62,7 +80,12 @@ def test_the_edit_is_the_folders(pipeline: Any) -> None:
     case = Case("dn01_short_early_stop")
     results = [
         editor.edit(
-            case.image, case.said["points"], mask=case.mask, prompt=case.said["prompt"], config=QUICK, record=True
+            case.image,
+            case.said["points"],
+            mask=case.mask,
+            prompt=case.said["prompt"],
+            config=QUICK,
+            record=True,
         )
         for editor in (Editor.from_pipeline(pipeline), Editor.from_pretrained(MODEL, device="cpu"))
     ]
@@ -94,14 +117,17 @@ def test_any_scheduler_of_the_family_gives_its_noise_schedule(pipeline: Any) -> 
 def test_weights_that_move_are_refused(pipeline: Any, part: str, mark: str) -> None:
     next(getattr(pipeline, part).children()).__dict__[mark] = object()
     with pytest.raises(
-        ModelError, match=f"the pipeline's {part} is moved between devices .*; give a pipeline without offloading"
+        ModelError,
+        match=f"the pipeline's {part} is moved between devices .*; give a pipeline without offloading",
     ):
         Editor.from_pipeline(pipeline)
 
 
 def test_what_else_is_refused(pipeline: Any) -> None:
     encoder, pipeline.text_encoder = pipeline.text_encoder, None
-    with pytest.raises(ModelError, match="StableDiffusionPipeline has no text_encoder; give a Stable Diffusion"):
+    with pytest.raises(
+        ModelError, match="StableDiffusionPipeline has no text_encoder; give a Stable Diffusion"
+    ):
         Editor.from_pipeline(pipeline)
     pipeline.text_encoder = encoder.to("meta")
     with pytest.raises(ModelError, match="lies on cpu, meta; put it on one device"):

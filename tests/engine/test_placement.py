@@ -14,12 +14,12 @@ from torch import Tensor
 
 from dragnoise.engine import Adapter, BackendError, Editor, PlanError
 from dragnoise.engine.backends import Artefacts, Placement, choose
-from dragnoise.engine.backends.placing import CapturedWhile
-from dragnoise.engine.backends.served import Served
-from dragnoise.engine.capture import NullGraph
+from dragnoise.engine.backends.assemble import CapturedWhile
+from dragnoise.engine.backends.exported_parts import ExportedParts
+from dragnoise.engine.diffusion.load import load
+from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile
-from dragnoise.engine.loading import load
-from dragnoise.engine.model import Model
+from dragnoise.engine.system.cuda_graphs import NullGraph
 from dragnoise.export.__main__ import main
 from exported_parts import (
     HEIGHT,
@@ -51,7 +51,10 @@ def test_an_edit_through_exported_graphs(folder: Path) -> None:
     result = edited(editor)
     assert_same_edit(result, by_pytorch())
     drag = editor.running.placement.drag
-    assert editor.running.backend == f"drag={drag},down=onnxruntime,middle=onnxruntime,up=onnxruntime,vae=onnxruntime"
+    assert (
+        editor.running.backend
+        == f"drag={drag},down=onnxruntime,middle=onnxruntime,up=onnxruntime,vae=onnxruntime"
+    )
     opened = result.settings["exported"]["onnxruntime"]
     assert sorted(one["file"].split(".")[0] for one in opened) == sorted(OF_AN_EDIT)
     assert all(one["bytes"] > 1000 for one in opened)
@@ -70,12 +73,16 @@ def test_an_edit_through_exported_graphs(folder: Path) -> None:
 def test_any_part_of_an_edit(folder: Path, text: str, parts: set[str]) -> None:
     result = edited(Editor(model(), backend=text, exported=folder))
     assert_same_edit(result, by_pytorch())
-    assert {one["file"].split(".")[0] for one in result.settings["exported"]["onnxruntime"]} == parts
+    assert {
+        one["file"].split(".")[0] for one in result.settings["exported"]["onnxruntime"]
+    } == parts
 
 
 def test_whole_passes_as_one_part_each(folder: Path) -> None:
     graphs(folder, ("unet", "unet-replaced"), at(HEIGHT, WIDTH))
-    result = edited(Editor(model(), backend=Placement(drag="eager", unet="onnxruntime"), exported=folder))
+    result = edited(
+        Editor(model(), backend=Placement(drag="eager", unet="onnxruntime"), exported=folder)
+    )
     assert_same_edit(result, by_pytorch())
     files = {one["file"].split(".")[0] for one in result.settings["exported"]["onnxruntime"]}
     assert files == {"unet", "unet-replaced"}
@@ -83,8 +90,12 @@ def test_whole_passes_as_one_part_each(folder: Path) -> None:
 
 def test_a_guided_edit_runs_batches_of_two(folder: Path) -> None:
     graphs(folder, ("down", "middle", "up"), at(HEIGHT, WIDTH, 2))
-    editor = Editor(model(), backend="drag=eager,down=onnxruntime,middle=onnxruntime,up=onnxruntime", exported=folder)
-    guided = edited(editor, QUICK.but(guidance=3.0), negative_prompt="a disc")
+    editor = Editor(
+        model(),
+        backend="drag=eager,down=onnxruntime,middle=onnxruntime,up=onnxruntime",
+        exported=folder,
+    )
+    guided = edited(editor, QUICK.replace(guidance=3.0), negative_prompt="a disc")
     assert_same_edit(guided, by_pytorch(3.0))
     assert all("-b2." in one["file"] for one in guided.settings["exported"]["onnxruntime"])
 
@@ -95,13 +106,19 @@ def test_one_dynamic_file_serves_every_size(exported: Path, tmp_path: Path) -> N
     graphs(tmp_path, OF_AN_EDIT, profile)
     editor = Editor(model(), backend="onnxruntime", exported=tmp_path)
     assert_same_edit(edited(editor), by_pytorch())
-    guided = edited(editor, QUICK.but(guidance=3.0), negative_prompt="a disc")
+    guided = edited(editor, QUICK.replace(guidance=3.0), negative_prompt="a disc")
     assert_same_edit(guided, by_pytorch(3.0))
     plain = Editor(model(), backend="eager")
     for size in ((128, 64), (128, 128)):
-        mine, theirs = (one.edit(picture(*size), "50,30:40,40", config=QUICK, record=True) for one in (editor, plain))
+        mine, theirs = (
+            one.edit(picture(*size), "50,30:40,40", config=QUICK, record=True)
+            for one in (editor, plain)
+        )
         assert_same_edit(mine, theirs)
-    for height, width in ((64, 192), (72, 104)):  # outside the range; maps that do not halve without a remainder
+    for height, width in (
+        (64, 192),
+        (72, 104),
+    ):  # outside the range; maps that do not halve without a remainder
         with pytest.raises(PlanError, match=f"no onnx of vae-encoder for {width}x{height}-b1"):
             editor.edit(picture(height, width), "50,30:40,40", config=QUICK)
 
@@ -110,7 +127,9 @@ def test_odd_sizes_have_files_of_their_own(exported: Path) -> None:
     """Maps that cannot be halved without a remainder: the middle block's file is the one of the next full size."""
     graphs(exported, OF_AN_EDIT, at(72, 104))
     pair = [Editor(model(), backend=name, exported=exported) for name in ("onnxruntime", "eager")]
-    mine, theirs = (one.edit(picture(70, 101), "50,30:40,40", config=QUICK, record=True) for one in pair)
+    mine, theirs = (
+        one.edit(picture(70, 101), "50,30:40,40", config=QUICK, record=True) for one in pair
+    )
     assert_same_edit(mine, theirs)
 
 
@@ -128,7 +147,9 @@ def test_a_gradient_is_pytorchs(folder: Path) -> None:
     torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-4)
     down = unet.down(latent, step)
     features = unet.up(down, unet.middle(down), feature_block=2).features
-    expected = plain.up(plain.down(latent, step), plain.middle(plain.down(latent, step)), feature_block=2).features
+    expected = plain.up(
+        plain.down(latent, step), plain.middle(plain.down(latent, step)), feature_block=2
+    ).features
     assert features is not None
     assert expected is not None
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4)
@@ -153,7 +174,10 @@ def adapter_of(file: Path, seed: int = 0) -> Path:
     matrices = []
     for name, module in network.named_modules():
         if name.endswith(("attn1.to_q", "attn2.to_v")):
-            down, up = noise(2, module.in_features, seed=seed), noise(module.out_features, 2, seed=seed + 1)
+            down, up = (
+                noise(2, module.in_features, seed=seed),
+                noise(module.out_features, 2, seed=seed + 1),
+            )
             matrices.append((name, down * 0.2, up * 0.2))
     return Adapter(tuple(sorted(matrices))).save(file)
 
@@ -164,7 +188,9 @@ def test_an_adapter_has_files_of_its_own(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "exported", ignore=shutil.ignore_patterns("*.lock"))
     file = adapter_of(tmp_path / "ring.safetensors")
     editor = Editor(
-        load(MODEL, device="cpu"), backend="drag=eager,down=onnxruntime,up=onnxruntime", exported=tmp_path / "exported"
+        load(MODEL, device="cpu"),
+        backend="drag=eager,down=onnxruntime,up=onnxruntime",
+        exported=tmp_path / "exported",
     )
     assert_same_edit(edited(editor), by_pytorch())
     with pytest.raises(PlanError, match="make it with: ") as missing:
@@ -172,12 +198,18 @@ def test_an_adapter_has_files_of_its_own(folder: Path, tmp_path: Path) -> None:
     command = shlex.split(str(missing.value).split("make it with: ")[1])
     assert command[1:3] == ["-m", "dragnoise.export"]
     assert main([*command[3:], "--part", "down", "--part", "up"]) == 0
-    expected = edited(Editor(load(MODEL, device="cpu"), backend="eager"), adapter=file, adapter_scale=0.5)
+    expected = edited(
+        Editor(load(MODEL, device="cpu"), backend="eager"), adapter=file, adapter_scale=0.5
+    )
     found = edited(editor, adapter=file, adapter_scale=0.5)
     assert_same_edit(found, expected)
-    assert np.abs(expected.image.pixels.astype(int) - by_pytorch().image.pixels.astype(int)).max() > 2
+    assert (
+        np.abs(expected.image.pixels.astype(int) - by_pytorch().image.pixels.astype(int)).max() > 2
+    )
     assert_same_edit(edited(editor), by_pytorch())
-    with pytest.raises(PlanError, match=r"lies in no file to make it of: save it with Adapter.save"):
+    with pytest.raises(
+        PlanError, match=r"lies in no file to make it of: save it with Adapter.save"
+    ):
         edited(editor, adapter=dataclasses.replace(Adapter.load(file), file=""), adapter_scale=0.25)
 
 
@@ -209,7 +241,9 @@ def test_the_command_loads_the_same_model(tmp_path: Path) -> None:
     assert command[3:8] == ["onnx", str(tmp_path / "model"), "--variant", "fp16", "--allow-pickle"]
     assert main([*command[3:], "--part", "middle"]) == 0
     assert list((tmp_path / "none").glob("middle*.onnx"))
-    assert load(tmp_path / "model", device="cpu", variant="fp16", config="there").loaded_with[:2] == (
+    assert load(tmp_path / "model", device="cpu", variant="fp16", config="there").loaded_with[
+        :2
+    ] == (
         "--model-config",
         "there",
     )
@@ -217,7 +251,9 @@ def test_the_command_loads_the_same_model(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_missing_is_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    editor = Editor(model(), backend="drag=eager,vae=onnxruntime", exported=tmp_path, build_missing=True)
+    editor = Editor(
+        model(), backend="drag=eager,vae=onnxruntime", exported=tmp_path, build_missing=True
+    )
     assert_same_edit(edited(editor), by_pytorch())
     assert "is missing and is made now" in caplog.text
     assert len(list(tmp_path.glob("*.onnx"))) == len(OF_AN_EDIT)
@@ -227,7 +263,9 @@ def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     artefacts = Artefacts(tmp_path, build_missing=True)
     with pytest.raises(PlanError, match=r"failed: dragnoise.export: error: "):
         artefacts.graph(dataclasses.replace(model(), name=str(tmp_path)), "down", Extent(64, 64))
-    with pytest.raises(PlanError, match="a pipeline lies in no folder to make it of: save it with save_pretrained"):
+    with pytest.raises(
+        PlanError, match="a pipeline lies in no folder to make it of: save it with save_pretrained"
+    ):
         artefacts.graph(dataclasses.replace(model(), name="a pipeline"), "down", Extent(64, 64))
 
 
@@ -236,9 +274,13 @@ def test_files_of_another_are_refused(folder: Path, tmp_path: Path) -> None:
     mine = graphs(folder, ("vae-encoder",), at(HEIGHT, WIDTH))["vae-encoder"][0]
     other = graphs(folder, ("vae-decoder",), at(HEIGHT, WIDTH))["vae-decoder"][0]
     for ending in (".onnx", ".onnx.data", ".json"):
-        shutil.copy(f"{other.with_suffix('')}{ending}", f"{(tmp_path / mine.name).with_suffix('')}{ending}")
+        shutil.copy(
+            f"{other.with_suffix('')}{ending}", f"{(tmp_path / mine.name).with_suffix('')}{ending}"
+        )
     editor = Editor(model(), backend="drag=eager,vae=onnxruntime", exported=tmp_path)
-    with pytest.raises(PlanError, match="is another's: part is 'vae-decoder', wanted is 'vae-encoder'"):
+    with pytest.raises(
+        PlanError, match="is another's: part is 'vae-decoder', wanted is 'vae-encoder'"
+    ):
         edited(editor)
     for ending in (".onnx", ".onnx.data", ".json"):
         shutil.copy(f"{mine.with_suffix('')}{ending}", tmp_path)
@@ -292,7 +334,9 @@ def test_placements_that_cannot_be(backend: str, words: str) -> None:
 
 
 def test_onnxruntime_says_why_not() -> None:
-    with pytest.raises(BackendError, match=r"onnxruntime runs float32 here, the model is torch.bfloat16"):
+    with pytest.raises(
+        BackendError, match=r"onnxruntime runs float32 here, the model is torch.bfloat16"
+    ):
         choose(load(MODEL, device="cpu", dtype="bfloat16"), "onnxruntime")
 
 
@@ -315,7 +359,7 @@ class _Fake:
     def __call__(self, inputs: Any) -> dict[str, Tensor]:
         return {"pixels": torch.zeros(1), "latent": torch.zeros(1)}
 
-    def said(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {}
 
 
@@ -326,13 +370,13 @@ def test_the_last_files_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
         opened.append(extent)
         return _Fake()
 
-    monkeypatch.setattr(Served, "KEPT", 2)
-    server = Served(golden(), lambda part, extent: (Path(str(extent)), 0), load)
+    monkeypatch.setattr(ExportedParts, "KEPT", 2)
+    server = ExportedParts(golden(), lambda part, extent: (Path(str(extent)), 0), load)
     for height in (8, 16, 8, 24, 8, 16):
         server.decoder(torch.zeros(1, 4, height // 8, 1))
     assert [extent.height for extent in opened] == [8, 16, 24, 16]
     assert server.closed == 2
-    assert len(server.said()) == 2
+    assert len(server.to_dict()) == 2
 
 
 def test_a_captured_pass_is_forgotten_with_what_it_was_captured_of() -> None:
@@ -359,7 +403,9 @@ def test_a_captured_pass_is_forgotten_with_what_it_was_captured_of() -> None:
     for _ in range(3):
         captured(torch.ones(2))
     assert runs == ["one", "one", "two", "two"]
-    assert torch.equal(CapturedWhile(run, NullGraph, lambda: None)(torch.ones(2)), torch.full((2,), 2.0))
+    assert torch.equal(
+        CapturedWhile(run, NullGraph, lambda: None)(torch.ones(2)), torch.full((2,), 2.0)
+    )
 
 
 # Chosen by the clock.
@@ -370,12 +416,14 @@ def small(tmp_path: Path) -> Path:
     """The golden model, made for pictures of 64 pixels: quick to time."""
     shutil.copytree(MODEL, tmp_path / "model")
     config = json.loads((tmp_path / "model" / "unet" / "config.json").read_text())
-    (tmp_path / "model" / "unet" / "config.json").write_text(json.dumps(config | {"sample_size": 8}))
+    (tmp_path / "model" / "unet" / "config.json").write_text(
+        json.dumps(config | {"sample_size": 8})
+    )
     return tmp_path / "model"
 
 
 def test_auto_measures_once(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dragnoise.engine.backends import measured
+    from dragnoise.engine.backends import fastest as measured
 
     timed: list[float] = []
     took = iter([3.0, 5.0, *(4.0,) * 100])
@@ -386,23 +434,31 @@ def test_auto_measures_once(small: Path, tmp_path: Path, monkeypatch: pytest.Mon
         return timed[-1]
 
     monkeypatch.setattr(measured, "_ms", ms)
-    first = Editor.from_pretrained(small, device="cpu", backend="auto", exported=tmp_path / "exported")
+    first = Editor.from_pretrained(
+        small, device="cpu", backend="auto", exported=tmp_path / "exported"
+    )
     assert set(first.running.measured) == {"drag", "down", "middle", "up", "vae"}
     count = len(timed)
     assert count
-    again = Editor.from_pretrained(small, device="cpu", backend="auto", exported=tmp_path / "exported")
+    again = Editor.from_pretrained(
+        small, device="cpu", backend="auto", exported=tmp_path / "exported"
+    )
     assert len(timed) == count
     assert again.running.measured == first.running.measured
     drags = first.running.measured["drag"]
-    assert again.running.backend == first.running.backend == min(drags, key=lambda name: drags[name])
+    assert (
+        again.running.backend == first.running.backend == min(drags, key=lambda name: drags[name])
+    )
     (kept,) = (tmp_path / "exported" / "measured").iterdir()
     kept.write_text("{}")
     Editor.from_pretrained(small, device="cpu", backend="auto", exported=tmp_path / "exported")
     assert len(timed) == 2 * count
 
 
-def test_auto_takes_each_part_from_the_fastest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dragnoise.engine.backends import measured
+def test_auto_takes_each_part_from_the_fastest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dragnoise.engine.backends import fastest as measured
 
     times = {
         "drag": {"eager": 2.0},
@@ -414,7 +470,9 @@ def test_auto_takes_each_part_from_the_fastest(folder: Path, monkeypatch: pytest
     monkeypatch.setattr(measured, "_measured", lambda *given: times)
     monkeypatch.setattr(measured, "_keep", lambda *given: None)
     editor = Editor(model(), backend="auto", exported=folder)
-    assert editor.running.placement == Placement(drag="eager", down="onnxruntime", vae="onnxruntime")
+    assert editor.running.placement == Placement(
+        drag="eager", down="onnxruntime", vae="onnxruntime"
+    )
     result = edited(editor)
     assert_same_edit(result, by_pytorch())
     assert result.settings["measured_ms"] == times

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dragnoise.engine import DeviceError, DragConfig, Editor, EditResult, Record
-from dragnoise.engine.loading import load
+from dragnoise.engine.diffusion.load import load
 from golden_cases import MODEL, Case
 
 CASE = Case("dn01_short_early_stop")
@@ -16,7 +16,9 @@ QUICK = DragConfig(steps=10, strength=0.3, iterations=3)
 FEATURES = {torch.float32: 1e-2, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """Largest relative L2 distance of one pass's features from float32's on the CPU (bfloat16 there: 1.3e-2); CUDA's float32 convolutions use TF32."""
 
-no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a CUDA device")
+no_cuda = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="is about a machine without a CUDA device"
+)
 
 
 def edit(editor: Editor) -> EditResult:
@@ -40,7 +42,12 @@ def check_edit(device: str, dtype: torch.dtype) -> None:
     assert record.reference_features is not None
     assert result.settings["dtype"] == str(dtype).removeprefix("torch.")
     assert record.reference_features.dtype == editor.model.dtype == dtype
-    for kept in (record.bottleneck, record.bottleneck_start, record.final_latent, *record.trajectory):
+    for kept in (
+        record.bottleneck,
+        record.bottleneck_start,
+        record.final_latent,
+        *record.trajectory,
+    ):
         assert kept.dtype == torch.float32
         assert kept.device.type == device
         assert kept.isfinite().all()
@@ -49,7 +56,9 @@ def check_edit(device: str, dtype: torch.dtype) -> None:
         "Adam moves by about its learning rate an update"
     )
     held = torch.equal(record.bottleneck.to(dtype).float(), record.bottleneck)
-    assert held == (dtype == torch.float32), "the optimised bottleneck holds more than the networks' precision can"
+    assert held == (dtype == torch.float32), (
+        "the optimised bottleneck holds more than the networks' precision can"
+    )
     assert len(result.history.losses) == QUICK.iterations
 
     unet, text = editor.model.unet, exact.text.to(device, dtype)
@@ -57,7 +66,9 @@ def check_edit(device: str, dtype: torch.dtype) -> None:
     features = unet.up(down, unet.middle(down), 2).features
     assert features is not None
     assert exact.reference_features is not None
-    distance = (features.cpu().float() - exact.reference_features).norm() / exact.reference_features.norm()
+    distance = (
+        features.cpu().float() - exact.reference_features
+    ).norm() / exact.reference_features.norm()
     assert float(distance) < FEATURES[dtype]
 
 
@@ -86,7 +97,8 @@ def test_auto_is_the_cpu_where_there_is_nothing_else() -> None:
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda")], ids=str)
 def test_cuda_that_is_not_there(device: str | torch.device) -> None:
     with pytest.raises(
-        DeviceError, match=rf"device '{device}' was asked for, but PyTorch .* sees 0 CUDA devices; use cpu"
+        DeviceError,
+        match=rf"device '{device}' was asked for, but PyTorch .* sees 0 CUDA devices; use cpu",
     ):
         load(MODEL, device=device)
 

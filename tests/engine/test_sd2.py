@@ -9,9 +9,9 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from dragnoise.engine import DragConfig, Editor, ModelError
-from dragnoise.engine.loading import load
+from dragnoise.engine.diffusion.load import load
+from dragnoise.engine.diffusion.schedule import Schedule
 from dragnoise.engine.stages import decode, embed, encode
-from dragnoise.engine.unet import Schedule
 from original_layout import write_checkpoint
 from small_models import sd2
 
@@ -33,7 +33,9 @@ def test_it_loads_and_edits(folder: Path) -> None:
     assert editor.model.schedule(50).prediction == "v_prediction"
     picture = np.random.default_rng(1).integers(0, 256, (64, 72, 3), dtype=np.uint8)
     config = DragConfig(steps=10, strength=0.5, iterations=3)
-    result = editor.edit(picture, "20,20:40,30", mask=np.eye(64, 72) > 0, prompt="a ring", config=config, record=True)
+    result = editor.edit(
+        picture, "20,20:40,30", mask=np.eye(64, 72) > 0, prompt="a ring", config=config, record=True
+    )
     assert result.image.pixels.shape == (64, 72, 3)
     assert np.isfinite(result.history.losses).all()
     assert len(result.history.losses) == 3
@@ -46,12 +48,16 @@ def test_the_predicted_noise_is_the_schedulers(folder: Path) -> None:
     """The record's reference noise is eps, whatever the network predicts."""
     editor = Editor.from_pretrained(folder, device="cpu")
     config = DragConfig(steps=10, strength=0.5, iterations=1)
-    record = editor.edit(np.zeros((64, 64, 3), dtype=np.uint8), "20,20:40,30", config=config, record=True).record
+    record = editor.edit(
+        np.zeros((64, 64, 3), dtype=np.uint8), "20,20:40,30", config=config, record=True
+    ).record
     assert record is not None
     assert record.reference_noise is not None
     schedule, t, latent = record.scene.schedule, record.scene.timestep, record.inverted
     v, a = editor.model.unet(latent, record.scene.conditioning.at(t)), schedule.alphas[t]
-    torch.testing.assert_close(record.reference_noise, a.sqrt() * v + (1 - a).sqrt() * latent, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        record.reference_noise, a.sqrt() * v + (1 - a).sqrt() * latent, rtol=1e-5, atol=1e-5
+    )
     assert not torch.allclose(record.reference_noise, v, atol=1e-2)
 
 
@@ -59,9 +65,15 @@ def test_its_single_file_checkpoint_is_its_folder(folder: Path, tmp_path: Path) 
     checkpoint = write_checkpoint(folder, tmp_path / "sd2.safetensors", open_clip=True)
     mine, yours = load(checkpoint, device="cpu", config=folder), load(folder, device="cpu")
     torch.manual_seed(1)
-    latent, pixels, text = torch.randn(1, 4, 8, 8), torch.rand(1, 3, 64, 64) * 2 - 1, embed(mine, "a ring")
+    latent, pixels, text = (
+        torch.randn(1, 4, 8, 8),
+        torch.rand(1, 3, 64, 64) * 2 - 1,
+        embed(mine, "a ring"),
+    )
     assert torch.equal(text, embed(yours, "a ring"))
-    assert torch.equal(mine.unet(latent, mine.unet.step(500, text)), yours.unet(latent, yours.unet.step(500, text)))
+    assert torch.equal(
+        mine.unet(latent, mine.unet.step(500, text)), yours.unet(latent, yours.unet.step(500, text))
+    )
     assert torch.equal(encode(mine, pixels), encode(yours, pixels))
     assert torch.equal(decode(mine, latent), decode(yours, latent))
 
@@ -77,7 +89,9 @@ def test_v_steps_are_the_schedulers(steps: int) -> None:
     for t in schedule.timesteps:
         eps = schedule.noise(output, latent, t)
         theirs = ddim.step(output, t, latent)
-        torch.testing.assert_close(schedule.denoise(eps, latent, t), theirs.prev_sample, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            schedule.denoise(eps, latent, t), theirs.prev_sample, rtol=1e-5, atol=1e-5
+        )
         torch.testing.assert_close(
             schedule.clean(eps, latent, t) * schedule.alphas[t].sqrt(),
             theirs.pred_original_sample * schedule.alphas[t].sqrt(),
@@ -111,6 +125,7 @@ def test_inversion_and_denoising_by_an_ideal_model_return_the_latent() -> None:
 
 def test_a_model_that_predicts_the_sample_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelError, match="this model predicts 'sample'; only models that predict epsilon or v_prediction"
+        ModelError,
+        match="this model predicts 'sample'; only models that predict epsilon or v_prediction",
     ):
         load(sd2(tmp_path / "model", prediction="sample"), device="cpu")

@@ -35,14 +35,18 @@ from dragnoise.engine import (
     Store,
     stages,
 )
-from dragnoise.engine.capture import NullGraph
 from dragnoise.engine.methods import METHODS
-from dragnoise.engine.session import Base
-from dragnoise.engine.stream import Event, Pace
+from dragnoise.engine.session.session import Base
+from dragnoise.engine.session.stream import Event, PreviewPacer
+from dragnoise.engine.system.cuda_graphs import NullGraph
 from golden_cases import GOLDEN, MODEL
 
 QUICK = DragConfig(steps=10, strength=0.3, iterations=3, lr=0.02, lam=0.1)
-PICTURE = Image(np.asarray(PIL.Image.open(GOLDEN / "images" / "face_256x256.png").convert("RGB"))[64:128, 64:128])
+PICTURE = Image(
+    np.asarray(PIL.Image.open(GOLDEN / "images" / "face_256x256.png").convert("RGB"))[
+        64:128, 64:128
+    ]
+)
 ONE_BIT = PICTURE.pixels ^ (np.arange(64 * 64 * 3) == 100).reshape(64, 64, 3).astype(np.uint8)
 MASK = np.tri(64, dtype=np.bool_)
 POINTS = [((20, 20), (40, 34))]
@@ -58,7 +62,9 @@ def editor() -> Editor:
 
 
 def opened(editor: Editor | None = None, **how: Any) -> Session:
-    return (editor or globals()["editor"]()).open(PICTURE, prompt="a face", **({"config": QUICK} | how))
+    return (editor or globals()["editor"]()).open(
+        PICTURE, prompt="a face", **({"config": QUICK} | how)
+    )
 
 
 def same(one: EditResult | Image, other: EditResult | Image) -> bool:
@@ -106,7 +112,10 @@ def test_a_store_serves_other_sessions_and_other_processes(tmp_path: Path) -> No
     second = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path))
     found = second.edit(PICTURE, POINTS, prompt="a face", config=QUICK)
     assert list(found.timings_ms) == ["condition", "start", *REST]
-    assert found.cache["stages"]["invert"] == found.cache["stages"]["invert"] | {"hits": {"disk": 1}, "misses": 0}
+    assert found.cache["stages"]["invert"] == found.cache["stages"]["invert"] | {
+        "hits": {"disk": 1},
+        "misses": 0,
+    }
     assert found.cache["stages"]["invert"]["saved_ms"] != 0
     assert_same(found, alone)
 
@@ -114,17 +123,19 @@ def test_a_store_serves_other_sessions_and_other_processes(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("what", "made"),
     [
-        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK.but(iterations=1, lr=0.5, lam=0.0)), set()),
+        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK.replace(iterations=1, lr=0.5, lam=0.0)), set()),
         (lambda one: one.edit(PICTURE, POINTS, prompt="two faces", config=QUICK), {"embed", "condition", "invert", "start"}),
-        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK.but(steps=20)), {"condition", "invert", "start"}),
-        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK.but(strength=0.5)), {"invert", "start"}),
-        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK.but(guidance=2.0)), {"embed", "condition", "invert", "start"}),
+        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK.replace(steps=20)), {"condition", "invert", "start"}),
+        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK.replace(strength=0.5)), {"invert", "start"}),
+        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK.replace(guidance=2.0)), {"embed", "condition", "invert", "start"}),
         (lambda one: one.edit(ONE_BIT, POINTS, prompt="a face", config=QUICK), {"encode", "invert", "start"}),
         (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK, method="baseline"), set(FIRST)),
     ],
     ids=["settings of the drag", "prompt", "steps", "strength", "guidance", "one bit of the picture", "another method"],
 )  # fmt: skip
-def test_a_key_is_exactly_what_a_stage_depends_on(what: Callable[[Editor], EditResult], made: set[str]) -> None:
+def test_a_key_is_exactly_what_a_stage_depends_on(
+    what: Callable[[Editor], EditResult], made: set[str]
+) -> None:
     one = Editor.from_pretrained(MODEL, device="cpu", cache=Store())
     one.edit(PICTURE, POINTS, prompt="a face", config=QUICK)
     assert what(one).timings_ms.keys() - set(REST) == made
@@ -162,7 +173,7 @@ def test_a_like_drag_uses_the_last_ones_graph(monkeypatch: pytest.MonkeyPatch) -
     assert not same(results[0], results[1])
     session.drag(OTHERS, mask=MASK)  # two handles
     session.drag(OTHERS)  # no mask
-    session.drag(OTHERS, config=QUICK.but(lr=0.03))
+    session.drag(OTHERS, config=QUICK.replace(lr=0.03))
     assert len(captured) == 4
 
 
@@ -170,7 +181,7 @@ def test_a_like_drag_uses_the_last_ones_graph(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_last_goes_on_where_the_drag_was() -> None:
-    session, config = opened(), QUICK.but(iterations=60, lr=0.05)
+    session, config = opened(), QUICK.replace(iterations=60, lr=0.05)
     near, further = [((20, 20), (26, 24))], [((20, 20), (28, 25))]
     arrived = session.drag(near, config=config)
     assert arrived.reached
@@ -181,7 +192,10 @@ def test_last_goes_on_where_the_drag_was() -> None:
     assert found.history.handles[0].tolist() == arrived.history.handles[-1].tolist() == [[24, 22]]
     assert len(found.history.losses) > 0
     other = session.drag([*further, ((40, 44), (42, 50))], config=config, base="last")
-    apart = other.history.handles[0, 1] - [40, 44]  # new: where it is put, tracked once in the picture as it is now
+    apart = other.history.handles[0, 1] - [
+        40,
+        44,
+    ]  # new: where it is put, tracked once in the picture as it is now
     assert np.abs(apart).max() <= 2 * config.r_p
 
 
@@ -189,12 +203,16 @@ def test_last_compares_with_what_was_before_its_first_update() -> None:
     """Iteration 0 of the drag that goes on has a mask term: the picture has changed since the reference was taken."""
     session = opened()
     session.drag(POINTS, mask=MASK)
-    first = session.drag(POINTS, mask=MASK, base="last", config=QUICK.but(lam=5.0), record=True)
+    first = session.drag(POINTS, mask=MASK, base="last", config=QUICK.replace(lam=5.0), record=True)
     assert first.record is not None
     cold = opened().drag(POINTS, mask=MASK, record=True)
     assert cold.record is not None
     for name in ("features", "noise"):
-        one, other = (getattr(result.record.optimum.reference, name) for result in (first, cold) if result.record)
+        one, other = (
+            getattr(result.record.optimum.reference, name)
+            for result in (first, cold)
+            if result.record
+        )
         assert (one == other).all(), name
 
 
@@ -210,8 +228,8 @@ def test_a_mask_that_holds_nothing_is_no_mask() -> None:
 
 
 def test_result_is_the_picture_itself_and_inverting_is_not() -> None:
-    session, still = opened(), QUICK.but(iterations=0)
-    made = session.drag(POINTS, config=QUICK.but(iterations=10, lr=0.1))
+    session, still = opened(), QUICK.replace(iterations=0)
+    made = session.drag(POINTS, config=QUICK.replace(iterations=10, lr=0.1))
     kept = session.drag(POINTS, base="result", config=still)
     assert same(kept, made)
     assert list(kept.timings_ms) == REST
@@ -226,7 +244,7 @@ def test_result_is_inverted_where_its_inversion_does_not_hold() -> None:
     session = opened()
     session.drag(POINTS)
     assert session.drag(POINTS, base="result").settings["base"] == "result"
-    other = session.drag(POINTS, base="result", config=QUICK.but(strength=0.5))
+    other = session.drag(POINTS, base="result", config=QUICK.replace(strength=0.5))
     assert other.settings["base"] == "inverted"
     assert "invert" in other.timings_ms
 
@@ -275,12 +293,17 @@ DRAGS = st.builds(
     st.booleans(),
     st.sampled_from(["source", "source", "result", "inverted", "last"]),
 )
-ACTS = st.lists(st.one_of(DRAGS, DRAGS, st.sampled_from(["undo", "redo", "reopen", "restart", "restore"])), max_size=8)
+ACTS = st.lists(
+    st.one_of(DRAGS, DRAGS, st.sampled_from(["undo", "redo", "reopen", "restart", "restore"])),
+    max_size=8,
+)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ACTS)
-def test_history_never_changes_a_bit(tmp_path_factory: pytest.TempPathFactory, acts: list[Drag | str]) -> None:
+def test_history_never_changes_a_bit(
+    tmp_path_factory: pytest.TempPathFactory, acts: list[Drag | str]
+) -> None:
     """Random sequences against a list of ways: how every picture came about, from the source on."""
     folder = tmp_path_factory.mktemp("cache")
 
@@ -300,7 +323,11 @@ def test_history_never_changes_a_bit(tmp_path_factory: pytest.TempPathFactory, a
             # From the source: what made the source, up to the last inversion on the way.
             made = [number for number, one in enumerate(way) if one.base == "inverted" and number]
             before = way if act.base != "source" else way[: made[-1]] if made else ()
-            again = (dataclasses.replace(act, base="inverted"),) if act.base == "source" and made else (act,)
+            again = (
+                (dataclasses.replace(act, base="inverted"),)
+                if act.base == "source" and made
+                else (act,)
+            )
             act.on(session)
             ways[at + 1 :] = [(*before, *again)]
             at += 1
@@ -380,7 +407,7 @@ def test_cancelled_within_a_step_and_usable_after(stage: str) -> None:
 
 
 def test_a_deadline() -> None:
-    session = opened(config=QUICK.but(iterations=10_000, lr=1e-6))
+    session = opened(config=QUICK.replace(iterations=10_000, lr=1e-6))
     with pytest.raises(DeadlineError, match=r"did not end within 0\.2 s"):
         session.drag(POINTS, timeout_s=0.2)
     assert same(session.image, PICTURE)
@@ -421,7 +448,11 @@ def test_what_a_callback_raises_leaves_the_session_usable() -> None:
     ("inputs", "error", "said"),
     [
         ({"points": [((0, 0), (64, 0))]}, PointError, "outside the 64x64 image"),
-        ({"points": POINTS, "base": "first"}, SessionError, "no base 'first'; known: source, result, inverted, last"),
+        (
+            {"points": POINTS, "base": "first"},
+            SessionError,
+            "no base 'first'; known: source, result, inverted, last",
+        ),
         ({"points": POINTS, "base": "last"}, SessionError, "cannot go on: there is none"),
         ({"points": POINTS, "method": "none"}, ConfigError, "no method 'none'"),
     ],
@@ -439,7 +470,7 @@ def test_what_is_refused(inputs: dict[str, Any], error: type[Exception], said: s
 @pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
 @pytest.mark.parametrize("previews", [1, 2, "auto", None])
 def test_previews_never_change_the_result(mask: Any, previews: Any) -> None:
-    config = QUICK.but(iterations=6)
+    config = QUICK.replace(iterations=6)
     session = opened()
     *events, last = session.drag_stream(POINTS, mask=mask, config=config, previews=previews)
     assert last.result is not None
@@ -449,7 +480,9 @@ def test_previews_never_change_the_result(mask: Any, previews: Any) -> None:
     assert [event.iteration for event in events] == list(range(6))
     assert [event.loss for event in events] == alone.history.losses.tolist()
     ways = [list(event.points.handles) for event in events]
-    assert ways == [[tuple(handle) for handle in handles] for handles in alone.history.handles.tolist()]
+    assert ways == [
+        [tuple(handle) for handle in handles] for handles in alone.history.handles.tolist()
+    ]
     shown = [event.iteration for event in events if event.preview is not None]
     if previews != "auto":
         assert shown == ([] if previews is None else list(range(previews - 1, 6, previews)))
@@ -476,7 +509,13 @@ def test_a_small_decoder_makes_the_previews() -> None:
         .requires_grad_(False)
     )
     plain, small = (
-        next(iter(opened(Editor.from_pretrained(MODEL, device="cpu", preview_vae=vae)).drag_stream(POINTS, previews=1)))
+        next(
+            iter(
+                opened(Editor.from_pretrained(MODEL, device="cpu", preview_vae=vae)).drag_stream(
+                    POINTS, previews=1
+                )
+            )
+        )
         for vae in (None, tiny)
     )
     assert small.preview is not None
@@ -498,7 +537,7 @@ def test_a_drag_inside_a_stream_is_refused() -> None:
     session = opened()
     stream = session.drag_stream(POINTS)
     next(stream)
-    for act in (lambda: session.drag(POINTS), session.prepare, lambda: session.wear(None)):
+    for act in (lambda: session.drag(POINTS), session.prepare, lambda: session.use_adapter(None)):
         with pytest.raises(SessionError, match="in the middle of a stream of this thread"):
             act()
     *_, last = stream
@@ -520,7 +559,7 @@ def test_previews_keep_to_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 2.0
         return PICTURE
 
-    pace, shown = Pace("auto"), []
+    pace, shown = PreviewPacer("auto"), []
     for number, _ in enumerate(pace.turns(loop()), start=1):
         now[0] += 100.0  # the consumer's own time counts for nothing
         if pace.due():
@@ -529,14 +568,21 @@ def test_previews_keep_to_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
         assert 2 * len(shown) <= 0.15 * number
     assert shown[0] == 17  # expected to cost 2.5 iterations
     assert len(shown) == 15
-    remembered = Pace("auto", pace.cost_s)
-    assert next(number for number, _ in enumerate(remembered.turns(loop()), start=1) if remembered.due()) == 14
+    remembered = PreviewPacer("auto", pace.cost_s)
+    assert (
+        next(
+            number for number, _ in enumerate(remembered.turns(loop()), start=1) if remembered.due()
+        )
+        == 14
+    )
 
 
 def test_a_previews_share_is_of_the_loop_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock of our own, moved by the stages: an inversion of 1,000 s buys no previews of 2 s in a loop of 10 iterations of 1 s."""
     now, took = [0.0], {"invert": 1000.0, "drag": 1.0, "preview": 2.0}
-    monkeypatch.setattr("dragnoise.engine.stream.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(
+        "dragnoise.engine.session.stream.time", SimpleNamespace(perf_counter=lambda: now[0])
+    )
 
     @contextmanager
     def moves(stage: str) -> Iterator[None]:
@@ -545,17 +591,19 @@ def test_a_previews_share_is_of_the_loop_alone(monkeypatch: pytest.MonkeyPatch) 
 
     session = opened(Editor.from_pretrained(MODEL, device="cpu", observers=[moves]))
     session._preview_s = 2.0  # known from an earlier stream
-    events = list(session.drag_stream(POINTS, config=QUICK.but(iterations=10, lr=1e-6)))
+    events = list(session.drag_stream(POINTS, config=QUICK.replace(iterations=10, lr=1e-6)))
     assert now[0] > 1000
     assert len(events) == 11
     assert not any(event.preview for event in events)
-    longer = list(session.drag_stream(POINTS, config=QUICK.but(iterations=30, lr=1e-6)))
+    longer = list(session.drag_stream(POINTS, config=QUICK.replace(iterations=30, lr=1e-6)))
     assert [event.iteration for event in longer if event.preview] == [13, 26]
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, 1.5, "often"])
 def test_previews_are_checked(wrong: Any) -> None:
-    with pytest.raises(ConfigError, match="previews must be 'auto', None or a number of iterations from 1"):
+    with pytest.raises(
+        ConfigError, match="previews must be 'auto', None or a number of iterations from 1"
+    ):
         next(iter(opened().drag_stream(POINTS, previews=wrong)))
 
 
@@ -597,7 +645,7 @@ def test_another_process_goes_on_without_inverting(tmp_path: Path) -> None:
 
 
 def test_a_generated_pictures_session_is_restored(tmp_path: Path) -> None:
-    made = editor().generate("a face", size=(64, 64), config=QUICK.but(guidance=2.0))
+    made = editor().generate("a face", size=(64, 64), config=QUICK.replace(guidance=2.0))
     session = editor().open(made)
     session.drag(POINTS)
     restored = editor().restore(session.save(tmp_path / "s.safetensors"))
@@ -623,12 +671,18 @@ def test_a_file_that_is_no_session(tmp_path: Path) -> None:
         session.save(tmp_path / "s.bin")
 
 
-def test_elsewhere_a_session_is_restored_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_elsewhere_a_session_is_restored_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = opened()
     first = session.drag(POINTS)
     path = session.save(tmp_path / "s.safetensors")
-    monkeypatch.setattr("dragnoise.engine.saved.surroundings", lambda device: "another machine")
-    with pytest.warns(InputWarning, match="another machine, with other versions or another number of threads"):
+    monkeypatch.setattr(
+        "dragnoise.engine.session.file.environment_digest", lambda device: "another machine"
+    )
+    with pytest.warns(
+        InputWarning, match="another machine, with other versions or another number of threads"
+    ):
         restored = editor().restore(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

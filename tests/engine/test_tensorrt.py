@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from dragnoise.engine import BackendError, DragConfig, Editor, PlanError
-from dragnoise.engine.backends import plans as plans_backend
 from dragnoise.engine.backends.artefacts import Artefacts
 from dragnoise.engine.backends.tensorrt import Engine, Library, library, objections_to
+from dragnoise.engine.backends.tensorrt import backend as plans_backend
+from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile, signature
-from dragnoise.engine.model import Model
 from exported_parts import (
     HEIGHT,
     WIDTH,
@@ -47,14 +47,17 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Recording:
     monkeypatch.setattr(plans_backend, "library", lambda: Library("tensorrt", module, "10.13"))
     monkeypatch.setattr(plans_backend, "Cuda", lambda device: OnCpu())
     monkeypatch.setattr(
-        "dragnoise.engine.backends.table.BACKENDS",
-        {**importlib.import_module("dragnoise.engine.backends.table").BACKENDS, "tensorrt": _row()},
+        "dragnoise.engine.backends.choose.BACKENDS",
+        {
+            **importlib.import_module("dragnoise.engine.backends.choose").BACKENDS,
+            "tensorrt": _row(),
+        },
     )
     return found
 
 
 def _row() -> Any:
-    from dragnoise.engine.backends.table import BACKENDS
+    from dragnoise.engine.backends.choose import BACKENDS
 
     return dataclasses.replace(BACKENDS["tensorrt"], objections=lambda model: [])
 
@@ -67,7 +70,11 @@ def folder(exported: Path, tmp_path: Path) -> Path:
 
 def decoder(folder: Path) -> Any:
     """Runs the VAE's decoder by the double."""
-    return Editor(model(), backend="drag=eager,vae=tensorrt", exported=folder).running.served["tensorrt"].decoder
+    return (
+        Editor(model(), backend="drag=eager,vae=tensorrt", exported=folder)
+        .running.served["tensorrt"]
+        .decoder
+    )
 
 
 LATENT = noise(1, 4, HEIGHT // 8, WIDTH // 8)
@@ -103,7 +110,10 @@ def test_outputs_belong_to_the_caller(folder: Path, recording: Recording) -> Non
             "does not load the plan .* on Double 9000: Error Code 1: this plan is for another device",
         ),
         ("create_execution_context", "gives no execution context: out of memory"),
-        ("set_input_shape", r"does not take latent of \[1, 4, 8, 16\]: latent: no profile has this shape"),
+        (
+            "set_input_shape",
+            r"does not take latent of \[1, 4, 8, 16\]: latent: no profile has this shape",
+        ),
         ("set_tensor_address", "does not take latent"),
         ("execute_async_v3", "did not run: enqueue failed"),
     ],
@@ -129,9 +139,16 @@ def test_each_thread_has_a_context(folder: Path, recording: Recording) -> None:
     assert recording.contexts == 4
 
 
-def test_a_dynamic_plan_is_loaded_once(exported: Path, tmp_path: Path, recording: Recording) -> None:
+def test_a_dynamic_plan_is_loaded_once(
+    exported: Path, tmp_path: Path, recording: Recording
+) -> None:
     """Its weights are there once, whatever the sizes; a context, which knows shapes and may be captured with, is there for each."""
-    doubles(exported, tmp_path, ("vae-decoder",), Profile(Extent(64, 64), Extent(64, 128), Extent(128, 128, 2)))
+    doubles(
+        exported,
+        tmp_path,
+        ("vae-decoder",),
+        Profile(Extent(64, 64), Extent(64, 128), Extent(128, 128, 2)),
+    )
     run = decoder(tmp_path)
     plain = Editor(model(), backend="eager").model.autoencoder
     for shape in ((1, 4, 8, 16), (1, 4, 16, 8), (1, 4, 8, 16), (2, 4, 8, 8)):
@@ -146,7 +163,9 @@ def test_tensors_are_made_what_the_plan_takes(folder: Path, recording: Recording
     run = decoder(folder)
     odd = LATENT.double().contiguous(memory_format=torch.channels_last)
     assert torch.equal(run(odd), run(LATENT))
-    with pytest.raises(PlanError, match=r"no plan of vae-decoder for 64x64-b1 lies in .* --flavour tensorrt"):
+    with pytest.raises(
+        PlanError, match=r"no plan of vae-decoder for 64x64-b1 lies in .* --flavour tensorrt"
+    ):
         run(noise(1, 4, 8, 8))
 
 
@@ -156,13 +175,27 @@ def test_an_engine_takes_nothing_else(exported: Path) -> None:
     path = graphs(exported, ("vae-decoder",), at(HEIGHT, WIDTH))["vae-decoder"][0]
     plan = b'{"onnx": "%s"}' % str(path).encode()
     engine = Engine(Library("tensorrt", module, "10.13"), plan, names, OnCpu(), "a plan")
-    for wrong in (LATENT.half(), LATENT.contiguous(memory_format=torch.channels_last), LATENT.to("meta")):
-        with pytest.raises(PlanError, match=r"takes latent as a contiguous torch.float32 tensor on cpu, got"):
+    for wrong in (
+        LATENT.half(),
+        LATENT.contiguous(memory_format=torch.channels_last),
+        LATENT.to("meta"),
+    ):
+        with pytest.raises(
+            PlanError, match=r"takes latent as a contiguous torch.float32 tensor on cpu, got"
+        ):
             engine({"latent": wrong})
     with pytest.raises(PlanError, match="lacks latent"):
         engine({})
-    with pytest.raises(PlanError, match="is of another part: it maps latent -> pixels; build it again"):
-        Engine(Library("tensorrt", module, "10.13"), plan, signature(golden(), "vae-encoder", VAE), OnCpu(), "a plan")
+    with pytest.raises(
+        PlanError, match="is of another part: it maps latent -> pixels; build it again"
+    ):
+        Engine(
+            Library("tensorrt", module, "10.13"),
+            plan,
+            signature(golden(), "vae-encoder", VAE),
+            OnCpu(),
+            "a plan",
+        )
 
 
 def test_the_double_fails_where_tensorrt_would_be_misused(exported: Path) -> None:
@@ -212,7 +245,9 @@ def test_what_rtx_compiles_for_a_device_is_kept(exported: Path, tmp_path: Path) 
     path = graphs(exported, ("vae-decoder",), at(HEIGHT, WIDTH))["vae-decoder"][0]
     seen: list[bytes] = []
     cache = SimpleNamespace(deserialize=seen.append, serialize=lambda: b"kernels")
-    config = SimpleNamespace(create_runtime_cache=lambda: cache, set_runtime_cache=lambda given: seen.append(b"set"))
+    config = SimpleNamespace(
+        create_runtime_cache=lambda: cache, set_runtime_cache=lambda given: seen.append(b"set")
+    )
     kept = tmp_path / "a.compiled"
     for expected in ([b"set"], [b"kernels", b"set"]):
         engine = Engine(
@@ -236,26 +271,35 @@ def test_what_rtx_compiles_for_a_device_is_kept(exported: Path, tmp_path: Path) 
 # Which plan is read.
 
 
-def test_plans_of_another_device_library_or_size_are_not_read(folder: Path, recording: Recording) -> None:
+def test_plans_of_another_device_library_or_size_are_not_read(
+    folder: Path, recording: Recording
+) -> None:
     module, _ = double()
     artefacts = Artefacts(folder)
     trt = Library("tensorrt", module, "10.13")
     assert artefacts.plan(model(), "up", VAE, trt)[0].exists()
     for other in (Library("tensorrt", module, "11.0"), Library("tensorrt_rtx", module, "10.13")):
         with pytest.raises(
-            PlanError, match=r"\(there is one for tensorrt-10.13.none, which cannot be used here\); make it with: "
+            PlanError,
+            match=r"\(there is one for tensorrt-10.13.none, which cannot be used here\); make it with: ",
         ):
             artefacts.plan(model(), "up", VAE, other)
     with pytest.raises(PlanError, match="no plan of up for 128x128-b1"):
         artefacts.plan(model(), "up", Extent(128, 128), trt)
 
 
-def test_a_plan_that_was_renamed_is_told_from_its_header(folder: Path, recording: Recording) -> None:
-    wanted = Artefacts(folder).plan(model(), "vae-decoder", VAE, Library("tensorrt", None, "10.13"))[0]
+def test_a_plan_that_was_renamed_is_told_from_its_header(
+    folder: Path, recording: Recording
+) -> None:
+    wanted = Artefacts(folder).plan(
+        model(), "vae-decoder", VAE, Library("tensorrt", None, "10.13")
+    )[0]
     (folder / wanted.name.replace("10.13", "10.12")).write_bytes(b"other")
     other = next(folder.glob("vae-encoder*"))
     wanted.write_bytes(other.read_bytes())
-    with pytest.raises(PlanError, match="is another's: part is 'vae-encoder', wanted is 'vae-decoder'"):
+    with pytest.raises(
+        PlanError, match="is another's: part is 'vae-encoder', wanted is 'vae-decoder'"
+    ):
         decoder(folder)(LATENT)
     wanted.write_bytes(b"garbage")
     with pytest.raises(PlanError, match="is no plan of ours"):
@@ -292,7 +336,9 @@ def importing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]
 
 
 def test_a_library_that_is_missing_or_too_old_says_so(importing: Callable[[Any], None]) -> None:
-    with pytest.raises(BackendError, match="no TensorRT flavour 'fast'; known: tensorrt, tensorrt_rtx"):
+    with pytest.raises(
+        BackendError, match="no TensorRT flavour 'fast'; known: tensorrt, tensorrt_rtx"
+    ):
         library("fast")
     importing(ImportError("No module named 'tensorrt'"))
     missing = r"tensorrt cannot be imported \(No module named 'tensorrt'\); pip install 'dragnoise\[tensorrt\]'"
@@ -300,7 +346,9 @@ def test_a_library_that_is_missing_or_too_old_says_so(importing: Callable[[Any],
         library("tensorrt")
     assert "tensorrt_rtx cannot be imported" in objections_to()[0]
     importing(SimpleNamespace(__version__="10.9.0", Builder=object))
-    with pytest.raises(BackendError, match=r"tensorrt 10\.9\.0 is too old; 10\.12 or newer is needed"):
+    with pytest.raises(
+        BackendError, match=r"tensorrt 10\.9\.0 is too old; 10\.12 or newer is needed"
+    ):
         library("tensorrt")
     importing(SimpleNamespace(__version__="10.13.0"))
     with pytest.raises(BackendError, match="has no Builder"):
@@ -324,7 +372,9 @@ def test_a_plan_that_does_not_load_says_why(exported: Path, damage: Any, words: 
     from dragnoise.engine.exported import read_plan
 
     names = signature(golden(), "vae-decoder", VAE)
-    with pytest.raises(PlanError, match=f"tensorrt_rtx .* does not load the plan it on Double 9000: .*({words})"):
+    with pytest.raises(
+        PlanError, match=f"tensorrt_rtx .* does not load the plan it on Double 9000: .*({words})"
+    ):
         Engine(library("tensorrt_rtx"), damage(read_plan(path, built)), names, OnCpu(), "it")
 
 
@@ -335,18 +385,35 @@ def test_a_plan_that_does_not_load_says_why(exported: Path, damage: Any, words: 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_every_plan_computes_what_pytorch_computes(tmp_path: Path, dtype: str) -> None:
     """Each part beside eager PyTorch on the device, on the same inputs; then whole edits."""
+    from dragnoise.engine.diffusion.load import load
     from dragnoise.engine.exported import DTYPES, PARTS, part_of
-    from dragnoise.engine.loading import load
     from dragnoise.export.__main__ import main
-    from dragnoise.export.examples import example
+    from dragnoise.export.inputs import example
     from golden_cases import MODEL
 
     short = {str(value).removeprefix("torch."): name for name, value in DTYPES.items()}[dtype]
     parts = [word for part in PARTS for word in ("--part", part)]
-    assert main(["plan", str(MODEL), *parts, "--size", f"{WIDTH}x{HEIGHT}", "--dtype", short, "-o", str(tmp_path)]) == 0
+    assert (
+        main(
+            [
+                "plan",
+                str(MODEL),
+                *parts,
+                "--size",
+                f"{WIDTH}x{HEIGHT}",
+                "--dtype",
+                short,
+                "-o",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     on_device: Model = load(MODEL, device="cuda", dtype=dtype)
     editor = Editor(
-        on_device, backend="drag=eager,down=tensorrt,middle=tensorrt,up=tensorrt,vae=tensorrt", exported=tmp_path
+        on_device,
+        backend="drag=eager,down=tensorrt,middle=tensorrt,up=tensorrt,vae=tensorrt",
+        exported=tmp_path,
     )
     served = editor.running.served["tensorrt"]
     tolerance = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 8e-2}[dtype]
@@ -354,12 +421,21 @@ def test_every_plan_computes_what_pytorch_computes(tmp_path: Path, dtype: str) -
         given = {name: tensor.cuda() for name, tensor in example(golden(), part, VAE).items()}
         precision = on_device.vae.dtype if part.startswith("vae-") else on_device.dtype
         with torch.no_grad():
-            expected = part_of(on_device, on_device.unet, part)(*(tensor.to(precision) for tensor in given.values()))
+            expected = part_of(on_device, on_device.unet, part)(
+                *(tensor.to(precision) for tensor in given.values())
+            )
         found = served.run(part, VAE, *given.values())
-        for mine, theirs in zip(found, (expected,) if isinstance(expected, torch.Tensor) else expected, strict=True):
-            assert float((mine.float() - theirs.float()).norm() / theirs.float().norm()) < tolerance, part
+        for mine, theirs in zip(
+            found, (expected,) if isinstance(expected, torch.Tensor) else expected, strict=True
+        ):
+            assert (
+                float((mine.float() - theirs.float()).norm() / theirs.float().norm()) < tolerance
+            ), part
     quick = DragConfig(steps=10, strength=0.3, iterations=3, lr=0.02)
-    placed, plain = edited(editor, quick).record, edited(Editor(on_device, backend="eager"), quick).record
+    placed, plain = (
+        edited(editor, quick).record,
+        edited(Editor(on_device, backend="eager"), quick).record,
+    )
     assert placed is not None
     assert plain is not None
     error = (placed.final_latent - plain.final_latent).norm() / plain.final_latent.norm()

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dragnoise.engine import ConfigError, ModelError
-from dragnoise.engine.loading import EMBEDDED, load
-from dragnoise.engine.unet import Schedule, UNet
+from dragnoise.engine.diffusion.load import EMBEDDED, load
+from dragnoise.engine.diffusion.schedule import Schedule
+from dragnoise.engine.diffusion.unet import UNet
 from golden_cases import GOLDEN, MODEL
 from small_models import sd2
 
@@ -60,9 +61,15 @@ def features_of_the_whole(
 ) -> tuple[Tensor, Tensor]:
     """diffusers' own forward, its third up block watched and, if one is given, its middle block's output replaced."""
     kept: list[Tensor] = []
-    hooks = [unet.network.up_blocks[FEATURES].register_forward_hook(lambda block, given, output: kept.append(output))]
+    hooks = [
+        unet.network.up_blocks[FEATURES].register_forward_hook(
+            lambda block, given, output: kept.append(output)
+        )
+    ]
     if bottleneck is not None:
-        hooks.append(unet.network.mid_block.register_forward_hook(lambda block, given, output: bottleneck))
+        hooks.append(
+            unet.network.mid_block.register_forward_hook(lambda block, given, output: bottleneck)
+        )
     output = whole(unet, latent, timestep, text)
     for hook in hooks:
         hook.remove()
@@ -72,7 +79,9 @@ def features_of_the_whole(
 @every_size
 @pytest.mark.parametrize("timestep", [681, 1])
 @torch.no_grad()
-def test_down_middle_up_is_the_network(unet: UNet, size: tuple[int, int, int], timestep: int) -> None:
+def test_down_middle_up_is_the_network(
+    unet: UNet, size: tuple[int, int, int], timestep: int
+) -> None:
     latent, text = inputs(unet, size)
     expected = whole(unet, latent, timestep, text)
     assert expected.shape == latent.shape
@@ -81,7 +90,9 @@ def test_down_middle_up_is_the_network(unet: UNet, size: tuple[int, int, int], t
 
 @every_size
 @torch.no_grad()
-def test_another_bottleneck_is_a_replaced_middle_block(unet: UNet, size: tuple[int, int, int]) -> None:
+def test_another_bottleneck_is_a_replaced_middle_block(
+    unet: UNet, size: tuple[int, int, int]
+) -> None:
     latent, text = inputs(unet, size)
     down = unet.down(latent, unet.step(681, text))
     bottleneck = unet.middle(down)
@@ -131,7 +142,8 @@ def test_weights_are_frozen(unet: UNet) -> None:
     down = unet.down(latent, unet.step(681, text))
     bottleneck = unet.middle(down)
     assert not any(
-        tensor.requires_grad for tensor in (down.step.times, down.step.text, down.bottom, bottleneck, *down.skips)
+        tensor.requires_grad
+        for tensor in (down.step.times, down.step.text, down.bottom, bottleneck, *down.skips)
     )
     up = unet.up(down, bottleneck.clone().requires_grad_())
     assert up.output is not None
@@ -143,7 +155,9 @@ def test_weights_are_frozen(unet: UNet) -> None:
 
 def test_a_double_latent_is_cast_to_the_networks_precision(unet: UNet) -> None:
     latent, text = inputs(unet, (1, 8, 8))
-    assert torch.equal(unet(latent.double(), unet.step(681, text)), unet(latent, unet.step(681, text)))
+    assert torch.equal(
+        unet(latent.double(), unet.step(681, text)), unet(latent, unet.step(681, text))
+    )
 
 
 def test_a_network_that_cannot_be_cut_is_refused_with_every_reason() -> None:
@@ -178,7 +192,8 @@ def test_what_was_done_to_a_network_afterwards_is_not_ignored() -> None:
     adapted = network()
     adapted.mid_block.attentions[0].transformer_blocks[0].attn1.to_q = Adapter(32, 32)
     with pytest.raises(
-        ModelError, match=r"1 layers have unmerged adapters \(mid_block.*to_q, ...\): merge them with fuse_lora"
+        ModelError,
+        match=r"1 layers have unmerged adapters \(mid_block.*to_q, ...\): merge them with fuse_lora",
     ):
         UNet(adapted)
     free = network()
@@ -191,7 +206,9 @@ def test_what_was_done_to_a_network_afterwards_is_not_ignored() -> None:
 
     prompted = network()
     prompted.set_attn_processor(IPAdapterAttnProcessor())
-    with pytest.raises(ModelError, match="attention processors IPAdapterAttnProcessor are not plain attention"):
+    with pytest.raises(
+        ModelError, match="attention processors IPAdapterAttnProcessor are not plain attention"
+    ):
         UNet(prompted)
     prompted.set_attn_processor(AttnProcessor2_0())
     UNet(prompted)
@@ -236,8 +253,12 @@ def test_steps_are_the_schedulers(steps: int) -> None:
     assert schedule.timesteps == tuple(ddim.timesteps.tolist())
     for t in {schedule.timesteps[i * (steps - 1) // 9] for i in range(10)}:
         expected = ddim.step(eps, t, latent)
-        torch.testing.assert_close(schedule.denoise(eps, latent, t), expected.prev_sample, rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(schedule.clean(eps, latent, t), expected.pred_original_sample, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            schedule.denoise(eps, latent, t), expected.prev_sample, rtol=1e-6, atol=1e-6
+        )
+        torch.testing.assert_close(
+            schedule.clean(eps, latent, t), expected.pred_original_sample, rtol=1e-5, atol=1e-5
+        )
         torch.testing.assert_close(
             schedule.invert(eps, schedule.denoise(eps, latent, t), t), latent, rtol=1e-5, atol=1e-5
         )
@@ -246,19 +267,29 @@ def test_steps_are_the_schedulers(steps: int) -> None:
 @pytest.mark.parametrize("steps", [50, 30])
 def test_slope_is_the_finite_difference(steps: int) -> None:
     schedule = Schedule.of(SD, steps)
-    latent = torch.randn(1, 4, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    latent = torch.randn(
+        1, 4, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     for t in schedule.timesteps:
-        moved = schedule.denoise(latent + 0.25, latent, t) - schedule.denoise(latent - 0.25, latent, t)
-        torch.testing.assert_close(moved, torch.full_like(moved, 0.5 * schedule.slope(t)), rtol=1e-5, atol=1e-7)
+        moved = schedule.denoise(latent + 0.25, latent, t) - schedule.denoise(
+            latent - 0.25, latent, t
+        )
+        torch.testing.assert_close(
+            moved, torch.full_like(moved, 0.5 * schedule.slope(t)), rtol=1e-5, atol=1e-7
+        )
 
 
 @pytest.mark.parametrize(("trained", "steps"), [(1000, 1000), (100, 100), (100, 150)])
 def test_more_steps_than_the_model_knows_are_refused(trained: int, steps: int) -> None:
     with pytest.raises(
-        ConfigError, match=f"steps must be fewer than the {trained} that the model was trained on, got {steps}"
+        ConfigError,
+        match=f"steps must be fewer than the {trained} that the model was trained on, got {steps}",
     ):
         Schedule.of(SD | {"num_train_timesteps": trained}, steps)
-    assert len(Schedule.of(SD | {"num_train_timesteps": trained}, trained - 1).timesteps) == trained - 1
+    assert (
+        len(Schedule.of(SD | {"num_train_timesteps": trained}, trained - 1).timesteps)
+        == trained - 1
+    )
 
 
 def test_a_schedule_that_begins_at_pure_noise_is_refused() -> None:

@@ -44,12 +44,18 @@ def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
     assert (Image.of(tmp_path / "palette.png").pixels == 255).all()
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "1", "I;16", "I", "F"])
+@pytest.mark.parametrize(
+    "mode", ["L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "1", "I;16", "I", "F"]
+)
 def test_every_pillow_mode_becomes_rgb(mode: str) -> None:
     if mode == "I;16":
         picture = PIL.Image.fromarray(RAMP.astype(np.uint16) * 257)
     else:
-        picture = PIL.Image.fromarray(COLOURS).convert("L" if mode in ("I", "F", "1") else "RGB").convert(mode)
+        picture = (
+            PIL.Image.fromarray(COLOURS)
+            .convert("L" if mode in ("I", "F", "1") else "RGB")
+            .convert(mode)
+        )
     assert picture.mode == mode
     seen = Image.of(picture).pixels
     assert seen.shape == (12, 10, 3)
@@ -136,7 +142,9 @@ def test_refused_outputs(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["folder.png"]
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = Image(COLOURS).save(tmp_path / "out.png")
     before = path.read_bytes()
 

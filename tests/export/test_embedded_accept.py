@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dragnoise.engine import Editor
-from dragnoise.export.embedded import accept, drags, measure
-from dragnoise.export.embedded.accept import Row
+from embedded_model import accept, drags, measure
+from embedded_model.accept import Row
 
 
 def row(**changes: object) -> Row:
@@ -46,7 +46,7 @@ def test_the_table_has_a_line_for_each_kind_and_one_for_all() -> None:
 
 def test_an_edit_is_judged_from_source_to_sheet() -> None:
     editor = Editor.from_pretrained()
-    config = editor.defaults.but(steps=6, iterations=2)
+    config = editor.defaults.replace(steps=6, iterations=2)
     (drag,) = drags.ground_truth_drags(1, 4, ("sun",))
     trial = measure.edited(editor, drag, config)
     leverage, goal = measure.oracle(editor, drag, config)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from dragnoise.engine import Editor
-from dragnoise.engine.loading import EMBEDDED
-from dragnoise.export.embedded import networks, pack, recipe, samples, train, words
-from dragnoise.export.embedded.shards import Pairs
+from dragnoise.engine.diffusion.load import EMBEDDED
+from embedded_model import networks, pack, recipe, samples, train, words
+from embedded_model.shards import Pairs
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,12 @@ def test_the_packed_folder_is_small_whole_and_loads(trained: train.Trainer, tmp_
     editor = Editor.from_pretrained(target)
     drag = samples.demo_drags()[0]
     points = [(*drag.handle, *drag.target)]
-    result = editor.edit(drag.before, points, prompt=drag.caption, config=editor.defaults.but(iterations=1, steps=4))
+    result = editor.edit(
+        drag.before,
+        points,
+        prompt=drag.caption,
+        config=editor.defaults.replace(iterations=1, steps=4),
+    )
     assert result.image.pixels.shape == drag.before.shape
 
 

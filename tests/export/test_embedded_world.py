@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dragnoise.export.embedded import drags, samples, words, world
-from dragnoise.export.embedded.drags import KINDS
+from embedded_model import drags, samples, words, world
+from embedded_model.drags import KINDS
 
 
 def scenes(count: int) -> list[world.Scene]:
@@ -72,7 +72,9 @@ def test_analysis_finds_how_far_a_drag_went() -> None:
     for drag in drags.ground_truth_drags(5, 8):
         assert drags.completion(drag, drag.before) == pytest.approx((0.0, drag.length_px))
         assert drags.completion(drag, drag.after) == (1.0, 0.0)
-        assert drags.completion(drag, world.render(drags.between(drag, 0.6))[0])[0] == pytest.approx(0.6)
+        assert drags.completion(drag, world.render(drags.between(drag, 0.6))[0])[
+            0
+        ] == pytest.approx(0.6)
 
 
 def test_psnr_of_known_differences() -> None:

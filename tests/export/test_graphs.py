@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from dragnoise.engine import Adapter, ExportError
-from dragnoise.engine.adapters import Adapters, Used
-from dragnoise.engine.exported import PARTS, Extent, Profile, graph_of, part_of, signature
-from dragnoise.engine.loading import EMBEDDED, load
+from dragnoise.engine.diffusion.load import EMBEDDED, load
+from dragnoise.engine.diffusion.lora.adapter import AdapterUse
+from dragnoise.engine.diffusion.lora.merge import Adapters
+from dragnoise.engine.exported import PARTS, Extent, Profile, graph_id, part_of, signature
 from dragnoise.export import check as check_module
 from dragnoise.export.check import TOLERANCE, check
-from dragnoise.export.examples import example
-from dragnoise.export.graphs import OPSET, export_graph, kept_graph
+from dragnoise.export.inputs import example
 from dragnoise.export.models import in_float32, in_precision, model_for_export
+from dragnoise.export.onnx import OPSET, export_graph, kept_graph
 from exported_parts import HEIGHT, WIDTH, at, golden, graphs, noise, reference
 from golden_cases import MODEL
 from small_models import sd2
@@ -32,7 +33,11 @@ def run(path: Path, given: dict[str, Tensor]) -> dict[str, Tensor]:
     session = onnxruntime.InferenceSession(str(path))
     names = [output.name for output in session.get_outputs()]
     return dict(
-        zip(names, map(torch.from_numpy, session.run(names, {k: v.numpy() for k, v in given.items()})), strict=True)
+        zip(
+            names,
+            map(torch.from_numpy, session.run(names, {k: v.numpy() for k, v in given.items()})),
+            strict=True,
+        )
     )
 
 
@@ -44,15 +49,26 @@ def test_a_graph_says_what_it_is(exported: Path, part: str) -> None:
     names = signature(golden(), part, SMALL.usual)
 
     def shapes(values: Any) -> dict[str, tuple[int, ...]]:
-        return {one.name: tuple(axis.dim_value for axis in one.type.tensor_type.shape.dim) for one in values}
+        return {
+            one.name: tuple(axis.dim_value for axis in one.type.tensor_type.shape.dim)
+            for one in values
+        }
 
     assert shapes(model.graph.input) == dict(names.inputs)
     assert shapes(model.graph.output) == dict(names.outputs)
     assert {one.type.tensor_type.elem_type for one in model.graph.input} == {onnx.TensorProto.FLOAT}
     assert [one.version for one in model.opset_import if one.domain in ("", "ai.onnx")] == [OPSET]
     said = {one.key: one.value for one in model.metadata_props}
-    assert {said[f"dragnoise.{name}"] for name in ("part", "model", "dtype")} == {part, graph.model, "fp32"}
-    assert json.loads(said["dragnoise.profile"])["usual"] == {"height": HEIGHT, "width": WIDTH, "batch": 1}
+    assert {said[f"dragnoise.{name}"] for name in ("part", "model", "dtype")} == {
+        part,
+        graph.model,
+        "fp32",
+    }
+    assert json.loads(said["dragnoise.profile"])["usual"] == {
+        "height": HEIGHT,
+        "width": WIDTH,
+        "batch": 1,
+    }
     assert said["dragnoise.prediction"] == "epsilon"
     assert set(json.loads(said["dragnoise.versions"])) >= {"torch", "onnx", "dragnoise"}
     files = {one.name for one in exported.glob(f"{graph.stem}*")} - {f"{graph.stem}.lock"}
@@ -68,7 +84,9 @@ def test_half_precision_is_in_the_graph(exported: Path, dtype: str) -> None:
     path, graph = graphs(exported, ("down",), SMALL, dtype)["down"]
     model = onnx.load(str(path))
     wanted = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[dtype]
-    assert {one.type.tensor_type.elem_type for one in (*model.graph.input, *model.graph.output)} == {wanted}
+    assert {
+        one.type.tensor_type.elem_type for one in (*model.graph.input, *model.graph.output)
+    } == {wanted}
     big = [one for one in model.graph.initializer if np.prod(one.dims) > 1000]
     assert big
     assert {one.data_type for one in big} == {wanted}
@@ -76,7 +94,7 @@ def test_half_precision_is_in_the_graph(exported: Path, dtype: str) -> None:
     assert report is not None
     assert 1e-6 < report["check"]["worst"] <= TOLERANCE[dtype]
     assert ("widened" in report["check"]["ran_by"]) == (dtype == "bf16")
-    vae = graph_of(golden(dtype), "vae-decoder", SMALL)
+    vae = graph_id(golden(dtype), "vae-decoder", SMALL)
     assert vae.dtype == {"fp16": "fp32", "bf16": "bf16"}[dtype]
 
 
@@ -100,9 +118,13 @@ def test_the_pieces_are_the_whole(exported: Path) -> None:
     bottleneck = run(found["middle"][0], {"bottom": down.pop("bottom"), **told})
     eps = run(found["up"][0], {**bottleneck, **down, **told})["eps"]
     torch.testing.assert_close(eps, run(found["unet"][0], given)["eps"], rtol=1e-4, atol=1e-5)
-    other = {"bottleneck": bottleneck["bottleneck"] + noise(*bottleneck["bottleneck"].shape, seed=4)}
+    other = {
+        "bottleneck": bottleneck["bottleneck"] + noise(*bottleneck["bottleneck"].shape, seed=4)
+    }
     eps = run(found["up"][0], {**other, **down, **told})["eps"]
-    torch.testing.assert_close(eps, run(found["unet-replaced"][0], {**given, **other})["eps"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        eps, run(found["unet-replaced"][0], {**given, **other})["eps"], rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.slow
@@ -134,12 +156,19 @@ def test_2x_and_the_embedded_model(tmp_path: Path) -> None:
         model = model_for_export(folder, "fp32")
         path, report = export_graph(model, "down", at(64, 128), tmp_path)
         assert report["check"]["worst"] < 1e-5
-        said = {one.key: one.value for one in onnx.load(str(path), load_external_data=False).metadata_props}
+        said = {
+            one.key: one.value
+            for one in onnx.load(str(path), load_external_data=False).metadata_props
+        }
         assert said["dragnoise.prediction"] == prediction
 
 
 def test_a_merged_adapter_is_in_the_weights(exported: Path, tmp_path: Path) -> None:
-    name = next(name for name, _ in golden().unet.network.mid_block.named_modules() if name.endswith("attn1.to_q"))
+    name = next(
+        name
+        for name, _ in golden().unet.network.mid_block.named_modules()
+        if name.endswith("attn1.to_q")
+    )
     layer = golden().unet.network.mid_block.get_submodule(name)
     width, out = layer.in_features, layer.out_features
     matrices = (f"mid_block.{name}", noise(2, width), noise(out, 2, seed=1))
@@ -151,7 +180,7 @@ def test_a_merged_adapter_is_in_the_weights(exported: Path, tmp_path: Path) -> N
     given = example(reference(), "middle", SMALL.usual)
     with torch.no_grad():
         before = plain.unet.part_middle(*given.values())
-        with Adapters(plain).active(Used(Adapter.load(file), 0.5)):
+        with Adapters(plain).active(AdapterUse(Adapter.load(file), 0.5)):
             after = plain.unet.part_middle(*given.values())
     found = run(path, given)["bottleneck"]
     torch.testing.assert_close(found, after, rtol=1e-4, atol=1e-4)
@@ -161,7 +190,9 @@ def test_a_merged_adapter_is_in_the_weights(exported: Path, tmp_path: Path) -> N
 def test_half_of_a_model_is_the_half_that_is_loaded() -> None:
     """What is exported for a GPU on a CPU has the digest that the editor's model has there."""
     bf16 = load(MODEL, device="cpu", dtype="bfloat16")
-    assert in_precision(load(MODEL, device="cpu"), torch.bfloat16).read().digest == bf16.read().digest
+    assert (
+        in_precision(load(MODEL, device="cpu"), torch.bfloat16).read().digest == bf16.read().digest
+    )
     fp16 = model_for_export(MODEL, "fp16")
     assert (fp16.dtype, fp16.vae.dtype) == (torch.float16, torch.float32)
     wide = in_float32(fp16)
@@ -176,22 +207,27 @@ def test_half_of_a_model_is_the_half_that_is_loaded() -> None:
 
 def test_a_wrong_graph_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison is with PyTorch's own operators, not with those that the graph is made of."""
-    from dragnoise.engine.exported import operators
+    from dragnoise.engine.exported import spelling as operators
 
     class Wrong(operators._Norm):
         def __call__(self, hidden: Tensor) -> Tensor:
             return super().__call__(hidden) * 1.01
 
-    monkeypatch.setattr("dragnoise.export.graphs.EXPORTED", dataclasses.replace(operators.EXPORTED, norm=Wrong))
+    monkeypatch.setattr(
+        "dragnoise.export.onnx.EXPORTED", dataclasses.replace(operators.EXPORTED, norm=Wrong)
+    )
     with pytest.raises(
-        ExportError, match=r"the graph of middle is not kept: its output bottleneck is .* off PyTorch's at 128x64-b1"
+        ExportError,
+        match=r"the graph of middle is not kept: its output bottleneck is .* off PyTorch's at 128x64-b1",
     ):
         export_graph(golden(), "middle", SMALL, tmp_path, reference=reference())
     assert not list(tmp_path.iterdir())
 
 
-def test_a_graph_that_does_not_run_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dragnoise.export import graphs as module
+def test_a_graph_that_does_not_run_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dragnoise.export import onnx as module
 
     write = module._write
 
@@ -225,7 +261,9 @@ def test_nan_is_a_difference(exported: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_is_there_is_not_made_again(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, graph = graphs(exported, ("middle",), SMALL)["middle"]
-    monkeypatch.setattr("dragnoise.export.graphs._write", lambda *given: pytest.fail("it was made again"))
+    monkeypatch.setattr(
+        "dragnoise.export.onnx._write", lambda *given: pytest.fail("it was made again")
+    )
     assert export_graph(golden(), "middle", SMALL, exported)[0] == path
     assert kept_graph(exported, dataclasses.replace(graph, code="f" * 64)) is None
 
@@ -244,12 +282,16 @@ def test_half_a_graph_is_made_again(exported: Path, tmp_path: Path) -> None:
     assert data.read_bytes() == (exported / f"{graph.file}.data").read_bytes()
 
 
-def test_what_pytorch_cannot_export_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_pytorch_cannot_export_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def unexportable(*given: Tensor) -> Tensor:
         raise RuntimeError("no such operator\nand more")
 
-    monkeypatch.setattr("dragnoise.export.graphs.part_of", lambda *given: unexportable)
-    with pytest.raises(ExportError, match=r"PyTorch .* cannot export middle \(.*no such operator.*\)"):
+    monkeypatch.setattr("dragnoise.export.onnx.part_of", lambda *given: unexportable)
+    with pytest.raises(
+        ExportError, match=r"PyTorch .* cannot export middle \(.*no such operator.*\)"
+    ):
         export_graph(golden(), "middle", SMALL, tmp_path, reference=reference())
     assert not list(tmp_path.iterdir())
 
@@ -257,6 +299,7 @@ def test_what_pytorch_cannot_export_is_said(tmp_path: Path, monkeypatch: pytest.
 def test_without_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
-        ExportError, match=r"onnx, onnxscript, onnxruntime is not installed; pip install 'dragnoise\[onnx\]'"
+        ExportError,
+        match=r"onnx, onnxscript, onnxruntime is not installed; pip install 'dragnoise\[onnx\]'",
     ):
         export_graph(golden(), "middle", SMALL, tmp_path)

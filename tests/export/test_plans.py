@@ -15,11 +15,11 @@ import torch
 
 from dragnoise.engine import ExportError
 from dragnoise.engine.backends.tensorrt import library, objections_to
+from dragnoise.engine.diffusion.load import EMBEDDED, load
 from dragnoise.engine.errors import CancelledError
-from dragnoise.engine.exported import PARTS, Extent, Profile, about_plan, graph_of, read_plan
-from dragnoise.engine.loading import EMBEDDED, load
+from dragnoise.engine.exported import PARTS, Extent, Profile, about_plan, graph_id, read_plan
 from dragnoise.export.__main__ import main
-from dragnoise.export.plans import build_plan, kept_plan, plan_of
+from dragnoise.export.plans import build_plan, kept_plan, plan_id
 from exported_parts import HEIGHT, WIDTH, at, golden, graphs, plans
 from golden_cases import MODEL
 
@@ -68,19 +68,19 @@ def test_a_plan_for_one_card(exported: Path, tmp_path: Path) -> None:
     graph, identity = graphs(exported, ("middle",), SMALL)["middle"]
     _, usual = plans(exported, ("middle",), SMALL)["middle"]
     rtx = library("tensorrt_rtx")
-    built = plan_of(identity, rtx, target="sm89")
+    built = plan_id(identity, rtx, target="sm89")
     path, made = build_plan(golden(), graph, built, tmp_path, rtx)
     assert path.name.endswith(".sm89.plan")
     assert read_plan(path, built) != read_plan(exported / usual.file, usual)
     assert made["bytes"] > 10_000
     with pytest.raises(ExportError, match="does not build for 'sm90' here; use any, sm75, sm80"):
-        plan_of(identity, rtx, target="sm90")
+        plan_id(identity, rtx, target="sm90")
 
 
 def test_progress_and_cancelling(exported: Path, tmp_path: Path) -> None:
     graph, _ = graphs(exported, ("middle",), SMALL)["middle"]
     rtx = library("tensorrt_rtx")
-    built = plan_of(graph_of(golden(), "middle", SMALL), rtx)
+    built = plan_id(graph_id(golden(), "middle", SMALL), rtx)
     seen: list[tuple[str, int, int]] = []
 
     def step(phase: str, done: int, count: int) -> bool:
@@ -105,7 +105,7 @@ def test_progress_and_cancelling(exported: Path, tmp_path: Path) -> None:
 
 def test_a_graph_that_tensorrt_refuses(exported: Path, tmp_path: Path) -> None:
     rtx = library("tensorrt_rtx")
-    built = plan_of(graph_of(golden(), "middle", SMALL), rtx)
+    built = plan_id(graph_id(golden(), "middle", SMALL), rtx)
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
     with pytest.raises(ExportError, match=r"tensorrt_rtx .* refuses the graph broken.onnx: "):
@@ -118,13 +118,15 @@ def test_what_needs_a_gpu_says_so(exported: Path, tmp_path: Path) -> None:
     """Weights that can be replaced cannot be built without one; neither can TensorRT's own plans."""
     graph, _ = graphs(exported, ("middle",), SMALL)["middle"]
     rtx = library("tensorrt_rtx")
-    built = plan_of(graph_of(golden(), "middle", SMALL), rtx, refittable=True)
+    built = plan_id(graph_id(golden(), "middle", SMALL), rtx, refittable=True)
     assert ".refittable." in built.file
     with pytest.raises(ExportError, match=r"tensorrt_rtx .* cannot build middle: .+"):
         build_plan(golden(), graph, built, tmp_path, rtx)
     other = dataclasses.replace(rtx, flavour="tensorrt")
-    with pytest.raises(ExportError, match="builds on the device that a plan is for, and there is none here"):
-        build_plan(golden(), graph, plan_of(built.graph, other), tmp_path, other)
+    with pytest.raises(
+        ExportError, match="builds on the device that a plan is for, and there is none here"
+    ):
+        build_plan(golden(), graph, plan_id(built.graph, other), tmp_path, other)
     assert not list(tmp_path.iterdir())
 
 
@@ -134,7 +136,9 @@ def test_what_tensorrt_has_timed_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")
     given: list[bytes] = []
-    config = SimpleNamespace(create_timing_cache=given.append, set_timing_cache=lambda cache, ignore_mismatch: None)
+    config = SimpleNamespace(
+        create_timing_cache=given.append, set_timing_cache=lambda cache, ignore_mismatch: None
+    )
     trt = SimpleNamespace(flavour="tensorrt", version="10.13")
     path = module._timing_cache(trt, config, tmp_path)  # type: ignore[arg-type]
     assert path == tmp_path / "timings.nvidia-h100.tensorrt-10.13.cache"
@@ -155,11 +159,17 @@ def test_a_newcomer_exports_and_builds(tmp_path: Path, capsys: pytest.CaptureFix
     assert "vae-decoder" in capsys.readouterr().out
     assert main(["plan", "-o", str(tmp_path), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert [one["part"] for one in said["files"]] == ["down", "middle", "up", "vae-encoder", "vae-decoder"]
+    assert [one["part"] for one in said["files"]] == [
+        "down",
+        "middle",
+        "up",
+        "vae-encoder",
+        "vae-decoder",
+    ]
     model = load(EMBEDDED, device="cpu")
     rtx = library("tensorrt_rtx")
     for one in said["files"]:
-        built = plan_of(graph_of(model, one["part"], at(128, 128)), rtx)
+        built = plan_id(graph_id(model, one["part"], at(128, 128)), rtx)
         assert one["plan"] == built.file
         assert len(read_plan(tmp_path / built.file, built)) == one["plan_bytes"]
         assert one["error"] < 1e-5
@@ -170,7 +180,9 @@ def test_a_newcomer_exports_and_builds(tmp_path: Path, capsys: pytest.CaptureFix
     next(tmp_path.glob("down*.plan")).write_bytes(b"DRAGNOISE PLAN 1\n")
     next(tmp_path.glob("up*.json")).unlink()
     assert main(["ls", "-o", str(tmp_path), "--json"]) == 1
-    broken = [one for one in json.loads(capsys.readouterr().out)["files"] if one["state"] == "broken"]
+    broken = [
+        one for one in json.loads(capsys.readouterr().out)["files"] if one["state"] == "broken"
+    ]
     assert sorted(one["file"][:2] for one in broken) == ["do", "up"]
     assert all(one["reason"] for one in broken)
 
@@ -204,8 +216,20 @@ def test_bad_arguments_are_one_line(
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing_unfinished(tmp_path: Path) -> None:
     """A build that is stopped: exit code 130, what was finished stays, nothing else is there."""
-    command = [sys.executable, "-m", "dragnoise.export", "plan", "--part", "up", "--dynamic", "-o", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "dragnoise.export",
+        "plan",
+        "--part",
+        "up",
+        "--dynamic",
+        "-o",
+        str(tmp_path),
+    ]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     deadline = time.monotonic() + 240
     while not list(tmp_path.glob("*.json")) and process.poll() is None:
         assert time.monotonic() < deadline
@@ -225,27 +249,36 @@ def test_ctrl_c_leaves_nothing_unfinished(tmp_path: Path) -> None:
 @pytest.mark.full_size
 def test_stable_diffusion_15_at_full_size(tmp_path: Path) -> None:
     """Random weights, float16, 512 x 512: minutes and 10 GB. Run by name: `pytest -m full_size`."""
-    from dragnoise.bench.models import model
-    from dragnoise.export.graphs import export_graph
+    from dragnoise.bench.measure.models import model
     from dragnoise.export.models import in_float32, in_precision
+    from dragnoise.export.onnx import export_graph
 
     sd15 = in_precision(model("sd15", "cpu", "float32"), torch.float16)
     wide, rtx, profile = in_float32(sd15), library("tensorrt_rtx"), at(512, 512)
     for part in PARTS:
         path, report = export_graph(sd15, part, profile, tmp_path, reference=wide)
         assert report["check"]["worst"] < 1e-2
-        built = plan_of(graph_of(sd15, part, profile), rtx)
+        built = plan_id(graph_id(sd15, part, profile), rtx)
         _, made = build_plan(sd15, path, built, tmp_path, rtx)
         assert kept_plan(tmp_path, built) == made
         for file in tmp_path.iterdir():
             file.unlink()
 
 
-def test_a_refitted_plan_has_no_peak_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refitted_plan_has_no_peak_to_show(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from dragnoise.export import __main__ as command_line
 
-    made = {"plan": "a.plan", "plan_bytes": 2_000_000, "plan_seconds": 1.5, "plan_refitted_from": "b.plan"}
-    command_line._print([{"part": "up", "onnx_bytes": 1_000_000, "export_s": 2.0, "error": 1e-6, **made}], tmp_path)
+    made = {
+        "plan": "a.plan",
+        "plan_bytes": 2_000_000,
+        "plan_seconds": 1.5,
+        "plan_refitted_from": "b.plan",
+    }
+    command_line._print(
+        [{"part": "up", "onnx_bytes": 1_000_000, "export_s": 2.0, "error": 1e-6, **made}], tmp_path
+    )
     assert ["up", "1.0", "2.0", "1.0e-06", "2.0", "1.5"] in [
         line.split() for line in capsys.readouterr().out.splitlines()
     ]

@@ -35,8 +35,12 @@ class Drag:
         return self.map(Tensor.clone)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Drag":
-        variable, gradient, first, second = map(function, (self.variable, self.gradient, self.first, self.second))
-        return Drag(variable, gradient, first, second, None if self.copy is None else function(self.copy))
+        variable, gradient, first, second = map(
+            function, (self.variable, self.gradient, self.first, self.second)
+        )
+        return Drag(
+            variable, gradient, first, second, None if self.copy is None else function(self.copy)
+        )
 
     @property
     def updated(self) -> list[Tensor]:
@@ -65,12 +69,25 @@ def on_gpu(drag: Drag, step: Tensor, done: Tensor) -> None:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     on = drag.map(lambda tensor: tensor.to(device))
-    launch(on.variable, on.gradient, on.first, on.second, on.copy, step.to(device), done.to(device), LR, BETAS, EPSILON)
+    launch(
+        on.variable,
+        on.gradient,
+        on.first,
+        on.second,
+        on.copy,
+        step.to(device),
+        done.to(device),
+        LR,
+        BETAS,
+        EPSILON,
+    )
     for buffer, value in zip(drag.updated, on.updated, strict=True):
         buffer.copy_(value)
 
 
-ALL = pytest.mark.parametrize("update", [by_operator, by_formula, on_gpu], ids=["native", "formula", "triton"])
+ALL = pytest.mark.parametrize(
+    "update", [by_operator, by_formula, on_gpu], ids=["native", "formula", "triton"]
+)
 
 
 def case(size: tuple[int, ...], seed: int, copy: torch.dtype | None = None) -> Drag:
@@ -89,8 +106,14 @@ def expected(drag: Drag, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """One update by torch.optim.Adam, in float64: variable, first and second moment."""
     leaf = drag.variable.double().requires_grad_()
     optimiser = torch.optim.Adam([leaf], lr=LR, betas=(0.9, 0.999), eps=1e-8, foreach=False)
-    state = {"step": torch.tensor(float(step - 1)), "exp_avg": drag.first, "exp_avg_sq": drag.second}
-    optimiser.state[leaf] = {name: value.double() if name != "step" else value for name, value in state.items()}
+    state = {
+        "step": torch.tensor(float(step - 1)),
+        "exp_avg": drag.first,
+        "exp_avg_sq": drag.second,
+    }
+    optimiser.state[leaf] = {
+        name: value.double() if name != "step" else value for name, value in state.items()
+    }
     leaf.grad = drag.gradient.double()
     optimiser.step()
     return leaf.detach(), optimiser.state[leaf]["exp_avg"], optimiser.state[leaf]["exp_avg_sq"]
@@ -103,7 +126,9 @@ def assert_update(drag: Drag, before: Drag, step: int) -> None:
     assert ((drag.first - first).abs() <= 1e-6 * scale).all()
     assert ((drag.second - second).abs() <= 1e-6 * second).all()
     update = variable - before.variable
-    cancelled = 1e-6 * scale / first.abs().clamp(min=1e-30)  # what the first moment lost, the update has lost
+    cancelled = (
+        1e-6 * scale / first.abs().clamp(min=1e-30)
+    )  # what the first moment lost, the update has lost
     allowed = update.abs() * (1e-6 + cancelled) + 1.2e-7 * (variable.abs() + before.variable.abs())
     assert ((drag.variable - variable).abs() <= allowed).all()
 
@@ -122,9 +147,14 @@ def test_one_update(update: Update, step: int) -> None:
 def test_many_updates_are_adams(update: Update) -> None:
     """From nought, as a drag starts; the device's counter is all that changes from call to call."""
     generator = torch.Generator().manual_seed(1)
-    gradients = torch.randn(40, 1, 3, 4, 5, generator=generator) * torch.linspace(5, 0.1, 40)[:, None, None, None, None]
+    gradients = (
+        torch.randn(40, 1, 3, 4, 5, generator=generator)
+        * torch.linspace(5, 0.1, 40)[:, None, None, None, None]
+    )
     start = torch.randn(1, 3, 4, 5, generator=generator)
-    drag = Drag(start.clone(), gradients[0].clone(), torch.zeros_like(start), torch.zeros_like(start), None)
+    drag = Drag(
+        start.clone(), gradients[0].clone(), torch.zeros_like(start), torch.zeros_like(start), None
+    )
     leaf, step = start.double().requires_grad_(), torch.tensor(0)
     optimiser = torch.optim.Adam([leaf], lr=LR, foreach=False)
     for gradient in gradients:
@@ -175,7 +205,9 @@ def test_an_entry_that_is_done_stays_while_others_go_on(update: Update) -> None:
     for now, was in zip(drag.updated, before.updated, strict=True):
         assert torch.equal(now[done], was[done])
     assert (drag.variable[~done] != before.variable[~done]).any(dim=(1, 2, 3)).all()
-    assert_update(drag.map(lambda tensor: tensor[~done]), before.map(lambda tensor: tensor[~done]), 5)
+    assert_update(
+        drag.map(lambda tensor: tensor[~done]), before.map(lambda tensor: tensor[~done]), 5
+    )
     assert drag.copy is not None
     assert torch.equal(drag.copy[~done], drag.variable[~done].half())
 
@@ -198,7 +230,9 @@ def test_the_gradient_may_have_another_order_and_dtype(dtype: torch.dtype) -> No
     drag = case((2, 4, 5, 6), seed=6)
     drag = dataclasses.replace(drag, gradient=drag.gradient.clamp(-100, 100).to(dtype))
     exact = dataclasses.replace(drag.clone(), gradient=drag.gradient.float())
-    turned = dataclasses.replace(drag.clone(), gradient=drag.gradient.contiguous(memory_format=torch.channels_last))
+    turned = dataclasses.replace(
+        drag.clone(), gradient=drag.gradient.contiguous(memory_format=torch.channels_last)
+    )
     on = drag.clone()
     by_operator(exact, torch.tensor(2), GOING)
     by_operator(turned, torch.tensor(2), GOING)
@@ -241,7 +275,9 @@ def test_views_of_larger_memory_are_updated_in_place() -> None:
     memory = torch.randn(3, 2, 3, 4)
     before = memory.clone()
     zeros = torch.zeros(1, 2, 3, 4)
-    adam_step(memory[1:2], zeros + 1, zeros.clone(), zeros.clone(), None, torch.tensor(1), GOING, LR)
+    adam_step(
+        memory[1:2], zeros + 1, zeros.clone(), zeros.clone(), None, torch.tensor(1), GOING, LR
+    )
     assert torch.equal(memory[::2], before[::2])
     assert_close(memory[1], before[1] - LR)
 
@@ -308,12 +344,24 @@ def test_cuda_equals_the_cpu_and_is_one_graph() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"variable": torch.zeros(2, 0)}, r"variable must be \[B, ...\] with no side 0, got \[2, 0\]"),
-        ({"variable": torch.zeros(2, 3, 4, 5).double()}, "variable must be float32, got torch.float64"),
-        ({"variable": torch.zeros(2, 3, 5, 4).mT}, r"variable must be \[2, 3, 4, 5\] in variable's memory order"),
+        (
+            {"variable": torch.zeros(2, 0)},
+            r"variable must be \[B, ...\] with no side 0, got \[2, 0\]",
+        ),
+        (
+            {"variable": torch.zeros(2, 3, 4, 5).double()},
+            "variable must be float32, got torch.float64",
+        ),
+        (
+            {"variable": torch.zeros(2, 3, 5, 4).mT},
+            r"variable must be \[2, 3, 4, 5\] in variable's memory order",
+        ),
         ({"first": torch.zeros(2, 3, 4, 4)}, r"first must be \[2, 3, 4, 5\].*got \[2, 3, 4, 4\]"),
         ({"second": torch.zeros(2, 3, 4, 5).half()}, "second must be float32"),
-        ({"copy": torch.zeros(2, 4, 5, 3).movedim(3, 1)}, r"copy must be .*strides \[60, 1, 15, 3\]"),
+        (
+            {"copy": torch.zeros(2, 4, 5, 3).movedim(3, 1)},
+            r"copy must be .*strides \[60, 1, 15, 3\]",
+        ),
         ({"gradient": torch.zeros(3, 4, 5)}, r"gradient must be \[2, 3, 4, 5\], got \[3, 4, 5\]"),
         ({"step": torch.tensor(1.0)}, r"step must be \[\] int64, got \[\] torch.float32"),
         ({"step": torch.tensor([1])}, r"step must be \[\] int64, got \[1\]"),
@@ -334,7 +382,10 @@ class TestNative:
 
     def test_refuses_sizes(self) -> None:
         for place, name in ((1, "gradient"), (2, "first"), (3, "second"), (4, "done")):
-            arrays: list[Any] = [*(np.zeros((2, 3), np.float32) for _ in range(4)), np.zeros(2, np.bool_)]
+            arrays: list[Any] = [
+                *(np.zeros((2, 3), np.float32) for _ in range(4)),
+                np.zeros(2, np.bool_),
+            ]
             arrays[place] = arrays[place][:1]
             with pytest.raises(ValueError, match=f"{name}: must have"):
                 self.step(*arrays)
@@ -347,7 +398,10 @@ class TestNative:
             (3, np.zeros(6, np.float32)),
             (4, np.zeros(2, np.uint8)),
         ):
-            arrays: list[Any] = [*(np.zeros((2, 3), np.float32) for _ in range(4)), np.zeros(2, np.bool_)]
+            arrays: list[Any] = [
+                *(np.zeros((2, 3), np.float32) for _ in range(4)),
+                np.zeros(2, np.bool_),
+            ]
             arrays[place] = wrong
             with pytest.raises(TypeError):
                 self.step(*arrays)

@@ -23,7 +23,9 @@ def run(program: str, folder: Path) -> list[Compiled]:
     """In a process of its own: kernels that are interpreted here cannot be compiled here."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(folder), "PYTHONPATH": str(TESTS)}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, cwd=folder)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     return [Compiled(**one) for one in json.loads(done.stdout)]
 
@@ -44,7 +46,11 @@ def test_kernels_compile_without_spills(everything: list[Compiled], capability: 
 
 def test_a_spill_is_seen(tmp_path: Path) -> None:
     kernel = Kernel(
-        "spilling", "spilling_kernel", {"source": "*fp32", "target": "*fp32", "count": "i32"}, {"BLOCK": 4096}, 1
+        "spilling",
+        "spilling_kernel",
+        {"source": "*fp32", "target": "*fp32", "count": "i32"},
+        {"BLOCK": 4096},
+        1,
     )
     (one,) = run(
         f"import json; from ahead_of_time import Kernel, compiled; print(json.dumps([vars(compiled({kernel!r}, 90))]))",

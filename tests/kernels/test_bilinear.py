@@ -33,7 +33,9 @@ def shifted(large: Tensor, first: float, count: int, dim: int) -> Tensor:
         position = torch.tensor(first, dtype=torch.float64) + k
         whole = int(position.floor())
         fraction = float(position - whole)
-        above, below = (large.select(dim, min(max(row, 0), large.shape[dim] - 1)) for row in (whole, whole + 1))
+        above, below = (
+            large.select(dim, min(max(row, 0), large.shape[dim] - 1)) for row in (whole, whole + 1)
+        )
         rows.append((1 - fraction) * above + fraction * below)
     return torch.stack(rows, dim)
 
@@ -82,7 +84,9 @@ def test_batches_of_positions() -> None:
     assert shifted_weights(torch.zeros(0), 5, 7, 24).shape == (0, 5, 7)
 
 
-@pytest.mark.parametrize("first", [0.0, 3.0, 2.25, 7.6180339887, -0.5, -2.3, -40.0, 17.9, 18.5, 21.0, 90.5])
+@pytest.mark.parametrize(
+    "first", [0.0, 3.0, 2.25, 7.6180339887, -0.5, -2.3, -40.0, 17.9, 18.5, 21.0, 90.5]
+)
 def test_shifted_rows_inside_across_and_outside_the_border(first: float) -> None:
     features = torch.randn(3, 9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weights = shifted_weights(torch.tensor(first, dtype=torch.float64), 4, 9, 20)
@@ -91,7 +95,9 @@ def test_shifted_rows_inside_across_and_outside_the_border(first: float) -> None
 
 
 def test_whole_first_row_is_upsample_weights() -> None:
-    assert torch.equal(shifted_weights(torch.tensor(5), 6, 9, 20), upsample_weights(torch.arange(5, 11), 9, 20))
+    assert torch.equal(
+        shifted_weights(torch.tensor(5), 6, 9, 20), upsample_weights(torch.arange(5, 11), 9, 20)
+    )
 
 
 @given(
@@ -102,15 +108,23 @@ def test_whole_first_row_is_upsample_weights() -> None:
     seed=st.integers(0, 99),
 )
 def test_patch_is_that_of_the_upsampled_map(
-    small: tuple[int, int], large: tuple[int, int], first: tuple[float, float], count: int, seed: int
+    small: tuple[int, int],
+    large: tuple[int, int],
+    first: tuple[float, float],
+    count: int,
+    seed: int,
 ) -> None:
-    features = torch.randn(2, *small, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    features = torch.randn(
+        2, *small, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     rows, columns = (
         shifted_weights(torch.tensor(start, dtype=torch.float64), count, size_small, size_large)
         for start, size_small, size_large in zip(first, small, large, strict=True)
     )
     patch = torch.einsum("kh,chw,lw->ckl", rows, features, columns)
-    expected = shifted(shifted(upsampled(features, large), first[0], count, dim=1), first[1], count, dim=2)
+    expected = shifted(
+        shifted(upsampled(features, large), first[0], count, dim=1), first[1], count, dim=2
+    )
     assert_close(patch, expected)
 
 

@@ -24,19 +24,30 @@ SHAPES = {
 }
 every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+every_dtype = pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str
+)
 EPS = 1e-5
 
 
-def inputs(shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, mean: float = 0.5) -> list[Tensor]:
+def inputs(
+    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, mean: float = 0.5
+) -> list[Tensor]:
     """x, weight, bias, and a gradient of y."""
     torch.manual_seed(sum(shape))
     *size, _ = shape
     x = (torch.randn(size) + mean).to(dtype).contiguous(memory_format=layout)
-    return [x, (torch.randn(size[1]) + 1).to(dtype), torch.randn(size[1]).to(dtype), torch.randn(size).to(dtype)]
+    return [
+        x,
+        (torch.randn(size[1]) + 1).to(dtype),
+        torch.randn(size[1]).to(dtype),
+        torch.randn(size).to(dtype),
+    ]
 
 
-def truth(x: Tensor, groups: int, weight: Tensor, bias: Tensor, along: Tensor, silu: bool) -> tuple[Tensor, Tensor]:
+def truth(
+    x: Tensor, groups: int, weight: Tensor, bias: Tensor, along: Tensor, silu: bool
+) -> tuple[Tensor, Tensor]:
     """y and the gradient of x, by PyTorch in float64."""
     leaf = x.detach().double().requires_grad_()
     y = F.group_norm(leaf, groups, weight.double(), bias.double(), EPS)
@@ -57,7 +68,9 @@ def check(y: Tensor, gradient: Tensor, x: Tensor, expected: tuple[Tensor, Tensor
 @every_shape
 @every_dtype
 @pytest.mark.parametrize("silu", [True, False], ids=["with SiLU", "alone"])
-def test_on_the_cpu(shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, silu: bool) -> None:
+def test_on_the_cpu(
+    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, silu: bool
+) -> None:
     x, weight, bias, along = inputs(shape, dtype, layout)
     leaf = x.clone().requires_grad_()
     y = group_norm_silu(leaf, shape[-1], weight, bias, EPS, silu)
@@ -75,12 +88,16 @@ def test_on_the_cpu(shape: tuple[int, ...], dtype: torch.dtype, layout: torch.me
     columns=st.integers(1, 17),
     half=st.booleans(),
 )
-def test_the_native_twin(seed: int, batch: int, groups: int, width: int, height: int, columns: int, half: bool) -> None:
+def test_the_native_twin(
+    seed: int, batch: int, groups: int, width: int, height: int, columns: int, half: bool
+) -> None:
     torch.manual_seed(seed)
     dtype = torch.bfloat16 if half else torch.float32
     shape = (batch, groups * width, height, columns, groups)
     x, weight, bias, along = inputs(shape, dtype, torch.channels_last)
-    if groups * height * columns * width > groups:  # a group of one value has no variance to speak of
+    if (
+        groups * height * columns * width > groups
+    ):  # a group of one value has no variance to speak of
         leaf = x.clone().requires_grad_()
         y = group_norm_silu(leaf, groups, weight, bias, 0.1)
         (gradient,) = torch.autograd.grad(y, leaf, along)
@@ -94,7 +111,9 @@ def test_the_native_twin(seed: int, batch: int, groups: int, width: int, height:
 
 @every_layout
 @pytest.mark.parametrize(("dtype", "mean"), [(torch.float32, 1e4), (torch.bfloat16, 100.0)])
-def test_a_mean_far_from_nought(dtype: torch.dtype, mean: float, layout: torch.memory_format) -> None:
+def test_a_mean_far_from_nought(
+    dtype: torch.dtype, mean: float, layout: torch.memory_format
+) -> None:
     """Sums of squares as they are would lose the variance: 1e8 and 1 do not fit into one float32."""
     shape = (1, 8, 9, 8, 2)
     x, weight, bias, along = inputs(shape, dtype, layout, mean)
@@ -141,7 +160,13 @@ def test_extreme_values() -> None:
     ],
 )
 def test_refusals(change: dict[str, object], words: str) -> None:
-    given = {"x": torch.zeros(1, 8, 4, 4), "groups": 4, "weight": torch.zeros(8), "bias": torch.zeros(8), "eps": EPS}
+    given = {
+        "x": torch.zeros(1, 8, 4, 4),
+        "groups": 4,
+        "weight": torch.zeros(8),
+        "bias": torch.zeros(8),
+        "eps": EPS,
+    }
     with pytest.raises(ValueError, match=words):
         group_norm_silu(**(given | change))  # type: ignore[arg-type]
 
@@ -168,16 +193,23 @@ def test_in_a_compiled_function() -> None:
     assert torch.equal(gradient, expected)
 
 
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+)
 
 
 @needs_triton
-@pytest.mark.skipif(torch.cuda.is_available(), reason="interpreted only where there is no CUDA device")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="interpreted only where there is no CUDA device"
+)
 @every_layout
 @every_shape
 @every_dtype
 def test_the_gpus_kernels_interpreted(
-    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Tiles of 32 elements, so that maps this small have several blocks of places."""
     from dragnoise.kernels.gpu import group_norm_silu as gpu
@@ -191,7 +223,9 @@ def test_the_gpus_kernels_interpreted(
 
 
 @needs_triton
-@pytest.mark.skipif(torch.cuda.is_available(), reason="interpreted only where there is no CUDA device")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="interpreted only where there is no CUDA device"
+)
 def test_a_mean_far_from_nought_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     from dragnoise.kernels.gpu import group_norm_silu as gpu
 

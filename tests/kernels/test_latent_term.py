@@ -17,20 +17,26 @@ Pair = Callable[[Tensor, Tensor, Tensor, float, float], tuple[Tensor, Tensor]]
 SLOPE, LAM = -0.37, 0.2
 
 
-def definition(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float) -> tuple[Tensor, Tensor]:
+def definition(
+    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+) -> tuple[Tensor, Tensor]:
     """As the method states it, in float64, the gradient by autograd."""
     leaf = noise.detach().double().requires_grad_()
     loss = lam * (slope * (leaf - reference.double()) * keep.double()).abs().sum()
     return loss.detach(), torch.autograd.grad(loss, leaf)[0]
 
 
-def by_operator(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float) -> tuple[Tensor, Tensor]:
+def by_operator(
+    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+) -> tuple[Tensor, Tensor]:
     leaf = noise.detach().requires_grad_()
     loss = latent_term(leaf, reference, keep, slope, lam)
     return loss.detach(), torch.autograd.grad(loss, leaf)[0]
 
 
-def on_gpu(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float) -> tuple[Tensor, Tensor]:
+def on_gpu(
+    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+) -> tuple[Tensor, Tensor]:
     """The Triton kernel, under its interpreter where there is no GPU."""
     from dragnoise.kernels.gpu.latent_term import launch
 
@@ -39,16 +45,24 @@ def on_gpu(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: fl
     return loss.cpu(), gradient.cpu()
 
 
-ALL = pytest.mark.parametrize("function", [by_operator, formula, on_gpu], ids=["native", "formula", "triton"])
+ALL = pytest.mark.parametrize(
+    "function", [by_operator, formula, on_gpu], ids=["native", "formula", "triton"]
+)
 
 
-def case(size: tuple[int, int, int, int], seed: int, masks: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+def case(
+    size: tuple[int, int, int, int], seed: int, masks: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
     """Noise that is the reference in a fifth of the places, and a mask with soft values and noughts."""
     generator = torch.Generator().manual_seed(seed)
     noise, reference = torch.randn(2, *size, generator=generator)
     same = torch.rand(size, generator=generator) < 0.2
     keep = torch.rand(masks, 1, *size[2:], generator=generator)
-    return torch.where(same, reference, noise), reference, keep.where(keep > 0.3, 0).where(keep < 0.9, 1)
+    return (
+        torch.where(same, reference, noise),
+        reference,
+        keep.where(keep > 0.3, 0).where(keep < 0.9, 1),
+    )
 
 
 @ALL
@@ -63,7 +77,9 @@ def case(size: tuple[int, int, int, int], seed: int, masks: int = 1) -> tuple[Te
     ],
 )
 @pytest.mark.parametrize("slope", [SLOPE, 0.6, 0.0])
-def test_equals_the_definition(function: Pair, size: tuple[int, int, int, int], masks: int, slope: float) -> None:
+def test_equals_the_definition(
+    function: Pair, size: tuple[int, int, int, int], masks: int, slope: float
+) -> None:
     noise, reference, keep = case(size, seed=sum(size), masks=masks)
     loss, gradient = function(noise, reference, keep, slope, LAM)
     expected = definition(noise, reference, keep, slope, LAM)
@@ -95,7 +111,11 @@ def test_half_precision_is_computed_in_float32(function: Pair, dtype: torch.dtyp
     assert (loss.dtype, gradient.dtype) == (torch.float32, dtype)
     assert_close(loss, expected[0])
     assert_close(gradient, expected[1])
-    assert_close(function(noise, reference.float(), keep.to(dtype), SLOPE, LAM)[0], expected[0], computed_in=dtype)
+    assert_close(
+        function(noise, reference.float(), keep.to(dtype), SLOPE, LAM)[0],
+        expected[0],
+        computed_in=dtype,
+    )
 
 
 def test_float64_is_computed_in_float64() -> None:
@@ -120,7 +140,9 @@ def test_memory_order_does_not_matter(function: Pair) -> None:
                 loss, gradient = function(given_noise, given_reference, given_keep, SLOPE, LAM)
                 assert_close(loss, expected[0])
                 assert torch.equal(gradient, expected[1])
-    assert function(last, reference, keep, SLOPE, LAM)[1].is_contiguous(memory_format=torch.channels_last)
+    assert function(last, reference, keep, SLOPE, LAM)[1].is_contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 @given(
@@ -149,7 +171,9 @@ def test_native_equals_the_definition(
     dtype=st.sampled_from([torch.float32, torch.float16]),
     seed=st.integers(0, 999),
 )
-def test_triton_equals_native(size: tuple[int, int, int, int], dtype: torch.dtype, seed: int) -> None:
+def test_triton_equals_native(
+    size: tuple[int, int, int, int], dtype: torch.dtype, seed: int
+) -> None:
     noise, reference, keep = case(size, seed)
     noise = noise.to(dtype)
     loss, gradient = on_gpu(noise, reference, keep, SLOPE, LAM)
@@ -162,7 +186,9 @@ def test_triton_equals_native(size: tuple[int, int, int, int], dtype: torch.dtyp
 def test_the_same_bits_every_time() -> None:
     noise, reference, keep = case((1, 4, 64, 64), seed=5)
     first = by_operator(noise, reference, keep, SLOPE, LAM)[0]
-    assert all(torch.equal(by_operator(noise, reference, keep, SLOPE, LAM)[0], first) for _ in range(5))
+    assert all(
+        torch.equal(by_operator(noise, reference, keep, SLOPE, LAM)[0], first) for _ in range(5)
+    )
 
 
 def test_gradient_is_scaled_by_what_follows_and_only_noise_has_one() -> None:
@@ -170,7 +196,9 @@ def test_gradient_is_scaled_by_what_follows_and_only_noise_has_one() -> None:
     loss = latent_term(noise, reference, keep, SLOPE, LAM)
     (3 * loss).backward()
     assert noise.grad is not None
-    assert_close(noise.grad, 3 * definition(noise.detach(), reference.detach(), keep.detach(), SLOPE, LAM)[1])
+    assert_close(
+        noise.grad, 3 * definition(noise.detach(), reference.detach(), keep.detach(), SLOPE, LAM)[1]
+    )
     assert reference.grad is None
     assert keep.grad is None
 
@@ -229,17 +257,27 @@ def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"noise": torch.zeros(4, 5, 5)}, r"noise must be \[B, C, h, w\] with no side 0, got \[4, 5, 5\]"),
+        (
+            {"noise": torch.zeros(4, 5, 5)},
+            r"noise must be \[B, C, h, w\] with no side 0, got \[4, 5, 5\]",
+        ),
         ({"noise": torch.zeros(2, 4, 0, 5)}, r"noise must be \[B, C, h, w\] with no side 0"),
         ({"reference": torch.zeros(1, 4, 5, 5)}, r"reference must be \[2, 4, 5, 5\] as noise is"),
-        ({"keep": torch.zeros(1, 4, 5, 5)}, r"keep must be \[1, 1, 5, 5\], or one for each entry, got \[1, 4, 5, 5\]"),
+        (
+            {"keep": torch.zeros(1, 4, 5, 5)},
+            r"keep must be \[1, 1, 5, 5\], or one for each entry, got \[1, 4, 5, 5\]",
+        ),
         ({"keep": torch.zeros(3, 1, 5, 5)}, r"keep must be \[1, 1, 5, 5\]"),
         ({"keep": torch.zeros(5, 5)}, r"keep must be \[1, 1, 5, 5\]"),
         ({"keep": torch.zeros(1, 1, 5, 5, device="meta")}, "devices differ"),
     ],
 )
 def test_what_does_not_fit_is_refused(changed: dict[str, Tensor], message: str) -> None:
-    inputs = {"noise": torch.zeros(2, 4, 5, 5), "reference": torch.zeros(2, 4, 5, 5), "keep": torch.zeros(1, 1, 5, 5)}
+    inputs = {
+        "noise": torch.zeros(2, 4, 5, 5),
+        "reference": torch.zeros(2, 4, 5, 5),
+        "keep": torch.zeros(1, 1, 5, 5),
+    }
     with pytest.raises(ValueError, match=message):
         latent_term(**(inputs | changed), slope=SLOPE, lam=LAM)
 
@@ -252,7 +290,9 @@ class TestNative:
 
     def test_takes_numpy_and_any_strides(self) -> None:
         gradient = np.full((2, 4, 3, 3), np.nan, np.float32)
-        loss = _native.latent_term(self.noise[..., ::-1], 0 * self.noise, self.keep, 0.5, 2, gradient)
+        loss = _native.latent_term(
+            self.noise[..., ::-1], 0 * self.noise, self.keep, 0.5, 2, gradient
+        )
         assert loss == 72
         assert (gradient == 1).all()
 

@@ -21,11 +21,15 @@ Loss = Callable[[Tensor, Tensor, Tensor, tuple[int, int], int], Tensor]
 Inputs = tuple[Tensor, Tensor, Tensor, tuple[int, int], int]
 BOTH = pytest.mark.parametrize("function", [motion_loss, formula], ids=["operator", "formula"])
 FORMATS = pytest.mark.parametrize(
-    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"]
+    "memory_format",
+    [torch.contiguous_format, torch.channels_last],
+    ids=["contiguous", "channels_last"],
 )
 
 
-def upsampled_loss(features: Tensor, handles: Tensor, targets: Tensor, size: tuple[int, int], radius: int) -> Tensor:
+def upsampled_loss(
+    features: Tensor, handles: Tensor, targets: Tensor, size: tuple[int, int], radius: int
+) -> Tensor:
     """The formula on the whole upsampled map, point by point; only for patches that stay inside."""
     full = F.interpolate(features[None], size, mode="bilinear")[0]
     loss = full.new_zeros(())
@@ -54,7 +58,12 @@ def upsampled_loss(features: Tensor, handles: Tensor, targets: Tensor, size: tup
     radius=st.integers(0, 3),
 )
 def test_equals_the_upsampled_map(
-    function: Loss, seed: int, small: tuple[int, int], size: tuple[int, int], count: int, radius: int
+    function: Loss,
+    seed: int,
+    small: tuple[int, int],
+    size: tuple[int, int],
+    count: int,
+    radius: int,
 ) -> None:
     torch.manual_seed(seed)
     features = torch.randn(6, *small, dtype=torch.float64)
@@ -115,9 +124,13 @@ def test_borders_clamp(function: Loss, corner: tuple[int, int]) -> None:
         (gradient,) = torch.autograd.grad(loss, leaf)
         assert loss.isfinite()
         assert gradient.isfinite().all()
-    padded = F.pad(F.interpolate(features[None], (16, 16), mode="bilinear"), (2, 2, 2, 2), mode="replicate")[0]
+    padded = F.pad(
+        F.interpolate(features[None], (16, 16), mode="bilinear"), (2, 2, 2, 2), mode="replicate"
+    )[0]
     row, column = corner
-    torch.testing.assert_close(patches(features, handle, (16, 16), 2)[0], padded[:, row : row + 5, column : column + 5])
+    torch.testing.assert_close(
+        patches(features, handle, (16, 16), 2)[0], padded[:, row : row + 5, column : column + 5]
+    )
 
 
 @BOTH
@@ -150,10 +163,18 @@ def case(
     """Handles up to two positions outside the map, targets up to nine."""
     generator = torch.Generator().manual_seed(seed)
     handles, targets = (
-        torch.stack([torch.randint(-out, side + out, (points,), generator=generator) for side in resolution], dim=1)
+        torch.stack(
+            [
+                torch.randint(-out, side + out, (points,), generator=generator)
+                for side in resolution
+            ],
+            dim=1,
+        )
         for out in (2, 9)
     )
-    features = torch.randn(1, *size, generator=generator).to(dtype).to(memory_format=memory_format)[0]
+    features = (
+        torch.randn(1, *size, generator=generator).to(dtype).to(memory_format=memory_format)[0]
+    )
     return features, handles, targets, resolution, radius
 
 
@@ -214,7 +235,9 @@ def test_native_equals_the_formula(
     """Any ratio, up or down; patches that hang over every border; maps of one row; no points, and several over the same places."""
     inputs = case(size, resolution, points, radius, seed, dtype, memory_format)
     assume(not doubtful(inputs))
-    (loss, gradient), (wanted, slope) = (value_and_gradient(function, inputs) for function in (motion_loss, formula))
+    (loss, gradient), (wanted, slope) = (
+        value_and_gradient(function, inputs) for function in (motion_loss, formula)
+    )
     assert_close(loss, wanted)
     assert_close(gradient, slope)
     assert gradient.dtype == dtype
@@ -223,7 +246,9 @@ def test_native_equals_the_formula(
 
 def test_many_points_in_one_place() -> None:
     """Their gradients add up in float32: rounded to bfloat16 once, not three hundred times."""
-    features, handles, targets, resolution, radius = case((24, 16, 16), (64, 64), 1, 1, seed=3, dtype=torch.bfloat16)
+    features, handles, targets, resolution, radius = case(
+        (24, 16, 16), (64, 64), 1, 1, seed=3, dtype=torch.bfloat16
+    )
     many = (features, handles.repeat(300, 1), targets.repeat(300, 1), resolution, radius)
     loss, gradient = value_and_gradient(motion_loss, many)
     wanted, slope = value_and_gradient(formula, (features.double(), *many[1:]))
@@ -247,7 +272,12 @@ def test_memory_order_does_not_matter() -> None:
     loss, gradient = value_and_gradient(motion_loss, inputs)
     last = features[None].contiguous(memory_format=torch.channels_last)[0]
     turned = features.transpose(1, 2).contiguous().mT
-    for same in (last, turned, torch.cat([features, features])[::2], features.repeat_interleave(2, dim=2)[:, :, ::2]):
+    for same in (
+        last,
+        turned,
+        torch.cat([features, features])[::2],
+        features.repeat_interleave(2, dim=2)[:, :, ::2],
+    ):
         wanted = value_and_gradient(formula, (same, *inputs[1:]))
         got = value_and_gradient(motion_loss, (same, *inputs[1:]))
         assert_close(got[0], wanted[0])
@@ -262,9 +292,13 @@ def test_memory_order_does_not_matter() -> None:
 
 
 def test_backward_scales_the_gradient_and_may_run_twice() -> None:
-    leaf, handles, targets, resolution, radius = case((6, 8, 8), (32, 32), points=2, radius=1, seed=0)
+    leaf, handles, targets, resolution, radius = case(
+        (6, 8, 8), (32, 32), points=2, radius=1, seed=0
+    )
     loss = motion_loss(leaf.requires_grad_(), handles, targets, resolution, radius)
-    once, thrice = (torch.autograd.grad(factor * loss, leaf, retain_graph=True)[0] for factor in (1.0, 3.0))
+    once, thrice = (
+        torch.autograd.grad(factor * loss, leaf, retain_graph=True)[0] for factor in (1.0, 3.0)
+    )
     assert once.abs().max() > 0
     assert_close(thrice, 3 * once)
     assert not torch.ops.dragnoise.patch_motion(leaf, handles, targets, 32, 32, 1)[1].requires_grad
@@ -272,11 +306,16 @@ def test_backward_scales_the_gradient_and_may_run_twice() -> None:
 
 @FORMATS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_operator_keeps_pytorchs_rules(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
-    features, handles, targets, resolution, radius = case((6, 8, 8), (32, 32), 2, 1, 0, dtype, memory_format)
+def test_operator_keeps_pytorchs_rules(
+    dtype: torch.dtype, memory_format: torch.memory_format
+) -> None:
+    features, handles, targets, resolution, radius = case(
+        (6, 8, 8), (32, 32), 2, 1, 0, dtype, memory_format
+    )
     for given_features in (features, features.clone().requires_grad_()):
         torch.library.opcheck(
-            torch.ops.dragnoise.patch_motion.default, (given_features, handles, targets, *resolution, radius)
+            torch.ops.dragnoise.patch_motion.default,
+            (given_features, handles, targets, *resolution, radius),
         )
 
 
@@ -284,22 +323,30 @@ def test_operator_keeps_pytorchs_rules(dtype: torch.dtype, memory_format: torch.
 def test_compiles_without_a_graph_break(memory_format: torch.memory_format) -> None:
     inputs = case((6, 8, 8), (32, 32), 2, 1, 0, memory_format=memory_format)
     compiled = torch.compile(motion_loss, fullgraph=True, backend="aot_eager")
-    for got, wanted in zip(value_and_gradient(compiled, inputs), value_and_gradient(motion_loss, inputs), strict=True):
+    for got, wanted in zip(
+        value_and_gradient(compiled, inputs), value_and_gradient(motion_loss, inputs), strict=True
+    ):
         assert torch.equal(got, wanted)
 
 
 @FORMATS
 @pytest.mark.parametrize("device", ["meta", "fake", "fake-cuda"])
-def test_nothing_is_computed_on_fake_tensors(device: str, memory_format: torch.memory_format) -> None:
+def test_nothing_is_computed_on_fake_tensors(
+    device: str, memory_format: torch.memory_format
+) -> None:
     """Shapes, dtypes and memory order are right where there are no values."""
     real = case((640, 64, 64), (256, 256), 3, 1, 0, torch.bfloat16, memory_format)
     with FakeTensorMode() if "fake" in device else torch.device("meta"):
         place = {"meta": "meta", "fake": "cpu", "fake-cuda": "cuda"}[device]
-        features = torch.empty_strided(real[0].shape, real[0].stride(), dtype=torch.bfloat16, device=place)
+        features = torch.empty_strided(
+            real[0].shape, real[0].stride(), dtype=torch.bfloat16, device=place
+        )
         handles, targets = (torch.empty(3, 2, dtype=torch.int64, device=place) for _ in range(2))
         outcomes = [torch.ops.dragnoise.patch_motion(features, handles, targets, 256, 256, 1)]
         if device != "fake-cuda":  # autograd would ask for a real device
-            outcomes.append(value_and_gradient(motion_loss, (features, handles, targets, *real[3:])))
+            outcomes.append(
+                value_and_gradient(motion_loss, (features, handles, targets, *real[3:]))
+            )
     for loss, gradient in outcomes:
         assert (loss.shape, loss.dtype) == ((), torch.float32)
         assert (gradient.shape, gradient.dtype) == (features.shape, torch.bfloat16)
@@ -345,7 +392,9 @@ class TestTriton:
 
     @FORMATS
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-    def test_precisions_and_layouts(self, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+    def test_precisions_and_layouts(
+        self, dtype: torch.dtype, memory_format: torch.memory_format
+    ) -> None:
         inputs = case((5, 9, 6), (36, 24), 3, 1, 7, dtype, memory_format)
         assert not doubtful(inputs)
         loss, gradient = self.launched(inputs)
@@ -366,7 +415,10 @@ class TestTriton:
 
     def test_near_points_do_not_count(self) -> None:
         features, *_ = case((4, 8, 8), (16, 16), 0, 1, seed=2)
-        handles, targets = torch.tensor([[8, 8], [8, 8], [3, 3]]), torch.tensor([[9, 9], [10, 8], [3, 3]])
+        handles, targets = (
+            torch.tensor([[8, 8], [8, 8], [3, 3]]),
+            torch.tensor([[9, 9], [10, 8], [3, 3]]),
+        )
         loss, gradient = self.launched((features, handles, targets, (16, 16), 1))
         alone, slope = self.launched((features, handles[1:2], targets[1:2], (16, 16), 1))
         assert alone > 0
@@ -396,7 +448,9 @@ class TestTriton:
 @pytest.mark.gpu
 @FORMATS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+def test_cuda_equals_the_cpu_and_never_waits(
+    dtype: torch.dtype, memory_format: torch.memory_format
+) -> None:
     inputs = case((70, 32, 40), (128, 160), 20, 1, 11, dtype, memory_format)
     assert not doubtful(inputs)
     wanted, slope = value_and_gradient(formula, inputs)
@@ -420,9 +474,15 @@ def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype, memory_format: 
         ({"features": torch.zeros(2, 3)}, r"features must be \[C, h, w\]"),
         ({"features": torch.zeros(2, 0, 3)}, r"features must be \[C, h, w\] floats with no side 0"),
         ({"features": torch.zeros(2, 3, 3, dtype=torch.int64)}, r"features must be .* torch.int64"),
-        ({"handles": torch.zeros(1, 2)}, r"handles must be \[N, 2\] int64, got \[1, 2\] torch.float32"),
+        (
+            {"handles": torch.zeros(1, 2)},
+            r"handles must be \[N, 2\] int64, got \[1, 2\] torch.float32",
+        ),
         ({"targets": torch.zeros(1, 3, dtype=torch.int64)}, r"targets must be \[N, 2\]"),
-        ({"targets": torch.zeros(2, 2, dtype=torch.int64)}, "every handle has a target: got 1 handles and 2 targets"),
+        (
+            {"targets": torch.zeros(2, 2, dtype=torch.int64)},
+            "every handle has a target: got 1 handles and 2 targets",
+        ),
         ({"targets": torch.zeros(1, 2, dtype=torch.int64, device="meta")}, "devices differ"),
         ({"resolution": (0, 4)}, "resolution must be at least"),
         ({"radius": -1}, "radius at least 0"),
@@ -448,11 +508,21 @@ class TestNative:
     targets = np.array([[4, 8]])
 
     def run(self, features: NDArray[Any], gradient: NDArray[Any], **changed: Any) -> float:
-        points: dict[str, Any] = {"handles": self.handles, "targets": self.targets, "resolution": (9, 9), "radius": 1}
-        return _native.patch_motion(features, gradient=gradient, reached=2.0, tie=2.0, **(points | changed))
+        points: dict[str, Any] = {
+            "handles": self.handles,
+            "targets": self.targets,
+            "resolution": (9, 9),
+            "radius": 1,
+        }
+        return _native.patch_motion(
+            features, gradient=gradient, reached=2.0, tie=2.0, **(points | changed)
+        )
 
     def test_adds_to_a_gradient_of_any_strides(self) -> None:
-        plain, turned = np.zeros((2, 3, 3), np.float32), np.ones((3, 3, 2), np.float32).transpose(2, 0, 1)[:, ::-1]
+        plain, turned = (
+            np.zeros((2, 3, 3), np.float32),
+            np.ones((3, 3, 2), np.float32).transpose(2, 0, 1)[:, ::-1],
+        )
         # One supervision pixel to the right is a third of a small column, whose features differ by one; 9 positions.
         assert self.run(self.features, plain) == pytest.approx(9 / 3)
         assert self.run(self.features[:, ::-1], turned) == pytest.approx(9 / 3)
@@ -463,11 +533,15 @@ class TestNative:
         gradient = np.zeros((2, 3, 3), np.float32)
         with pytest.raises(ValueError, match=r"features: no side may be 0, got \[2, 0, 3\]"):
             self.run(self.features[:, :0], gradient)
-        with pytest.raises(ValueError, match=r"gradient: expected \[2, 3, 3\] as the features, got \[2, 2, 3\]"):
+        with pytest.raises(
+            ValueError, match=r"gradient: expected \[2, 3, 3\] as the features, got \[2, 2, 3\]"
+        ):
             self.run(self.features, gradient[:, 1:])
         with pytest.raises(ValueError, match="targets: expected as many as handles, 1, got 2"):
             self.run(self.features, gradient, targets=np.zeros((2, 2), np.int64))
-        with pytest.raises(ValueError, match=r"resolution: must be at least \(1, 1\), got \(9, 0\)"):
+        with pytest.raises(
+            ValueError, match=r"resolution: must be at least \(1, 1\), got \(9, 0\)"
+        ):
             self.run(self.features, gradient, resolution=(9, 0))
         with pytest.raises(ValueError, match="radius: must not be negative, got -1"):
             self.run(self.features, gradient, radius=-1)

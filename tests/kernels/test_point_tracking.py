@@ -19,20 +19,31 @@ Track = Callable[[Tensor, Tensor, Tensor, Tensor, tuple[int, int], int], Tracked
 
 
 def on_gpu(
-    features: Tensor, reference: Tensor, handles: Tensor, targets: Tensor, resolution: tuple[int, int], radius: int
+    features: Tensor,
+    reference: Tensor,
+    handles: Tensor,
+    targets: Tensor,
+    resolution: tuple[int, int],
+    radius: int,
 ) -> Tracked:
     """The Triton kernel, under its interpreter where there is no GPU."""
     from dragnoise.kernels.gpu.point_tracking import launch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    small, wanted, start, end = (tensor.detach().to(device) for tensor in (features, reference, handles, targets))
-    with np.errstate(invalid="ignore"):  # the interpreter computes in numpy, which warns of inf - inf
+    small, wanted, start, end = (
+        tensor.detach().to(device) for tensor in (features, reference, handles, targets)
+    )
+    with np.errstate(
+        invalid="ignore"
+    ):  # the interpreter computes in numpy, which warns of inf - inf
         moved, reached, all_reached = launch(small, wanted, start, end, resolution, radius, REACHED)
     return Tracked(moved.cpu(), reached.cpu(), all_reached.cpu())
 
 
 BOTH = pytest.mark.parametrize("function", [track, formula], ids=["native", "formula"])
-ALL = pytest.mark.parametrize("function", [track, formula, on_gpu], ids=["native", "formula", "triton"])
+ALL = pytest.mark.parametrize(
+    "function", [track, formula, on_gpu], ids=["native", "formula", "triton"]
+)
 
 
 def upsampled(features: Tensor, resolution: tuple[int, int]) -> Tensor:
@@ -58,10 +69,17 @@ def searched(
 
 
 def case(
-    size: tuple[int, int, int], resolution: tuple[int, int], points: int, seed: int, outside: int = 0
+    size: tuple[int, int, int],
+    resolution: tuple[int, int],
+    points: int,
+    seed: int,
+    outside: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    draw = [torch.randint(-outside, side + outside, (points,), generator=generator) for side in resolution]
+    draw = [
+        torch.randint(-outside, side + outside, (points,), generator=generator)
+        for side in resolution
+    ]
     return (
         torch.randn(size, generator=generator),
         torch.randn(points, size[0], generator=generator),
@@ -110,7 +128,9 @@ def test_native_finds_as_near_a_feature_as_any(
         return (large[:, positions[:, 0], positions[:, 1]].T - reference).abs().sum(1)
 
     native = track(features, reference, handles, handles, resolution, radius).moved
-    exact = formula(features.double(), reference.double(), handles, handles, resolution, radius).moved
+    exact = formula(
+        features.double(), reference.double(), handles, handles, resolution, radius
+    ).moved
     assert native.dtype == torch.int64
     assert native.shape == exact.shape == (points, 2)
     torch.testing.assert_close(distances(native), distances(exact), rtol=0, atol=1e-5 * size[0])
@@ -140,7 +160,9 @@ def test_the_first_of_two_equal_peaks_wins_in_row_major_order(function: Track) -
     features[:, 3, 6] = features[:, 5, 2] = features[:, 5, 4] = 1
     handle = torch.tensor([[4, 4]])
     lower = handle + torch.tensor([[2, -1]])
-    assert function(features, torch.ones(1, 3), handle, handle, (9, 9), 2).moved.tolist() == [[3, 6]]
+    assert function(features, torch.ones(1, 3), handle, handle, (9, 9), 2).moved.tolist() == [
+        [3, 6]
+    ]
     assert function(features, torch.ones(1, 3), lower, lower, (9, 9), 2).moved.tolist() == [[5, 2]]
 
 
@@ -154,7 +176,9 @@ def test_far_outside_means_the_nearest_border(function: Track) -> None:
 
 @ALL
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_features_that_are_not_finite_leave_the_handle_in_its_window(function: Track, value: float) -> None:
+def test_features_that_are_not_finite_leave_the_handle_in_its_window(
+    function: Track, value: float
+) -> None:
     features = torch.ones(2, 9, 9)
     features[0, :4] = value
     for broken in (features, torch.full_like(features, value)):
@@ -168,9 +192,13 @@ def test_kernels_pass_over_what_is_not_a_number(function: Track) -> None:
     features, handle = torch.full((2, 9, 9), 5.0), torch.tensor([[4, 4]])
     features[0, 3, 3:7] = torch.nan
     features[:, 5, 5] = 1
-    assert function(features, torch.zeros(1, 2), handle, handle, (9, 9), 2).moved.tolist() == [[5, 5]]
+    assert function(features, torch.zeros(1, 2), handle, handle, (9, 9), 2).moved.tolist() == [
+        [5, 5]
+    ]
     features[1] = torch.nan
-    assert function(features, torch.zeros(1, 2), handle, handle, (9, 9), 2).moved.tolist() == [[2, 2]]
+    assert function(features, torch.zeros(1, 2), handle, handle, (9, 9), 2).moved.tolist() == [
+        [2, 2]
+    ]
 
 
 @ALL
@@ -210,7 +238,9 @@ def test_many_points(function: Track) -> None:
 def test_inputs_that_carry_gradients(function: Track) -> None:
     features, reference, handles = case((4, 5, 5), (20, 20), points=2, seed=2)
     expected = function(features, reference, handles, handles, (20, 20), 2)
-    tracked = function(features.requires_grad_(), reference.requires_grad_(), handles, handles, (20, 20), 2)
+    tracked = function(
+        features.requires_grad_(), reference.requires_grad_(), handles, handles, (20, 20), 2
+    )
     for now, before in zip(tracked, expected, strict=True):
         assert torch.equal(now, before)
         assert not now.requires_grad
@@ -218,13 +248,17 @@ def test_inputs_that_carry_gradients(function: Track) -> None:
 
 @ALL
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_computed_without_rounding_to_it(function: Track, dtype: torch.dtype) -> None:
+def test_half_precision_is_computed_without_rounding_to_it(
+    function: Track, dtype: torch.dtype
+) -> None:
     features, reference, handles = case((40, 12, 10), (48, 40), points=8, seed=6)
     features, reference = features.to(dtype), reference.to(dtype)
     last = features[None].contiguous(memory_format=torch.channels_last)[0]
     expected = track(features.float(), reference.float(), handles, handles, (48, 40), 3)
     for inputs in ((features, reference), (last, reference), (features, reference.float())):
-        for now, wanted in zip(function(*inputs, handles, handles, (48, 40), 3), expected, strict=True):
+        for now, wanted in zip(
+            function(*inputs, handles, handles, (48, 40), 3), expected, strict=True
+        ):
             assert torch.equal(now, wanted)
 
 
@@ -242,9 +276,13 @@ def test_every_float16_is_read_as_it_is() -> None:
     bits = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16)
     values = bits.view(torch.float16)
     row = values[values.isfinite()].unique()[None, None]
-    handles = torch.stack([torch.zeros(row.shape[2], dtype=torch.int64), torch.arange(row.shape[2])], dim=1)
+    handles = torch.stack(
+        [torch.zeros(row.shape[2], dtype=torch.int64), torch.arange(row.shape[2])], dim=1
+    )
     assert row.shape[2] == 2 * 31 * 1024 - 1  # both zeros are one
-    assert torch.equal(track(row, row[0].T.float(), handles, handles, (1, row.shape[2]), 2).moved, handles)
+    assert torch.equal(
+        track(row, row[0].T.float(), handles, handles, (1, row.shape[2]), 2).moved, handles
+    )
 
 
 @ALL
@@ -253,12 +291,16 @@ def test_reached_is_strictly_nearer_than_two(function: Track) -> None:
     handles = torch.tensor([[4, 4]]).expand(7, 2).contiguous()
     away = torch.tensor([[0, 0], [1, 1], [-1, 1], [0, 2], [-2, 0], [2, 2], [1 << 40, -(1 << 40)]])
     near = torch.tensor([True, True, True, False, False, False, False])
-    moved, reached, all_reached = function(features, reference, handles, handles + away, (16, 16), 0)
+    moved, reached, all_reached = function(
+        features, reference, handles, handles + away, (16, 16), 0
+    )
     assert torch.equal(moved, handles)
     assert torch.equal(reached, near)
     assert not all_reached
     for there in (slice(0, 3), slice(0, 1)):
-        arrived = function(features, reference[there], handles[there], (handles + away)[there], (16, 16), 0)
+        arrived = function(
+            features, reference[there], handles[there], (handles + away)[there], (16, 16), 0
+        )
         assert arrived.reached.all()
         assert arrived.all_reached
         assert arrived.all_reached.shape == ()
@@ -279,9 +321,9 @@ def test_reached_is_of_where_the_handle_has_moved(function: Track) -> None:
 def test_triton_window_of_more_than_one_block(radius: int) -> None:
     """81 and 361 positions, 64 at a time: the nearest is found in the last block, the first in the first."""
     features, reference, handles = case((33, 9, 14), (20, 29), points=3, seed=9)
-    assert on_gpu(features, reference, handles, handles, (20, 29), radius).moved.tolist() == searched(
-        features, reference, handles, (20, 29), radius
-    )
+    assert on_gpu(
+        features, reference, handles, handles, (20, 29), radius
+    ).moved.tolist() == searched(features, reference, handles, (20, 29), radius)
     flat = on_gpu(torch.ones(33, 9, 14), reference, handles, handles, (20, 29), radius).moved
     assert torch.equal(flat, (handles - radius).clamp(min=0))
 
@@ -316,9 +358,14 @@ def test_triton_equals_native(
     features = features.to(dtype)
     if last:
         features = features[None].contiguous(memory_format=torch.channels_last)[0]
-    targets = handles + torch.randint(-2, 3, handles.shape, generator=torch.Generator().manual_seed(seed))
+    targets = handles + torch.randint(
+        -2, 3, handles.shape, generator=torch.Generator().manual_seed(seed)
+    )
     large = upsampled(features.double(), resolution)
-    found = [function(features, reference, handles, targets, resolution, radius) for function in (track, on_gpu)]
+    found = [
+        function(features, reference, handles, targets, resolution, radius)
+        for function in (track, on_gpu)
+    ]
     far = [(large[:, one.moved[:, 0], one.moved[:, 1]].T - reference).abs().sum(1) for one in found]
     torch.testing.assert_close(far[0], far[1], rtol=0, atol=1e-5 * size[0])
     for one in found:
@@ -338,15 +385,24 @@ def test_compiles_without_a_break() -> None:
     features, reference, handles = case((4, 5, 6), (20, 24), points=2, seed=2)
     compiled = torch.compile(track, fullgraph=True, backend="aot_eager")
     expected = track(features, reference, handles, handles, (20, 24), 3)
-    for now, wanted in zip(compiled(features, reference, handles, handles, (20, 24), 3), expected, strict=True):
+    for now, wanted in zip(
+        compiled(features, reference, handles, handles, (20, 24), 3), expected, strict=True
+    ):
         assert torch.equal(now, wanted)
 
 
 def test_shapes_without_values() -> None:
-    features, reference, handles = (tensor.to("meta") for tensor in case((4, 5, 5), (20, 20), points=3, seed=2))
+    features, reference, handles = (
+        tensor.to("meta") for tensor in case((4, 5, 5), (20, 20), points=3, seed=2)
+    )
     moved, reached, all_reached = track(features, reference, handles, handles, (20, 20), 3)
     assert (moved.shape, moved.dtype) == ((3, 2), torch.int64)
-    assert (reached.shape, all_reached.shape, reached.dtype, all_reached.dtype) == ((3,), (), torch.bool, torch.bool)
+    assert (reached.shape, all_reached.shape, reached.dtype, all_reached.dtype) == (
+        (3,),
+        (),
+        torch.bool,
+        torch.bool,
+    )
 
 
 @pytest.mark.gpu
@@ -355,7 +411,9 @@ def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype) -> None:
     features, reference, handles = case((64, 16, 16), (64, 64), points=20, seed=7)
     features, reference = features.to(dtype), reference.to(dtype)
     expected = track(features, reference, handles, handles + 1, (64, 64), 3)
-    features, reference, handles, targets = (one.cuda() for one in (features, reference, handles, handles + 1))
+    features, reference, handles, targets = (
+        one.cuda() for one in (features, reference, handles, handles + 1)
+    )
     track(features, reference, handles, targets, (64, 64), 3)  # compiled before: that may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -372,10 +430,19 @@ def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype) -> None:
         ({"features": torch.zeros(2, 3)}, r"features must be \[C, h, w\]"),
         ({"features": torch.zeros(2, 0, 3)}, r"features must be \[C, h, w\] floats with no side 0"),
         ({"features": torch.zeros(2, 3, 3).int()}, r"features must be \[C, h, w\] floats"),
-        ({"handles": torch.zeros(1, 2)}, r"handles must be \[N, 2\] int64, got \[1, 2\] torch.float32"),
+        (
+            {"handles": torch.zeros(1, 2)},
+            r"handles must be \[N, 2\] int64, got \[1, 2\] torch.float32",
+        ),
         ({"handles": torch.zeros(1, 3, dtype=torch.int64)}, r"handles must be \[N, 2\]"),
-        ({"targets": torch.zeros(2, 2, dtype=torch.int64)}, r"targets must be \[1, 2\] int64, got \[2, 2\]"),
-        ({"targets": torch.zeros(1, 2)}, r"targets must be \[1, 2\] int64, got \[1, 2\] torch.float32"),
+        (
+            {"targets": torch.zeros(2, 2, dtype=torch.int64)},
+            r"targets must be \[1, 2\] int64, got \[2, 2\]",
+        ),
+        (
+            {"targets": torch.zeros(1, 2)},
+            r"targets must be \[1, 2\] int64, got \[1, 2\] torch.float32",
+        ),
         ({"reference": torch.zeros(2, 2)}, r"reference must be \[1, 2\]"),
         ({"reference": torch.zeros(1, 2, device="meta")}, "devices differ"),
         ({"resolution": (0, 4)}, "resolution must be at least"),
@@ -404,24 +471,37 @@ class TestNative:
 
     @staticmethod
     def track(
-        features: Any, references: Any, handles: Any, targets: Any, resolution: tuple[int, int], radius: int
+        features: Any,
+        references: Any,
+        handles: Any,
+        targets: Any,
+        resolution: tuple[int, int],
+        radius: int,
     ) -> Any:
         return _native.track_points(features, references, handles, targets, resolution, radius, 2.0)
 
     def test_takes_numpy_and_any_strides(self) -> None:
         for features in (self.features, self.features.astype(np.float16)):
-            moved, reached = self.track(features[:, ::-1, ::2], self.references, self.handles, self.handles, (9, 9), 1)
+            moved, reached = self.track(
+                features[:, ::-1, ::2], self.references, self.handles, self.handles, (9, 9), 1
+            )
             assert (moved.dtype, reached.dtype) == (np.int64, np.bool_)
             assert (moved.tolist(), reached.tolist()) == ([[0, 0]], [True])
 
     def test_refuses_sizes(self) -> None:
-        with pytest.raises(ValueError, match=r"references: expected \[1, 2\] \(handles, channels\), got \[1, 3\]"):
-            self.track(self.features, np.zeros((1, 3), np.float32), self.handles, self.handles, (9, 9), 1)
+        with pytest.raises(
+            ValueError, match=r"references: expected \[1, 2\] \(handles, channels\), got \[1, 3\]"
+        ):
+            self.track(
+                self.features, np.zeros((1, 3), np.float32), self.handles, self.handles, (9, 9), 1
+            )
         with pytest.raises(ValueError, match=r"targets: expected \[1, 2\], got \[0, 2\]"):
             self.track(self.features, self.references, self.handles, self.handles[:0], (9, 9), 1)
         with pytest.raises(ValueError, match=r"features: no side may be 0, got \[2, 0, 3\]"):
             self.track(self.features[:, :0], self.references, self.handles, self.handles, (9, 9), 1)
-        with pytest.raises(ValueError, match=r"resolution: must be at least \(1, 1\), got \(9, 0\)"):
+        with pytest.raises(
+            ValueError, match=r"resolution: must be at least \(1, 1\), got \(9, 0\)"
+        ):
             self.track(self.features, self.references, self.handles, self.handles, (9, 0), 1)
         with pytest.raises(ValueError, match="radius: must not be negative, got -1"):
             self.track(self.features, self.references, self.handles, self.handles, (9, 9), -1)

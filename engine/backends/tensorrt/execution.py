@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...errors import PlanError
 from ...exported import Signature
-from ...files import write_whole
+from ...system.files import write_whole
 from .library import Library
 
 __all__ = ["Cuda", "Device", "Engine"]
@@ -74,9 +74,21 @@ class Engine:
     is kept, if anywhere. Raises PlanError for a plan that does not load here, with what TensorRT says."""
 
     def __init__(
-        self, library: Library, plan: bytes, names: Signature, device: Device, title: str, compiled: Path | None = None
+        self,
+        library: Library,
+        plan: bytes,
+        names: Signature,
+        device: Device,
+        title: str,
+        compiled: Path | None = None,
     ) -> None:
-        self._library, self._device, self._title, self._names, self._bytes = library, device, title, names, len(plan)
+        self._library, self._device, self._title, self._names, self._bytes = (
+            library,
+            device,
+            title,
+            names,
+            len(plan),
+        )
         self._log = library.log()
         self._contexts = threading.local()
         self._compiled = compiled if library.flavour == "tensorrt_rtx" else None
@@ -86,7 +98,7 @@ class Engine:
             self._engine = self._runtime.deserialize_cuda_engine(plan)
             if self._engine is None:
                 raise PlanError(
-                    f"{library.flavour} {library.version} does not load the plan {title} on {device.name}: {self._log.said()}"
+                    f"{library.flavour} {library.version} does not load the plan {title} on {device.name}: {self._log.text()}"
                 )
         self._check_names()
 
@@ -95,7 +107,9 @@ class Engine:
         for name, tensor in inputs.items():
             self._take(context, name, tensor)
         if missing := list(context.infer_shapes()):
-            raise PlanError(f"the plan {self._title} lacks {', '.join(missing)}: {self._log.said()}")
+            raise PlanError(
+                f"the plan {self._title} lacks {', '.join(missing)}: {self._log.text()}"
+            )
         outputs = {name: self._allocated(context, name) for name in self._names.outputs}
         for name, tensor in (*inputs.items(), *outputs.items()):
             self._must(context.set_tensor_address(name, tensor.data_ptr()), f"does not take {name}")
@@ -114,9 +128,11 @@ class Engine:
             refitter = trt.Refitter(self._engine, self._log.logger)
             parser = trt.OnnxParserRefitter(refitter, self._log.logger)
             if not parser.refit_from_file(str(graph)):
-                errors = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
+                errors = "; ".join(
+                    parser.get_error(number).desc() for number in range(parser.num_errors)
+                )
                 raise PlanError(
-                    f"the plan {self._title} does not take the weights of {graph.name}: {errors or self._log.said()}"
+                    f"the plan {self._title} does not take the weights of {graph.name}: {errors or self._log.text()}"
                 )
             self._must(refitter.refit_cuda_engine(), f"is not refitted with {graph.name}")
 
@@ -124,37 +140,60 @@ class Engine:
         """The plan of what is loaded now."""
         plan = self._engine.serialize()
         if plan is None:
-            raise PlanError(f"the plan {self._title} cannot be written: {self._log.said()}")
+            raise PlanError(f"the plan {self._title} cannot be written: {self._log.text()}")
         return bytes(plan)
 
-    def said(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """File, its bytes, and what it holds on the device: weights, and room to work in, which all its contexts need each."""
         stat = getattr(self._library.module, "EngineStat", None)
-        weights = self._bytes if stat is None else int(self._engine.get_engine_stat(stat.TOTAL_WEIGHTS_SIZE))
+        weights = (
+            self._bytes
+            if stat is None
+            else int(self._engine.get_engine_stat(stat.TOTAL_WEIGHTS_SIZE))
+        )
         working = int(self._engine.device_memory_size_v2)
-        return {"file": self._title, "bytes": self._bytes, "weights_bytes": weights, "working_bytes": working}
+        return {
+            "file": self._title,
+            "bytes": self._bytes,
+            "weights_bytes": weights,
+            "working_bytes": working,
+        }
 
     def _check_names(self) -> None:
-        inputs, outputs = self._library.module.TensorIOMode.INPUT, self._library.module.TensorIOMode.OUTPUT
+        inputs, outputs = (
+            self._library.module.TensorIOMode.INPUT,
+            self._library.module.TensorIOMode.OUTPUT,
+        )
         found: dict[Any, set[str]] = {inputs: set(), outputs: set()}
         for number in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(number)
             found[self._engine.get_tensor_mode(name)].add(name)
         if found[inputs] != set(self._names.inputs) or found[outputs] != set(self._names.outputs):
             seen = f"{', '.join(sorted(found[inputs]))} -> {', '.join(sorted(found[outputs]))}"
-            raise PlanError(f"the plan {self._title} is of another part: it maps {seen}; build it again")
+            raise PlanError(
+                f"the plan {self._title} is of another part: it maps {seen}; build it again"
+            )
 
     def _take(self, context: Any, name: str, tensor: Tensor) -> None:
         wanted = _DTYPES[self._engine.get_tensor_dtype(name).name]
-        if tensor.dtype != wanted or tensor.device != self._device.device or not tensor.is_contiguous():
+        if (
+            tensor.dtype != wanted
+            or tensor.device != self._device.device
+            or not tensor.is_contiguous()
+        ):
             raise PlanError(
                 f"the plan {self._title} takes {name} as a contiguous {wanted} tensor on {self._device.device}, got {tensor.dtype} on {tensor.device}"
             )
-        self._must(context.set_input_shape(name, tuple(tensor.shape)), f"does not take {name} of {list(tensor.shape)}")
+        self._must(
+            context.set_input_shape(name, tuple(tensor.shape)),
+            f"does not take {name} of {list(tensor.shape)}",
+        )
 
     def _allocated(self, context: Any, name: str) -> Tensor:
         dtype = _DTYPES[self._engine.get_tensor_dtype(name).name]
-        return torch.empty(tuple(context.get_tensor_shape(name)), dtype=dtype, device=self._device.device)
+        return torch.empty(
+            tuple(context.get_tensor_shape(name)), dtype=dtype, device=self._device.device
+        )
 
     def _context(self, shapes: tuple[torch.Size, ...]) -> Any:
         """This thread's own, for these shapes."""
@@ -165,7 +204,9 @@ class Engine:
             with self._device.here():
                 context = self._new_context()
             if context is None:
-                raise PlanError(f"the plan {self._title} gives no execution context: {self._log.said()}")
+                raise PlanError(
+                    f"the plan {self._title} gives no execution context: {self._log.text()}"
+                )
             mine[shapes] = context
         return mine[shapes]
 
@@ -190,4 +231,4 @@ class Engine:
 
     def _must(self, answer: Any, what: str) -> None:
         if not answer:
-            raise PlanError(f"the plan {self._title} {what}: {self._log.said()}")
+            raise PlanError(f"the plan {self._title} {what}: {self._log.text()}")

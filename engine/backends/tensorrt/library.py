@@ -35,10 +35,14 @@ class Log:
     lines: list[tuple[str, str]] = field(default_factory=list)
     logger: Any = None
 
-    def said(self) -> str:
+    def text(self) -> str:
         """Its errors, one after the other; where there are none, its last words."""
         errors = [text for severity, text in self.lines if severity in ("ERROR", "INTERNAL_ERROR")]
-        return "; ".join(dict.fromkeys(errors)) or "; ".join(text for _, text in self.lines[-2:]) or "it said nothing"
+        return (
+            "; ".join(dict.fromkeys(errors))
+            or "; ".join(text for _, text in self.lines[-2:])
+            or "it said nothing"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +79,9 @@ class Library:
 def library(flavour: str | None = None) -> Library:
     """That flavour, or the first that is here. Raises BackendError with the reasons of each that is not."""
     if flavour is not None and flavour not in FLAVOURS:
-        raise BackendError(f"there is no TensorRT flavour {flavour!r}; known: {', '.join(FLAVOURS)}")
+        raise BackendError(
+            f"there is no TensorRT flavour {flavour!r}; known: {', '.join(FLAVOURS)}"
+        )
     reasons: list[str] = []
     for name in (flavour,) if flavour else FLAVOURS:
         found = _load(name)
@@ -109,9 +115,13 @@ def _load(flavour: str) -> Library | Sequence[str]:
             continue
         version = str(getattr(module, "__version__", "0"))
         if not hasattr(module, "Builder"):
-            return [f"{flavour}: the module {name} is here, but has no Builder (a placeholder without its libraries?)"]
+            return [
+                f"{flavour}: the module {name} is here, but has no Builder (a placeholder without its libraries?)"
+            ]
         if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST[flavour]:
             oldest = ".".join(map(str, _OLDEST[flavour]))
             return [f"{flavour} {version} is too old; {oldest} or newer is needed"]
         return Library(flavour, module, version)
-    return [f"{flavour} cannot be imported ({said[-1]}); pip install 'dragnoise[{_EXTRA[flavour]}]'"]
+    return [
+        f"{flavour} cannot be imported ({said[-1]}); pip install 'dragnoise[{_EXTRA[flavour]}]'"
+    ]

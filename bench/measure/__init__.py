@@ -1,0 +1,1 @@
+"""Run edits, stages, kernels, sessions and parts, and time them."""

@@ -1,0 +1,230 @@
+"""Every kernel beside its formula, alternately: cases as data, with the reason for each shape.
+
+Inputs are the same in every round; on CUDA caches are emptied before each call, since in an edit a kernel's inputs have just been written by others.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dragnoise.engine.backends.packed import PACKED, objections
+from dragnoise.engine.diffusion.unet.operators import Conv, sdpa
+from dragnoise.kernels import adam, group_norm_silu, latent_term, patch_motion, point_tracking
+
+from .timing import Spread, alternating, cold, ratio
+
+__all__ = ["CASES", "Case", "measure"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """make: (device, dtype) -> (formula, kernel), two calls that do the same. why: the reason for the shape."""
+
+    kernel: str
+    why: str
+    make: Callable[[torch.device, torch.dtype], tuple[Callable[[], object], Callable[[], object]]]
+    objections: Callable[[torch.device, torch.dtype], list[str]] = lambda device, dtype: []
+
+
+def _map(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    torch.manual_seed(0)
+    return torch.randn(shape, device=device).to(dtype, memory_format=torch.channels_last)
+
+
+def _points(count: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    handles, targets = (torch.randint(8, size - 8, (count, 2), device=device) for _ in range(2))
+    return handles, targets
+
+
+def _plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax of all products, kept as a whole."""
+    query, key, value = (given.transpose(1, 2) for given in (query, key, value))
+    weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(dim=-1)
+    found: Tensor = (weights @ value).transpose(1, 2)
+    return found
+
+
+def _both_ways(run: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[], object]:
+    """Forward, and the gradient of what is given."""
+
+    def call() -> object:
+        leaf = given.detach().requires_grad_()
+        found = run(leaf)
+        return torch.autograd.grad(found, leaf, torch.ones_like(found))
+
+    return call
+
+
+def _motion(channels: int, side: int, points: int) -> Any:
+    def make(
+        device: torch.device, dtype: torch.dtype
+    ) -> tuple[Callable[[], object], Callable[[], object]]:
+        features, (handles, targets) = (
+            _map((1, channels, side, side), device, dtype),
+            _points(points, 4 * side, device),
+        )
+
+        def run(loss: Callable[..., Tensor]) -> Callable[[], object]:
+            return _both_ways(
+                lambda leaf: loss(leaf[0], handles, targets, (4 * side, 4 * side), 1), features
+            )
+
+        return run(patch_motion.formula), run(patch_motion.motion_loss)
+
+    return make
+
+
+def _tracking(channels: int, side: int, points: int) -> Any:
+    def make(
+        device: torch.device, dtype: torch.dtype
+    ) -> tuple[Callable[[], object], Callable[[], object]]:
+        features, (handles, targets) = (
+            _map((1, channels, side, side), device, dtype)[0],
+            _points(points, 4 * side, device),
+        )
+        origins = patch_motion.patches(features, handles, (4 * side, 4 * side), 0)[:, :, 0, 0]
+        given = (features, origins, handles, targets, (4 * side, 4 * side), 3)
+        return partial(point_tracking.formula, *given), partial(point_tracking.track, *given)
+
+    return make
+
+
+def _latent(
+    device: torch.device, dtype: torch.dtype
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    noise, reference = torch.randn(2, 1, 4, 64, 64, device=device).unbind()
+    keep = (torch.rand(1, 1, 64, 64, device=device) > 0.5).float()
+
+    def plain(leaf: Tensor) -> Tensor:
+        return 0.2 * (-0.3 * (leaf - reference) * keep).abs().sum()
+
+    return _both_ways(plain, noise), _both_ways(
+        lambda leaf: latent_term.latent_term(leaf, reference, keep, -0.3, 0.2), noise
+    )
+
+
+def _adam(
+    device: torch.device, dtype: torch.dtype
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    def buffers() -> tuple[Any, ...]:
+        variable, gradient, first, second = torch.randn(4, 1, 1280, 8, 8, device=device).unbind()
+        step, done = (
+            torch.ones((), dtype=torch.int64, device=device),
+            torch.zeros((), dtype=torch.bool, device=device),
+        )
+        return variable, gradient, first, second.abs(), variable.to(dtype), step, done, 0.02
+
+    variable, gradient, first, second, _, *rest = buffers()
+    return partial(adam.formula, variable, gradient, first, second, *rest), partial(
+        adam.adam_step, *buffers()
+    )
+
+
+def _norm(channels: int, side: int, groups: int, gradient: bool) -> Any:
+    def make(
+        device: torch.device, dtype: torch.dtype
+    ) -> tuple[Callable[[], object], Callable[[], object]]:
+        x, weight = (
+            _map((1, channels, side, side), device, dtype),
+            torch.ones(channels, device=device, dtype=dtype),
+        )
+
+        def plain(leaf: Tensor) -> Tensor:
+            return F.silu(F.group_norm(leaf, groups, weight, weight, 1e-5))
+
+        def fused(leaf: Tensor) -> Tensor:
+            return group_norm_silu.group_norm_silu(leaf, groups, weight, weight, 1e-5)
+
+        if gradient:
+            return _both_ways(plain, x), _both_ways(fused, x)
+        return partial(plain, x), partial(fused, x)
+
+    return make
+
+
+def _conv(channels: int, side: int) -> Any:
+    def make(
+        device: torch.device, dtype: torch.dtype
+    ) -> tuple[Callable[[], object], Callable[[], object]]:
+        x, weight = (
+            _map((1, channels, side, side), device, dtype),
+            _map((channels, channels, 3, 3), device, dtype),
+        )
+        return partial(Conv(weight.contiguous(), None, 1, 1), x.contiguous()), partial(
+            PACKED.conv(weight, None, 1, 1), x
+        )
+
+    return make
+
+
+def _attention(tokens: int, heads: int, width: int) -> Any:
+    def make(
+        device: torch.device, dtype: torch.dtype
+    ) -> tuple[Callable[[], object], Callable[[], object]]:
+        given = torch.randn(1, tokens, heads, width, device=device).to(dtype)
+        return _both_ways(lambda leaf: _plain_attention(leaf, leaf, leaf), given), _both_ways(
+            lambda leaf: sdpa(leaf, leaf, leaf), given
+        )
+
+    return make
+
+
+CASES: tuple[Case, ...] = (
+    Case("patch_motion", "one handle, Stable Diffusion at 512: [640, 64, 64]", _motion(640, 64, 1)),
+    Case("patch_motion", "eight handles, the same map", _motion(640, 64, 8)),
+    Case("patch_motion", "one handle, the golden model at 512: [24, 64, 64]", _motion(24, 64, 1)),
+    Case("point_tracking", "one handle, Stable Diffusion at 512", _tracking(640, 64, 1)),
+    Case("point_tracking", "eight handles, the same map", _tracking(640, 64, 8)),
+    Case("latent_term", "the latent at 512: [4, 64, 64]", _latent),
+    Case("adam", "the bottleneck at 512: [1280, 8, 8]", _adam),
+    Case("group_norm_silu", "forward, [320, 64, 64]", _norm(320, 64, 32, False)),
+    Case("group_norm_silu", "with gradient, [320, 64, 64]", _norm(320, 64, 32, True)),
+    Case(
+        "group_norm_silu",
+        "with gradient, folded: 44 groups of 30, [1320, 16, 16]",
+        _norm(1320, 16, 44, True),
+    ),
+    Case(
+        "group_norm_silu",
+        "with gradient, the embedded model: [48, 16, 16]",
+        _norm(48, 16, 16, True),
+    ),
+    Case(
+        "packed convolution", "large weights, small map: [1280, 8, 8]", _conv(1280, 8), objections
+    ),
+    Case("packed convolution", "[640, 32, 32]", _conv(640, 32), objections),
+    Case("packed convolution", "[320, 64, 64]", _conv(320, 64), objections),
+    Case("attention, both ways", "4096 tokens, 8 heads of 40", _attention(4096, 8, 40)),
+    Case("attention, both ways", "1024 tokens, 8 heads of 80", _attention(1024, 8, 80)),
+    Case("attention, both ways", "256 tokens, 8 heads of 160", _attention(256, 8, 160)),
+)
+
+
+def measure(
+    device: torch.device,
+    dtype: torch.dtype,
+    rounds: int,
+    *,
+    watch: Callable[[str], object] = lambda said: None,
+) -> Iterator[Mapping[str, Any]]:
+    """Every case that this device can run, as the record holds it."""
+    before = cold(device) if device.type == "cuda" else None
+    for case in CASES:
+        if case.objections(device, dtype):
+            continue
+        watch(f"{case.kernel}: {case.why}")
+        formula, kernel = case.make(device, dtype)
+        found = alternating({"formula": formula, "kernel": kernel}, device, rounds, before=before)
+        yield {
+            "kernel": case.kernel,
+            "case": case.why,
+            "formula_ms": Spread.of(found["formula"]).to_dict(),
+            "kernel_ms": Spread.of(found["kernel"]).to_dict(),
+            "ratio": ratio(found["formula"], found["kernel"]).to_dict(),
+        }

@@ -1,0 +1,153 @@
+"""The waterfall: the published algorithm, and what makes an edit faster, one step after the other. Every row is the one above and one thing more."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dragnoise.engine import Editor, Placement
+from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.unet import Folded, Operators, UNet
+from dragnoise.engine.methods import METHODS, Forward, Method, Place, Scene, Start, State
+from dragnoise.engine.methods.dragnoise import DRAGNOISE, EncoderHalf
+from dragnoise.kernels import patch_motion
+
+__all__ = ["ROWS", "Row", "rows_for"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """what: is new in it. editor: of a model (float32); or what edits in another way. method: what is run. asked: it runs only where it is named.
+
+    exported: whether its editor is given a folder of exported parts (`exported=`), made for the case that is measured.
+    """
+
+    name: str
+    what: str
+    editor: Callable[..., Any]
+    method: Method
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    asked: bool = False
+    exported: bool = False
+
+
+def _unfolded(place: Place) -> Start:
+    down = place.model.unet.down(place.latent, place.step)
+    return Start(
+        EncoderHalf(down, Folded((), down.step.text, ())), place.model.unet.middle(down).float()
+    )
+
+
+def _features(scene: Scene, fixed: EncoderHalf, bottleneck: Tensor) -> Forward:
+    wanted = scene.wants_noise or scene.keep is not None
+    up = scene.model.unet.up(fixed.down, bottleneck, 2, wanted)
+    assert up.features is not None
+    return Forward(
+        up.features,
+        None
+        if up.output is None
+        else scene.schedule.noise(up.output, scene.latent, scene.timestep),
+    )
+
+
+def _supervise(scene: Scene, reference: Forward, seen: Forward, state: State) -> Tensor:
+    """The loss by its formulas."""
+    loss = patch_motion.formula(
+        seen.features[0], state.handles, scene.targets, scene.resolution, scene.config.r_m
+    )
+    if scene.keep is None or seen.noise is None or reference.noise is None:
+        return loss
+    moved = scene.schedule.slope(scene.timestep) * (seen.noise - reference.noise) * scene.keep
+    return loss + scene.config.lam * moved.abs().sum()
+
+
+_FORMULAS = dataclasses.replace(DRAGNOISE, name="formulas", supervise=_supervise)
+_UNFOLDED = dataclasses.replace(_FORMULAS, name="unfolded", start=_unfolded, features=_features)
+
+
+def _with(model: Model, operators: Operators) -> Editor:
+    editor = Editor(model, backend="eager")
+    editor.model = dataclasses.replace(model, unet=UNet(model.unet.network, operators))
+    return editor
+
+
+def _eager(model: Model) -> Editor:
+    return _with(model, Operators())
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "baseline-plain",
+        "what the published code executes without an adapter",
+        partial(Editor, backend="eager"),
+        METHODS["baseline-plain"],
+        asked=True,
+    ),
+    Row(
+        "baseline",
+        "what the published code executes, attention fused",
+        partial(Editor, backend="eager"),
+        METHODS["baseline"],
+    ),
+    Row(
+        "cut",
+        "frozen weights; encoder half once a drag, no middle block where it is replaced, keys and values and time once; one image; no upsampled map",
+        _eager,
+        _UNFOLDED,
+    ),
+    Row("folded", "what the skips contribute once a drag", _eager, _FORMULAS),
+    Row("kernels", "the loss by our fused operators", _eager, DRAGNOISE),
+    Row(
+        "packed",
+        "oneDNN weights packed once, channels_last",
+        partial(Editor, backend="packed"),
+        DRAGNOISE,
+        devices=("cpu",),
+    ),
+    Row(
+        "graphs",
+        "channels_last, our normalisation, CUDA graphs",
+        partial(Editor, backend="eager"),
+        DRAGNOISE,
+        devices=("cuda",),
+    ),
+    Row(
+        "compiled",
+        "torch.compile behind its gate",
+        partial(Editor, backend="compiled"),
+        DRAGNOISE,
+        devices=("cuda",),
+    ),
+    Row(
+        "onnxruntime",
+        "what needs no gradient by onnxruntime",
+        partial(Editor, backend=Placement.everywhere("onnxruntime")),
+        DRAGNOISE,
+        devices=("cpu",),
+        asked=True,
+        exported=True,
+    ),
+    Row(
+        "tensorrt",
+        "what needs no gradient by TensorRT",
+        partial(Editor, backend=Placement.everywhere("tensorrt")),
+        DRAGNOISE,
+        devices=("cuda",),
+        asked=True,
+        exported=True,
+    ),
+)
+
+
+def rows_for(device: torch.device, names: str | None = None) -> tuple[Row, ...]:
+    """The rows that run on a device; or those named, with commas between. Raises KeyError for a name that is not there."""
+    here = {row.name: row for row in ROWS if device.type in row.devices}
+    return (
+        tuple(row for row in here.values() if not row.asked)
+        if names is None
+        else tuple(here[name] for name in names.split(","))
+    )

@@ -1,0 +1,28 @@
+"""The kernels' cases for pytest-benchmark: `pytest bench`. Not part of `make test`: nothing here can fail but by an error."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from dragnoise.bench.measure.kernels import CASES, Case
+from dragnoise.engine.system.device import choose_device
+
+DEVICE = choose_device("auto")
+DTYPE = torch.float32 if DEVICE.type == "cpu" else torch.bfloat16
+
+
+@pytest.mark.parametrize("who", ["formula", "kernel"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kernel}, {case.why}")
+def test_kernel(benchmark: Any, case: Case, who: str) -> None:
+    benchmark.group = f"{case.kernel}, {case.why}"
+    if reasons := case.objections(DEVICE, DTYPE):
+        pytest.skip("; ".join(reasons))
+    run = dict(zip(("formula", "kernel"), case.make(DEVICE, DTYPE), strict=True))[who]
+
+    def timed() -> None:
+        run()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+
+    benchmark.pedantic(timed, rounds=5, warmup_rounds=2)

@@ -1,0 +1,142 @@
+"""The networks of Stable Diffusion as data, to be built at full size with nothing downloaded: work and time do not depend on weights.
+
+The configurations are those that the published models bring (`runwayml/stable-diffusion-v1-5`, `stabilityai/stable-diffusion-2-1`), without the
+entries that only repeat diffusers' defaults.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+from dragnoise.engine.diffusion.load.folder import attempt, check_folder
+
+__all__ = ["ARCHITECTURES", "Architecture"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """unet, vae, scheduler: configurations as diffusers writes them. side_px: the picture's side that the model was trained for."""
+
+    name: str
+    unet: Mapping[str, Any]
+    vae: Mapping[str, Any]
+    scheduler: Mapping[str, Any]
+    side_px: int
+
+    @property
+    def prediction(self) -> str:
+        """ "epsilon" or "v_prediction"."""
+        return str(self.scheduler.get("prediction_type", "epsilon"))
+
+    @classmethod
+    def of(cls, name: str | os.PathLike[str]) -> "Architecture":
+        """By its name in `ARCHITECTURES`, or a diffusers folder's, of which only the configurations are read. Raises ModelError."""
+        if str(name) in ARCHITECTURES:
+            return ARCHITECTURES[str(name)]
+        path = Path(name)
+        check_folder(path)
+        unet, vae, scheduler = (
+            attempt(path / part, partial(kind.load_config, path / part))
+            for part, kind in (
+                ("unet", UNet2DConditionModel),
+                ("vae", AutoencoderKL),
+                ("scheduler", DDIMScheduler),
+            )
+        )
+        return cls(
+            str(path),
+            unet,
+            vae,
+            scheduler,
+            unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1),
+        )
+
+    def networks(
+        self, device: torch.device, dtype: torch.dtype
+    ) -> tuple[UNet2DConditionModel, AutoencoderKL]:
+        """U-Net and VAE, frozen, with the weights that diffusers initialises them with (none on the meta device).
+
+        The VAE is float32 where `dtype` is float16, as `load` has it.
+        """
+        with device:
+            unet, vae = (
+                UNet2DConditionModel.from_config(dict(self.unet)),
+                AutoencoderKL.from_config(dict(self.vae)),
+            )
+        kept = torch.float32 if dtype == torch.float16 else dtype
+        for network, precision in ((unet, dtype), (vae, kept)):
+            torch.nn.Module.to(network, precision)  # diffusers' own `to` gives advice on stderr
+            network.requires_grad_(False).eval()
+        return unet, vae
+
+
+_UNET: Mapping[str, Any] = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    "act_fn": "silu",
+    "norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+}
+_VAE: Mapping[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "act_fn": "silu",
+    "norm_num_groups": 32,
+    "scaling_factor": 0.18215,
+}
+_SCHEDULER: Mapping[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "prediction_type": "epsilon",
+}
+
+ARCHITECTURES: dict[str, Architecture] = {
+    row.name: row
+    for row in (
+        Architecture(
+            "sd15",
+            {**_UNET, "sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
+            {**_VAE, "sample_size": 512},
+            _SCHEDULER,
+            512,
+        ),
+        Architecture(
+            "sd21",
+            {
+                **_UNET,
+                "sample_size": 96,
+                "cross_attention_dim": 1024,
+                "attention_head_dim": (5, 10, 20, 20),
+                "use_linear_projection": True,
+                "upcast_attention": True,
+            },
+            {**_VAE, "sample_size": 768},
+            {**_SCHEDULER, "prediction_type": "v_prediction"},
+            768,
+        ),
+    )
+}
+"""name -> architecture. What the diffusers folders call `attention_head_dim` is the number of heads (40, 80, 160 channels each; 64 in 2.1)."""

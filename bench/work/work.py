@@ -1,0 +1,293 @@
+"""The work of an edit, counted: the engine's own stages, run at full size on the meta device, which knows every shape and computes nothing.
+
+The long stages repeat one turn (a step, an iteration), so a few turns are run and the rest follows: the last two of them are first compared, operator
+by operator. Counts belong to a resident model that has dragged before: what it prepares once is not counted.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dragnoise.engine import stages
+from dragnoise.engine.config import DragConfig
+from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.unet import Conditioning, Operators, UNet
+from dragnoise.engine.diffusion.unet.operators import FusedNorm
+from dragnoise.engine.errors import ConfigError
+from dragnoise.engine.inputs.frame import Frame
+from dragnoise.engine.methods import METHODS, Method, Scene
+from dragnoise.engine.run import Run
+
+from .architectures import Architecture
+from .counts import Counts
+from .recorder import Recorder
+
+__all__ = ["POLL_EVERY", "Case", "Trace", "Work", "count", "trace"]
+
+POLL_EVERY = 8
+"""How often the editor reads the stop condition on CUDA."""
+
+_META = torch.device("meta")
+_FIRST_ONLY = ("encode", "condition", "invert", "start")
+"""Stages that a drag on an image that is inverted already does not need."""
+
+
+class UnsteadyError(RuntimeError):
+    """Turns that ought to be alike are not, so the work of many cannot follow from a few."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is edited and how. size: (height, width) of the picture. mask: something must stay. points: pairs of handle and target."""
+
+    arch: str = "sd15"
+    size: tuple[int, int] = (512, 512)
+    mask: bool = True
+    method: str = "dragnoise"
+    dtype: torch.dtype = torch.float16
+    points: int = 1
+
+
+@dataclass(frozen=True)
+class Work:
+    """stages: name -> counts, in the order in which they run. The rest says of what; run_*: so many turns were run, others are like the last."""
+
+    case: Case
+    iterations: int
+    active_steps: int
+    poll_every: int
+    successive: bool
+    run_steps: int
+    run_iterations: int
+    stages: Mapping[str, Counts]
+
+    @property
+    def total(self) -> Counts:
+        """The whole edit."""
+        return reduce(add, self.stages.values())
+
+    def record(self) -> dict[str, Any]:
+        """What a JSON document holds of it."""
+        how = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)[1:-1]}
+        counted = {
+            name: counts.numbers() for name, counts in (*self.stages.items(), ("total", self.total))
+        }
+        return (
+            dataclasses.asdict(self.case)
+            | {"dtype": str(self.case.dtype).removeprefix("torch.")}
+            | how
+            | {"stages": counted}
+        )
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A few turns of every stage. segments: stage -> counts up to the first turn's end, of each turn after it, and of what follows the last."""
+
+    case: Case
+    steps: int
+    iterations: int
+    poll_every: int
+    segments: Mapping[str, Sequence[Counts]]
+
+    def work(
+        self,
+        iterations: int,
+        *,
+        active_steps: int = 35,
+        poll_every: int = POLL_EVERY,
+        successive: bool = False,
+    ) -> Work:
+        """The whole edit's, with as many turns as the trace has, or more."""
+        steps = active_steps - self.steps
+        polls = -(-iterations // poll_every) - -(-self.iterations // self.poll_every)
+        more = {
+            "invert": (steps,),
+            "drag": (iterations - self.iterations, polls),
+            "propagate": (steps,),
+        }
+        found = {
+            name: _prolonged(name, parts, *more.get(name, (0,)))
+            for name, parts in self.segments.items()
+        }
+        kept = {
+            name: counts
+            for name, counts in found.items()
+            if not (successive and name in _FIRST_ONLY)
+        }
+        return Work(
+            self.case,
+            iterations,
+            active_steps,
+            poll_every,
+            successive,
+            self.steps,
+            self.iterations,
+            kept,
+        )
+
+
+def count(
+    arch: str = "sd15",
+    size: tuple[int, int] = (512, 512),
+    iterations: int = 40,
+    mask: bool = True,
+    method: str = "dragnoise",
+    successive: bool = False,
+    dtype: torch.dtype = torch.float16,
+    *,
+    active_steps: int = 35,
+    poll_every: int = POLL_EVERY,
+) -> Work:
+    """The work of one edit; see `Case` and `Work`. The text encoder is not part of it.
+
+    successive: a drag on an image that is inverted already. Raises ConfigError, ModelError, UnsteadyError.
+    """
+    if min(iterations, active_steps, poll_every) < 1:
+        raise ConfigError(
+            "work is counted for 1 iteration, 1 step and a poll every iteration, or more"
+        )
+    case = Case(arch, size, mask, method, dtype)
+    traced = trace(
+        case, min(active_steps, 3), min(iterations, 4), 2 if iterations >= 4 else poll_every
+    )
+    return traced.work(
+        iterations, active_steps=active_steps, poll_every=poll_every, successive=successive
+    )
+
+
+def trace(case: Case, steps: int = 3, iterations: int = 4, poll_every: int = 2) -> Trace:
+    """Run an edit of so many turns and count it: the first turns, which may differ, then two that are alike, one of them polled."""
+    if case.method not in METHODS:
+        raise ConfigError(f"there is no method {case.method!r}; known: {', '.join(METHODS)}")
+    architecture, method = Architecture.of(case.arch), METHODS[case.method]
+    unet, vae = architecture.networks(_META, case.dtype)
+    recorder = Recorder(_META)
+    recorder.register("unet", unet)
+    recorder.register("vae", vae)
+    with recorder.watching():
+        model = method.prepare(
+            Model(
+                case.arch,
+                UNet(unet, Operators(memory_format=torch.channels_last, norm=FusedNorm)),
+                vae,
+                torch.nn.Identity(),
+                None,
+                architecture.scheduler,
+                _META,
+                DragConfig(),
+            )
+        )
+        recorder.register("unet", model.unet.network)
+        recorder.register("vae", model.vae)
+        config = DragConfig(strength=steps / DragConfig().steps, iterations=iterations)
+        _edit(case, method, model, config, poll_every, recorder)
+    return Trace(case, steps, iterations, poll_every, recorder.stages)
+
+
+def _edit(
+    case: Case,
+    method: Method,
+    model: Model,
+    config: DragConfig,
+    poll_every: int,
+    recorder: Recorder,
+) -> None:
+    """`Editor.edit` from the pixels to the pixels."""
+    frame = _frame(case.size, model.factor)
+    text = torch.zeros(
+        1, 77, model.unet.network.config["cross_attention_dim"], device=_META, dtype=model.dtype
+    )
+    conditioning = stages.condition(model, text, config.steps)
+    latent = torch.zeros(1, 4, *(side // model.factor for side in frame.padded), device=_META)
+    scene = _scene(case, model, latent, conditioning, frame, config)
+    stages.drag(
+        method, dataclasses.replace(scene, config=config.replace(iterations=0)), poll_every
+    )  # prepares what is kept
+
+    run = Run((recorder.stage,))
+    latent = run(stages.encode, model, torch.zeros(1, 3, *frame.padded))
+    conditioning = run(stages.condition, model, text, config.steps)
+    trajectory = run(
+        stages.invert,
+        model,
+        latent,
+        conditioning,
+        config.active_steps,
+        on_step=lambda _: recorder.mark(),
+    )
+    scene = _scene(case, model, trajectory[-1], conditioning, frame, config)
+    start = run(stages.start, method, model, trajectory[-1], conditioning, config.active_steps)
+    optimum = run(
+        stages.drag,
+        method,
+        scene,
+        poll_every,
+        prepared=start,
+        on_iteration=lambda _: recorder.mark(),
+    )
+    final = run(
+        stages.propagate,
+        method,
+        scene,
+        optimum.constants,
+        optimum.variable,
+        on_step=lambda _: recorder.mark(),
+    )
+    run(stages.decode, model, final)
+
+
+def _frame(size: tuple[int, int], factor: int) -> Frame:
+    return Frame(size, (-(-size[0] // factor) * factor, -(-size[1] // factor) * factor))
+
+
+def _scene(
+    case: Case,
+    model: Model,
+    latent: Tensor,
+    conditioning: Conditioning,
+    frame: Frame,
+    config: DragConfig,
+) -> Scene:
+    rows, columns = frame.supervision
+    handles = torch.tensor([[rows // 2, columns // 2]] * case.points)
+    return Scene(
+        model=model,
+        schedule=model.schedule(config.steps),
+        index=config.steps - config.active_steps,
+        latent=latent,
+        conditioning=conditioning,
+        handles=handles.to(_META),
+        targets=(2 * handles).to(_META),
+        resolution=frame.supervision,
+        keep=torch.zeros(1, 1, *latent.shape[2:], device=_META) if case.mask else None,
+        config=config,
+    )
+
+
+def _prolonged(stage: str, parts: Sequence[Counts], more: int, polls: int = 0) -> Counts:
+    """The whole of a stage with so many more turns than its parts show, and polls, of which every second of these has one. Raises UnsteadyError."""
+    whole = reduce(add, parts)
+    if not more and not polls:
+        return whole
+    free, polled = sorted(parts[-3:-1], key=lambda turn: turn.synchronisations)
+    unlike = set(free.differences(polled)) - ({"synchronisations"} if stage == "drag" else set())
+    if unlike:
+        raise UnsteadyError(
+            f"turns of {stage} are not alike in {', '.join(sorted(unlike))}: their work cannot be told from a few"
+        )
+    longer = whole + free.times(more)
+    growth = more * max(0, parts[-2].live_bytes - parts[-3].live_bytes)
+    return dataclasses.replace(
+        longer,
+        synchronisations=longer.synchronisations
+        + polls * (polled.synchronisations - free.synchronisations),
+        peak_bytes=whole.peak_bytes + growth,
+        live_bytes=whole.live_bytes + growth,
+    )

@@ -1,0 +1,1 @@
+"""A Stable Diffusion model: its networks, loaded, cut into parts, adapted."""

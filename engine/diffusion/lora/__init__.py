@@ -1,0 +1,1 @@
+"""Adapters (LoRA) as files, and merged into a model's weights."""

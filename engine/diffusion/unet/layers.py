@@ -1,0 +1,221 @@
+"""The layers of a Stable Diffusion U-Net, over the weights of diffusers' modules: what is computed with is `Operators`' choice.
+
+Two things differ from diffusers' own forward, and neither changes a number but for rounding: what depends on the step alone (every residual block's
+projection of the time embedding, with its convolution's bias) and what depends on the text alone (every cross attention's keys and values) is
+computed once and handed in packed: times [S], text [B, L, P]; each layer knows its slice.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .operators import Convolution, Layer, Operators
+
+__all__ = ["Adapt", "Build", "Level", "Resnet", "Transformer", "conv_of", "norm_of", "scaled"]
+
+
+Adapt = Callable[[nn.Linear, Layer], Layer]
+"""(a projection of an attention, the layer that computes it) -> what is computed in its place."""
+
+
+@dataclass
+class Build:
+    """Makes layers of modules, and remembers who reads which slice of the packed times and of the packed text."""
+
+    operators: Operators
+    adapt: Adapt | None = None
+    times: list[tuple[nn.Linear, nn.Conv2d]] = field(default_factory=list)
+    texts: list[tuple[nn.Linear, nn.Linear]] = field(default_factory=list)
+
+    def time_slice(self, projection: nn.Linear, conv: nn.Conv2d) -> slice:
+        start = sum(linear.out_features for linear, _ in self.times)
+        self.times.append((projection, conv))
+        return slice(start, start + projection.out_features)
+
+    def text_slices(self, keys: nn.Linear, values: nn.Linear) -> tuple[slice, slice]:
+        start = sum(key.out_features + value.out_features for key, value in self.texts)
+        self.texts.append((keys, values))
+        middle = start + keys.out_features
+        return slice(start, middle), slice(middle, middle + values.out_features)
+
+    def linear(self, module: nn.Linear) -> Layer:
+        return self.operators.linear(module.weight, module.bias)
+
+    def projection(self, module: nn.Linear) -> Layer:
+        """Of an attention: what an adapter changes."""
+        plain = self.linear(module)
+        return plain if self.adapt is None else self.adapt(module, plain)
+
+
+def conv_of(operators: Operators, module: nn.Conv2d) -> Convolution:
+    return operators.conv(module.weight, module.bias, module.stride[0], int(module.padding[0]))
+
+
+def norm_of(operators: Operators, module: nn.GroupNorm, silu: bool) -> Layer:
+    return operators.norm(module.weight, module.bias, module.num_groups, module.eps, silu)
+
+
+@dataclass(frozen=True, eq=False)
+class Resnet:
+    """A residual block; its first convolution's bias comes with the times."""
+
+    norm1: Layer
+    conv1: Convolution
+    norm2: Layer
+    conv2: Convolution
+    shortcut: Convolution | None
+    scale: float
+    times: slice
+
+    @classmethod
+    def of(cls, build: Build, module: Any) -> "Resnet":
+        return cls(
+            norm_of(build.operators, module.norm1, silu=True),
+            conv_of(build.operators, module.conv1),
+            norm_of(build.operators, module.norm2, silu=True),
+            conv_of(build.operators, module.conv2),
+            None
+            if module.conv_shortcut is None
+            else conv_of(build.operators, module.conv_shortcut),
+            module.output_scale_factor,
+            build.time_slice(module.time_emb_proj, module.conv1),
+        )
+
+    def __call__(self, hidden: Tensor, times: Tensor) -> Tensor:
+        inner = self.conv2(self.norm2(self._first(hidden, times[..., self.times])))
+        outer = hidden if self.shortcut is None else self.shortcut(hidden)
+        return scaled(outer + inner, self.scale)
+
+    def _first(self, hidden: Tensor, own: Tensor) -> Tensor:
+        """The first convolution, and what the step adds: [O], or [B, O] where every entry of the batch has a step of its own."""
+        if own.ndim == 1:
+            return self.conv1(self.norm1(hidden), own)
+        return self.conv1(self.norm1(hidden), own.new_zeros(own.shape[1])) + own[:, :, None, None]
+
+
+def scaled(hidden: Tensor, scale: float) -> Tensor:
+    return hidden if scale == 1 else hidden / scale
+
+
+@dataclass(frozen=True, eq=False)
+class _Attention:
+    """Self-attention where `text` is None, else cross-attention on the packed keys and values of that slice."""
+
+    query: Layer
+    own: tuple[Layer, Layer] | None
+    text: tuple[slice, slice] | None
+    out: Layer
+    heads: int
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+    @classmethod
+    def of(cls, build: Build, module: Any, cross: bool) -> "_Attention":
+        return cls(
+            build.projection(module.to_q),
+            None if cross else (build.projection(module.to_k), build.projection(module.to_v)),
+            build.text_slices(module.to_k, module.to_v) if cross else None,
+            build.projection(module.to_out[0]),
+            module.heads,
+            build.operators.attention,
+        )
+
+    def __call__(self, hidden: Tensor, text: Tensor) -> Tensor:
+        if self.text is not None:
+            key, value = (text[..., part] for part in self.text)
+        else:
+            assert self.own is not None
+            key, value = (project(hidden) for project in self.own)
+        query, key, value = (
+            given.unflatten(2, (self.heads, -1)) for given in (self.query(hidden), key, value)
+        )
+        return self.out(self.attend(query, key, value).flatten(2))
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Self-attention, cross-attention and a gated feed-forward layer (GEGLU), each on normed tokens [B, L, C] and added to them."""
+
+    norms: tuple[nn.LayerNorm, ...]
+    attentions: tuple[_Attention, ...]
+    gate: Layer
+    out: Layer
+
+    @classmethod
+    def of(cls, build: Build, module: Any) -> "_Block":
+        return cls(
+            (module.norm1, module.norm2, module.norm3),
+            (
+                _Attention.of(build, module.attn1, cross=False),
+                _Attention.of(build, module.attn2, cross=True),
+            ),
+            build.linear(module.ff.net[0].proj),
+            build.linear(module.ff.net[2]),
+        )
+
+    def __call__(self, tokens: Tensor, text: Tensor) -> Tensor:
+        for norm, attention in zip(self.norms, self.attentions, strict=False):
+            tokens = attention(norm(tokens), text) + tokens
+        hidden, gate = self.gate(self.norms[-1](tokens)).chunk(2, dim=-1)
+        return self.out(hidden * F.gelu(gate)) + tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Transformer:
+    """Attention over the places of a map. The projections in and out are 1 x 1 convolutions in 1.x and linear in 2.x: the same on tokens."""
+
+    norm: Layer
+    into: Layer
+    blocks: tuple[_Block, ...]
+    out: Layer
+    memory_format: torch.memory_format
+
+    @classmethod
+    def of(cls, build: Build, module: Any) -> "Transformer":
+        def on_tokens(projection: nn.Conv2d | nn.Linear) -> Layer:
+            return build.operators.linear(projection.weight.flatten(1), projection.bias)
+
+        return cls(
+            norm_of(build.operators, module.norm, silu=False),
+            on_tokens(module.proj_in),
+            tuple(_Block.of(build, block) for block in module.transformer_blocks),
+            on_tokens(module.proj_out),
+            build.operators.memory_format,
+        )
+
+    def __call__(self, hidden: Tensor, text: Tensor) -> Tensor:
+        tokens = self.into(self.norm(hidden).flatten(2).transpose(1, 2))
+        for block in self.blocks:
+            tokens = block(tokens, text)
+        found = self.out(tokens).transpose(1, 2).reshape(hidden.shape)
+        return found.contiguous(memory_format=self.memory_format) + hidden
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """A block of the U-Net: residual blocks, each followed by its attention where the block has any, and a convolution that changes the size."""
+
+    resnets: tuple[Resnet, ...]
+    transformers: tuple[Transformer | None, ...]
+    sampler: Convolution | None
+
+    @classmethod
+    def of(cls, build: Build, module: Any) -> "Level":
+        resnets = tuple(Resnet.of(build, resnet) for resnet in module.resnets)
+        found: Iterable[Any] = getattr(module, "attentions", None) or ()
+        transformers = tuple(Transformer.of(build, attention) for attention in found)
+        samplers = getattr(module, "downsamplers", None) or getattr(module, "upsamplers", None)
+        padded = transformers + (None,) * (len(resnets) - len(transformers))
+        return cls(
+            resnets, padded, conv_of(build.operators, samplers[0].conv) if samplers else None
+        )
+
+    def upsampled(self, hidden: Tensor, size: tuple[int, ...] | None) -> Tensor:
+        """Nearest neighbours, to `size` or the double, then the convolution; where there is none, as it is."""
+        if self.sampler is None:
+            return hidden
+        larger = (2 * hidden.shape[2], 2 * hidden.shape[3]) if size is None else size
+        return self.sampler(F.interpolate(hidden, size=larger, mode="nearest"))

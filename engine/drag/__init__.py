@@ -1,0 +1,1 @@
+"""The drag itself, whatever is optimised: it knows no network."""

@@ -1,0 +1,1 @@
+"""An edit from top to bottom."""

@@ -1,0 +1,1 @@
+"""The machine and the installation. Nothing here knows of pictures."""

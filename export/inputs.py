@@ -1,0 +1,43 @@
+"""Inputs to try a part with: noise where a part reads noise, and what the parts before it make of that where it reads features."""
+
+import torch
+from torch import Tensor
+
+from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.exported import Extent, signature
+
+__all__ = ["example"]
+
+_TIMESTEP = 481
+
+
+@torch.no_grad()
+def example(model: Model, part: str, extent: Extent, seed: int = 0) -> dict[str, Tensor]:
+    """Inputs of `part` by name, on the model's device; features are in its precision. The same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = signature(model, part, extent).inputs
+    if part == "vae-encoder":
+        return {
+            "pixels": (torch.rand(shapes["pixels"], generator=generator) * 2 - 1).to(model.device)
+        }
+    latent = torch.randn(
+        signature(model, "vae-decoder", extent).inputs["latent"], generator=generator
+    ).to(model.device)
+    if part == "vae-decoder":
+        return {"latent": latent}
+    unet = model.unet
+    length, width = model.tokenizer.model_max_length, unet.network.config["cross_attention_dim"]
+    text = torch.randn(extent.batch, length, width, generator=generator).to(model.device)
+    step = unet.condition((_TIMESTEP,), text).at(_TIMESTEP)
+    down = unet.down(latent, step)
+    skips = {f"skip_{number}": skip for number, skip in enumerate(down.skips)}
+    known = {
+        "latent": latent,
+        "times": step.times,
+        "text_kv": step.text,
+        "bottom": down.bottom,
+        **skips,
+    }
+    if "bottleneck" in shapes:
+        known["bottleneck"] = unet.middle(down)
+    return {name: known[name].contiguous() for name in shapes}

@@ -1,0 +1,261 @@
+"""Compiles every Triton kernel for GPUs that are not here, and says what the machine code uses: registers, stack, shared memory.
+
+Run as a program, in a process without TRITON_INTERPRET: `python ahead_of_time.py` prints one JSON list. A spill is what ptxas moves from registers to
+the stack; cuobjdump (in the triton wheel) shows the stack.
+"""
+
+import importlib
+import json
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CAPABILITIES", "KERNELS", "Compiled", "Kernel", "compiled"]
+
+CAPABILITIES = (80, 90, 120)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kind of call of a kernel: the arguments' types ("*fp32", "i32", ...) and the values that are fixed when it is compiled.
+
+    A value for an argument that the kernel does not declare constant is what a launch specialises it to (a stride of 1).
+    """
+
+    module: str
+    name: str
+    signature: Mapping[str, str]
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    warps: int = 4
+
+    @property
+    def title(self) -> str:
+        maps = sorted({kind for kind in self.signature.values() if kind.startswith("*")})
+        return f"{self.name} {' '.join(maps)} {dict(self.constants)}"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Per thread: registers, bytes of stack (spills stand there), bytes of local memory; per program: bytes of shared memory."""
+
+    title: str
+    capability: int
+    registers: int
+    stack: int
+    shared: int
+    local: int
+
+
+def compiled(kernel: Kernel, capability: int) -> Compiled:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    function = getattr(importlib.import_module(kernel.module), kernel.name)
+    kinds = {**kernel.signature, **dict.fromkeys(kernel.constants, "constexpr")}
+    source = ASTSource(
+        function,
+        {name: kinds[name] for name in function.arg_names},
+        constexprs={
+            (function.arg_names.index(name),): value for name, value in kernel.constants.items()
+        },
+    )
+    made = triton.compile(
+        source, target=GPUTarget("cuda", capability, 32), options={"num_warps": kernel.warps}
+    )
+    return Compiled(kernel.title, capability, **_resources(made.asm["cubin"]))
+
+
+def _resources(cubin: bytes) -> dict[str, int]:
+    import triton
+
+    cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        said = subprocess.run(
+            [str(cuobjdump), "--dump-resource-usage", file.name],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", said)
+    if found is None:
+        raise ValueError(f"cuobjdump says nothing of resources: {said[:500]}")
+    return dict(
+        zip(("registers", "stack", "shared", "local"), map(int, found.groups()), strict=True)
+    )
+
+
+_FLOATS = ("*fp32", "*fp16", "*bf16")
+
+
+def _group_norm_silu() -> Iterator[Kernel]:
+    """Groups of Stable Diffusion's widths in both memory orders; one block of places, and many."""
+    module = "dragnoise.kernels.gpu.group_norm_silu"
+    sizes = dict.fromkeys(
+        (
+            "entry_stride",
+            "channel_stride",
+            "place_stride",
+            "places",
+            "channels",
+            "groups",
+            "blocks",
+        ),
+        "i32",
+    )
+    for kind in _FLOATS:
+        for tile in (
+            {"CHANNELS": 16, "PLACES": 256, "channel_stride": 1},
+            {"CHANNELS": 32, "PLACES": 128, "place_stride": 1},
+        ):
+            maps = {
+                "x": kind,
+                "y": kind,
+                "weight": kind,
+                "bias": kind,
+                "gradient": kind,
+                "found": kind,
+            }
+            kept = {
+                "parts": "*fp32",
+                "statistics": "*fp32",
+                "mean": "*fp32",
+                "rstd": "*fp32",
+                "count": "i32",
+                "eps": "fp32",
+            }
+            given = maps | kept | sizes
+            yield Kernel(module, "statistics_kernel", given, tile, 8)
+            yield Kernel(module, "gradient_sums_kernel", given, tile | {"SILU": True}, 8)
+            for blocks in (1, 64):
+                yield Kernel(
+                    module, "apply_kernel", given, tile | {"SILU": True, "BLOCKS": blocks}, 8
+                )
+                yield Kernel(
+                    module, "gradient_kernel", given, tile | {"SILU": True, "BLOCKS": blocks}, 8
+                )
+
+
+def _patch_motion() -> Iterator[Kernel]:
+    """Both memory orders, any radius and the usual one."""
+    kept = {"parts": "*fp32", "handles": "*i64", "targets": "*i64"}
+    sizes = ("points", "channels", "map_rows", "map_columns", "rows", "columns", "radius")
+    strides = [
+        f"{map_}_{axis}_stride"
+        for map_ in ("feature", "gradient")
+        for axis in ("channel", "row", "column")
+    ]
+    fixed = {"REACHED": 2.0, "DEAD_ZONE": 2.0**-22, "CHANNELS": 16, "TILE": 8, "POSITIONS": 16}
+    last = {"feature_channel_stride": 1, "gradient_channel_stride": 1}
+    first = {"feature_column_stride": 1, "gradient_column_stride": 1}
+    for kind in _FLOATS:
+        given = (
+            {"features": kind, "gradient": kind} | kept | dict.fromkeys((*sizes, *strides), "i32")
+        )
+        for more in (last, first, last | {"radius": 1}):
+            yield Kernel(
+                "dragnoise.kernels.gpu.patch_motion", "patch_motion_kernel", given, fixed | more, 8
+            )
+
+
+def _track_points() -> Iterator[Kernel]:
+    """Both memory orders of the map, any radius and one whose value 1 is known; maps of one row."""
+    points = {
+        "handles": "*i64",
+        "targets": "*i64",
+        "moved": "*i64",
+        "reached": "*i1",
+        "all_reached": "*i1",
+    }
+    sizes = ("channels", "small_rows", "small_columns", "rows", "columns", "radius")
+    strides = [f"{name}_stride" for name in ("channel", "row", "column", "point", "reference")]
+    fixed = {"BLOCK_P": 64, "BLOCK_C": 32, "reference_stride": 1}
+    for kind in _FLOATS:
+        maps = {"features": kind, "reference": "*fp32", "near": "fp32"}
+        given = maps | points | dict.fromkeys((*sizes, *strides), "i32")
+        for more in (
+            {"channel_stride": 1},
+            {"column_stride": 1},
+            {"channel_stride": 1, "radius": 1, "rows": 1},
+        ):
+            yield Kernel(
+                "dragnoise.kernels.gpu.point_tracking",
+                "track_points_kernel",
+                given,
+                fixed | more,
+                8,
+            )
+
+
+def _latent_term() -> Iterator[Kernel]:
+    """Both memory orders of the prediction."""
+    maps = ("noise", "reference", "gradient")
+    strides = [f"{name}_{axis}" for name in maps for axis in ("entry", "channel", "row", "column")]
+    numbers = dict.fromkeys(
+        ("channels", "places", "columns", "keep_entry", "keep_row", "keep_column", *strides), "i32"
+    )
+    fixed = {"CHANNELS": 4, "BLOCK": 256, "keep_column": 1}
+    for kind in _FLOATS:
+        given = dict.fromkeys(maps, kind) | {
+            "keep": "*fp32",
+            "partial": "*fp32",
+            "slope": "fp32",
+            "lam": "fp32",
+        }
+        for axis in ("column", "channel"):
+            more = {f"{name}_{axis}": 1 for name in maps}
+            yield Kernel(
+                "dragnoise.kernels.gpu.latent_term",
+                "latent_term_kernel",
+                given | numbers,
+                fixed | more,
+            )
+
+
+def _adam() -> Iterator[Kernel]:
+    """With a copy, in the gradient's dtype, and without."""
+    kept = dict.fromkeys(("variable", "first", "second"), "*fp32")
+    numbers = {"step": "*i64", "done": "*i1", "count": "i32", "done_stride": "i32", "lr": "fp32"}
+    fixed = {
+        "EPSILON": 1e-8,
+        "FIRST_WEIGHT": 1 - 0.9,
+        "SECOND_DECAY": 0.999,
+        "SECOND_WEIGHT": 1 - 0.999,
+        "FIRST_LOG": math.log(0.9),
+        "SECOND_LOG": math.log(0.999),
+        "BLOCK": 1024,
+    }
+    for kind in _FLOATS:
+        for copied in (True, False):
+            given = kept | numbers | {"gradient": kind, "copy": kind if copied else "*fp32"}
+            yield Kernel(
+                "dragnoise.kernels.gpu.adam", "adam_kernel", given, fixed | {"COPIED": copied}
+            )
+
+
+KERNELS: tuple[Kernel, ...] = (
+    *_group_norm_silu(),
+    *_patch_motion(),
+    *_track_points(),
+    *_latent_term(),
+    *_adam(),
+)
+
+
+def main() -> None:
+    found = [
+        vars(compiled(kernel, capability)) for kernel in KERNELS for capability in CAPABILITIES
+    ]
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Write a trained model as the folder that the engine reads: a diffusers pipeline in float16, its drag settings, its card, sample pictures."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from . import networks, words
+from .train import CHECKPOINT
+
+LIMIT_BYTES = 27_000_000
+
+
+def averaged(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """The running averages of a work folder's checkpoint, in evaluation mode."""
+    kept = torch.load(work / CHECKPOINT, weights_only=True)["average"]
+    trained = networks.new_networks(len(words.tokenizer()))
+    for name, part in (("unet.", trained.unet), ("text.", trained.text)):
+        part.load_state_dict(
+            {key.removeprefix(name): value for key, value in kept.items() if key.startswith(name)}
+        )
+    return trained.unet.eval(), trained.text.eval()
+
+
+def pipeline(work: Path, vae: AutoencoderKL) -> StableDiffusionPipeline:
+    """A stock pipeline in float16 around the trained networks."""
+    unet, text = averaged(work)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    parts = StableDiffusionPipeline(
+        vae,
+        text,
+        words.tokenizer(),
+        unet,
+        scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return parts.to(torch.float16)
+
+
+def size_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def pack(work: Path, vae: AutoencoderKL, target: Path, extras: Path | None = None) -> int:
+    """Write the model folder at `target`, whole or not at all, and return its bytes.
+
+    extras: a folder whose files (drag.json, MODEL_CARD.md, samples/) go in as they are; None keeps those that `target` has.
+    Raises ValueError if the folder would be larger than 27 MB.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    part.chmod(0o755)
+    try:
+        pipeline(work, vae).save_pretrained(part, safe_serialization=True)
+        words.save_tokenizer(part / "tokenizer")
+        _bring(extras if extras is not None else target, part)
+        total = size_bytes(part)
+        if total > LIMIT_BYTES:
+            raise ValueError(f"the model folder would have {total} bytes, more than {LIMIT_BYTES}")
+        _exchange(part, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return total
+
+
+def _bring(source: Path, target: Path) -> None:
+    for name in ("drag.json", "MODEL_CARD.md", "samples"):
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name)
+        elif (source / name).exists():
+            shutil.copy(source / name, target / name)
+
+
+def _exchange(part: Path, target: Path) -> None:
+    """Put `part` in the place of `target`; what was there goes only once the new one is complete."""
+    if not target.exists():
+        os.replace(part, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    os.replace(target, old)
+    os.replace(part, target)
+    shutil.rmtree(old)
