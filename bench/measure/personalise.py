@@ -40,11 +40,11 @@ def measure(
     pixels = Frame.of(image, model.factor).pixels(image).to(model.device)
     with torch.no_grad():
         text = stages.embed(editor.model, "")
-    prepared: list[stages.Training] = []
+    prepared: list[LoraTraining] = []
 
     def prepare() -> None:
         latent = stages.encode(editor.model, pixels)
-        prepared.append(stages.Training(editor.model, latent, text, config))
+        prepared.append(LoraTraining(editor.model, latent, text, config))
 
     once_ms = clock_ms(prepare, model.device)
     network = copy.deepcopy(model.unet.network).float().requires_grad_(False)
