@@ -99,7 +99,7 @@ class StageCache:
         made: T = entry.value
         return made
 
-    def put(self, function: Callable[..., T], inputs: tuple[Any, ...], value: T) -> None:
+    def put(self, function: Callable[..., Any], inputs: tuple[Any, ...], value: object) -> None:
         """Remember a result that is at hand."""
         entries = self._remembered.setdefault(function, OrderedDict())
         name = tuple(_identity(given) for given in inputs)

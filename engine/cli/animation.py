@@ -1,6 +1,7 @@
 """The way of a drag as an animation: what the model expects the picture to be (the predicted clean latent) at several iterations, then the result."""
 
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 from torch import Tensor
@@ -26,7 +27,7 @@ class Trajectory:
     def __init__(self) -> None:
         self._noises: list[Tensor] = []
 
-    def __call__(self, iteration: Iteration) -> None:
+    def __call__(self, iteration: Iteration[Any]) -> None:
         assert iteration.forward.noise is not None
         self._noises.append(iteration.forward.noise)
 

@@ -28,7 +28,7 @@ Base = Literal["source", "result", "inverted", "last"]
 class DragOptions(TypedDict, total=False):
     """The keywords that a drag takes; `Session.drag` explains them."""
 
-    mask: MaskLike | None
+    mask: "MaskLike | None"
     config: Any
     method: str | AnyMethod
     progress: Progress | None
@@ -73,7 +73,7 @@ class DragRequest:
         image: Image,
         defaults: Any,
         *,
-        mask: MaskLike | None = None,
+        mask: "MaskLike | None" = None,
         config: Any = None,
         method: str | AnyMethod = "dragnoise",
         base: Base = "source",
@@ -150,7 +150,7 @@ def _settings(method: AnyMethod, config: Any, defaults: Any) -> DragSettings:
     return settings
 
 
-def _limit(mask: MaskLike | None, image: Image, parity: bool) -> Mask | None:
+def _limit(mask: "MaskLike | None", image: Image, parity: bool) -> Mask | None:
     """Return the mask that a drag obeys.
 
     None sets no limit; in parity mode, as published, it holds the whole picture in place.
@@ -162,7 +162,7 @@ def _limit(mask: MaskLike | None, image: Image, parity: bool) -> Mask | None:
     return None
 
 
-def _notices(mask: MaskLike | None, limit: Mask | None) -> tuple[str, ...]:
+def _notices(mask: "MaskLike | None", limit: Mask | None) -> tuple[str, ...]:
     if mask is None or limit is None or limit.editable.any():
         return ()
     return (
