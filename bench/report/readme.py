@@ -19,7 +19,7 @@ from ..measure.sessions import mouse_table
 from ..measure.stages import stages_table
 from .record import RESULTS, edits_table, kernels_table, newest, number
 
-__all__ = ["PAGES", "refresh", "rendered"]
+__all__ = ["PAGES", "ROOT", "refresh", "rendered"]
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", ROOT / "docs/sessions.md", ROOT / "docs/benchmarks.md")
@@ -28,9 +28,7 @@ Record = Mapping[str, Any]
 Cells = Sequence[Sequence[str]]
 
 
-def refresh(
-    pages: Sequence[Path] = PAGES, folder: Path = RESULTS, *, check: bool = False
-) -> bool:
+def refresh(pages: Sequence[Path] = PAGES, folder: Path = RESULTS, *, check: bool = False) -> bool:
     """Write what the records in `folder` say into every page, unless `check`.
 
     Returns:
@@ -39,8 +37,8 @@ def refresh(
     Raises:
         ValueError: A page has no markers to write between.
     """
-    # A list, not a generator: every page is written, also after one that was out of date.
-    return all([_refresh(page, folder, check) for page in pages])
+    stale = [page for page in pages if not _refresh(page, folder, check)]
+    return not stale
 
 
 def rendered(folder: Path = RESULTS) -> str:
@@ -103,7 +101,8 @@ def _computed_sessions(folder: Path, model: str) -> Iterator[list[str]]:
     """Yield the rows of a model whose edits were measured: a next drag is what follows inversion."""
     for slug, record in _of_kind(folder, "edits"):
         if record["model"] == model:
-            first, last = record["rows"][0], record["rows"][-1]
+            first = record["rows"][0]
+            last = record["rows"][-1]
             stages = last["stages_ms"]
             again = sum(stages[name]["median"] for name in ("drag", "propagate", "decode"))
             how = "random weights, computed from a few iterations and steps; published in float32"
@@ -161,8 +160,8 @@ def _first_and_later(record: Record) -> str:
     ]
     moves = [move["went_ms"]["median"] / 1e3 for move in record.get("mouse", ())]
     if moves:
-        low, high = number(min(moves)), number(max(moves))
-        times.append(f"a drag that goes on as its target moves {low} to {high} s")
+        span = f"{number(min(moves))} to {number(max(moves))} s"
+        times.append(f"a drag that goes on as its target moves {span}")
     return f"{about}: {', '.join(times)}; the published code {took['baseline']} s every time."
 
 
