@@ -7,6 +7,7 @@ A page has a place for a text between `<!-- NAME:begin -->` and `<!-- NAME:end -
     bench     every record's table with its conditions (docs/benchmarks.md)
 """
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,8 +143,8 @@ def _machine(slug: str, record: Record) -> str:
 
 def _session_times(folder: Path) -> str:
     """Return a list: first and later drags of every model whose sessions were measured."""
-    lines = [f"- {_first_and_later(record)}\n" for _, record in _of_kind(folder, "sessions")]
-    return "\n" + "".join(lines) + "\n"
+    lines = [_wrapped(_first_and_later(record), "- ") for _, record in _of_kind(folder, "sessions")]
+    return "\n" + "\n".join(lines) + "\n\n"
 
 
 def _first_and_later(record: Record) -> str:
@@ -170,8 +171,16 @@ def _part(slug: str, record: Record) -> str:
     tables = [table(record) for table in _TABLES[record["bench"]]]
     lines = "\n\n".join(_markdown(table) for table in tables if table)
     heading = f"### {record['bench']}: {', '.join(_about(record))}"
-    conditions = f"{_settings(record)}{_machine(slug, record)}."
+    conditions = _wrapped(f"{_settings(record)}{_machine(slug, record)}.")
     return "\n".join([heading, "", conditions, "", lines, ""])
+
+
+def _wrapped(text: str, mark: str = "") -> str:
+    """Return a paragraph, or an item after its mark, in lines of at most 100 columns."""
+    indent = " " * len(mark)
+    return textwrap.fill(
+        text, 100, initial_indent=mark, subsequent_indent=indent, break_on_hyphens=False
+    )
 
 
 def _markdown(table: Cells) -> str:

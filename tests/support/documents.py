@@ -4,16 +4,28 @@
 <!-- not run: REASON -->     the block is not run
 """
 
+import importlib.util
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from dragnoise.engine.cli.main import main as dragnoise
 from dragnoise.export.__main__ import main as export
 
-__all__ = ["PAGES", "ROOT", "Block", "blocks", "named", "run_python", "run_shell", "shell_lines"]
+__all__ = [
+    "PAGES",
+    "ROOT",
+    "Block",
+    "blocks",
+    "example",
+    "named",
+    "run_python",
+    "run_shell",
+    "shell_lines",
+]
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -89,3 +101,15 @@ def run_shell(block: Block, *more: str) -> None:
         arguments = words[len(prefix.split()) :]
         makes = prefix == "dragnoise " and arguments[0] in ("edit", "generate")
         assert COMMANDS[prefix]([*arguments, *(more if makes else ())]) == 0, line
+
+
+def example(name: str) -> ModuleType:
+    """Return an example as a module."""
+    spec = importlib.util.spec_from_file_location(
+        f"example_{name}", ROOT / "examples" / f"{name}.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
