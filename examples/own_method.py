@@ -8,7 +8,6 @@ that weighs the term. Nothing in the engine is changed: `edit` takes the row its
 """
 
 import argparse
-import dataclasses
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -51,12 +50,19 @@ def supervise(
     return motion_and_mask(scene, reference, forward, state) + scene.settings.faith * distance
 
 
-FAITHFUL: Method = dataclasses.replace(
-    DRAGNOISE,
+FAITHFUL = Method(
     name="faithful",
     source="examples/own_method.py",
+    pipeline=DRAGNOISE.pipeline,
     settings=FaithfulConfig,
+    start=DRAGNOISE.start,
+    features=DRAGNOISE.features,
+    begin=DRAGNOISE.begin,
+    follow=DRAGNOISE.follow,
+    finished=DRAGNOISE.finished,
     supervise=supervise,
+    finish=DRAGNOISE.finish,
+    preview=DRAGNOISE.preview,
 )
 
 

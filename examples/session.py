@@ -17,8 +17,7 @@ def main(image: str, drags: Sequence[str], output: str, iterations: int | None =
     session = editor.open(image, config=editor.defaults.replace(iterations=iterations))
     session.prepare()  # what needs no points: the picture is inverted while the person still looks
     for number, drag in enumerate(drags):
-        base = "last" if number else "source"
-        for event in session.drag_stream(drag, base=base):
+        for event in session.drag_stream(drag, base="last" if number else "source"):
             if event.preview is not None:
                 print(f"iteration {event.iteration}: there is a preview to show")
             if event.result is not None:
