@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 import documents
+from dragnoise import engine
 from dragnoise.bench.__main__ import main as bench
 from dragnoise.engine import DragConfig, Editor, Image
 from dragnoise.engine.cli import demo
@@ -152,6 +153,18 @@ def test_lines_are_short() -> None:
         if len(line) > 100 and not line.startswith("|")
     ]
     assert not long
+
+
+@pytest.mark.parametrize("name", engine.__all__)
+def test_every_public_name_has_a_reference(name: str) -> None:
+    pages = (documents.ROOT / "docs" / "api").glob("*.md")
+    shown = {
+        target
+        for page in pages
+        for target in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    value = getattr(engine, name)
+    assert shown & {value.__module__, f"{value.__module__}.{name}"}
 
 
 @pytest.mark.slow
