@@ -286,7 +286,7 @@ def test_a_session_inverts_anew_for_another_guidance() -> None:
         assert "invert" in found.timings_ms
         expected = edit(editor(), points=drag, negative_prompt=told, config=config)
         assert np.array_equal(found.image.pixels, expected.image.pixels)
-    with pytest.raises(SessionError, match="guidance"):
+    with pytest.raises(SessionError, match="settings of its inversion"):
         session.drag(drag, config=QUICK, base="last")
 
 
