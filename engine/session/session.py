@@ -209,10 +209,15 @@ class Session:
             run = Run(self._runtime.observers, self._cache)
             return self._learner.learn(run, self._runtime.model, source, settings, on_step)
 
-        started_s = time.monotonic()
+        since_s = time.monotonic()
         with self._alone(timeout_s, what="the training"):
-            left_s = _left_s(timeout_s, started_s)
-            adapter = self._do(work, AdapterUse(), what="the training", timeout_s=left_s)
+            adapter = self._do(
+                work,
+                AdapterUse(),
+                what="the training",
+                timeout_s=timeout_s,
+                since_s=since_s,
+            )
             self._use = AdapterUse(adapter)
         return adapter
 
@@ -270,15 +275,15 @@ class Session:
             if request.on_iteration is not None:
                 request.on_iteration(iteration)
 
-        started_s = time.monotonic()
+        since_s = time.monotonic()
         with self._alone(request.timeout_s):
-            left_s = _left_s(request.timeout_s, started_s)
             result, state = self._do(
                 lambda job: self._drag(request, job, shown, request_pacer=None),
                 self._use,
                 what="the drag",
                 priority=request.priority,
-                timeout_s=left_s,
+                timeout_s=request.timeout_s,
+                since_s=since_s,
             )
             self._undo.add(state)
         return result
@@ -337,16 +342,16 @@ class Session:
 
             return self._drag(request, job, shown, request_pacer=pacer)
 
-        started_s = time.monotonic()
+        since_s = time.monotonic()
         with self._alone(request.timeout_s):
-            left_s = _left_s(request.timeout_s, started_s)
             result, state = yield from read_events(
                 lambda watched: self._submit(
                     watched,
                     self._use,
                     what="the drag",
                     priority=request.priority,
-                    timeout_s=left_s,
+                    timeout_s=request.timeout_s,
+                    since_s=since_s,
                 ),
                 work,
             )
@@ -531,13 +536,6 @@ class Session:
 
     def _do(self, work: Callable[[Job[T]], T], use: AdapterUse, **how: Any) -> T:
         return self._submit(work, use, **how).result()
-
-
-def _left_s(timeout_s: float | None, started_s: float) -> float | None:
-    """Return what is left of a deadline, a little above zero at least."""
-    if timeout_s is None:
-        return None
-    return max(1e-9, timeout_s - (time.monotonic() - started_s))
 
 
 def _warm_start(
