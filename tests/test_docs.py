@@ -69,7 +69,7 @@ def test_exported_parts(
     in_a_folder_with_a_picture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exported and built with two commands, then edited with: by command, by block, by example."""
-    documents.run_shell(BLOCKS["export-commands"], *QUICK)
+    documents.run_shell(BLOCKS["export-commands"], "--device", "cpu")
     documents.run_python(BLOCKS["exported-parts"])
     assert "drag=packed,down=onnxruntime,up=onnxruntime" in capsys.readouterr().out
     example = documents.example("exported_parts")
