@@ -137,12 +137,19 @@ class DragConfig(_Settings):
 class PersonaliseConfig(_Settings):
     """How to learn a picture. The defaults are DragNoise's interface settings.
 
-    steps: of the optimisation, 1 to 100,000; DragNoise's benchmark takes 200. rank: of the low-rank matrices, 1 to 1024.
-    lr: AdamW's learning rate, above 0. batch: noisy versions of the picture a step, 1 to 256.
-    seed: of the noise, the timesteps and the first matrices.
-    plateau: stop early when the loss, smoothed over about 20 steps, has not gone down by 1 % for so many steps; 0: never.
+    The first sentence about a field is also the help of its option on the command line.
 
-    Raises ConfigError, naming the value and its range.
+    Attributes:
+        steps: steps of the training, 1 to 100,000; DragNoise's benchmark takes 200.
+        rank: rank of the low-rank matrices, 1 to 1024.
+        lr: AdamW's learning rate, above 0.
+        batch: noisy versions of the picture a step, 1 to 256.
+        seed: seed of the noise, the timesteps and the first matrices, 0 or more.
+        plateau: stop early when the loss, smoothed over about 20 steps, has not gone down by
+            1 % for so many steps; 0: never.
+
+    Raises:
+        ConfigError: a value is out of its range; the message names both.
     """
 
     steps: int = 60
