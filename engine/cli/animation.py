@@ -17,7 +17,7 @@ from ..inputs.points import Points
 from ..session.result import EditResult, Record
 from ..stages import Iteration
 from ..system.files import write_whole
-from .drawing import enlarge, with_points
+from .drawing import MARKERS, enlarge, with_points
 
 __all__ = ["DragAnimation"]
 
@@ -25,7 +25,6 @@ _PREVIEWS = 24
 _FIRST_MS = 700
 _PREVIEW_MS = 90
 _LAST_MS = 1500
-_COLOURS = 255
 
 
 class DragAnimation:
@@ -95,10 +94,16 @@ def _points_at(number: int, image: Image, editor: Editor, record: Record, points
 
 
 def _with_shared_colours(frames: list[PIL.Image.Image]) -> list[PIL.Image.Image]:
-    """Return the frames in one palette without dithering: colours do not flicker."""
+    """Return the frames in one palette without dithering, so that colours do not flicker.
+
+    The colours of the points have places of their own: they are too few pixels to be chosen.
+    """
     width, height = frames[0].size
     strip = PIL.Image.new("RGB", (width, height * len(frames)))
     for number, frame in enumerate(frames):
         strip.paste(frame, (0, height * number))
-    palette = strip.quantize(_COLOURS, PIL.Image.Quantize.MEDIANCUT, dither=PIL.Image.Dither.NONE)
+    chosen = strip.quantize(256 - len(MARKERS), PIL.Image.Quantize.MEDIANCUT, kmeans=1)
+    colours = chosen.getpalette() or []
+    palette = PIL.Image.new("P", (1, 1))
+    palette.putpalette([*(value for colour in MARKERS for value in colour), *colours])
     return [frame.quantize(palette=palette, dither=PIL.Image.Dither.NONE) for frame in frames]

@@ -11,13 +11,16 @@ import PIL.ImageFont
 from ..inputs.image import Image
 from ..inputs.points import Point, Points
 
-__all__ = ["enlarge", "sheet", "with_points"]
+__all__ = ["MARKERS", "enlarge", "sheet", "with_points"]
 
 Colour: TypeAlias = tuple[int, int, int]
 
 _HANDLE: Colour = (225, 40, 40)
 _TARGET: Colour = (40, 90, 235)
 _EDGE: Colour = (255, 255, 255)
+MARKERS = (_HANDLE, _TARGET, _EDGE)
+"""The colours that points are drawn in."""
+
 _SIDE_PX = 256
 _GAP_PX = 6
 _FONT_PX = 15
