@@ -157,7 +157,7 @@ def test_the_whole_is_computed_from_a_few_turns() -> None:
     assert case.computed
     (found,) = measure(model("golden", "cpu", "float32"), rows_for(CPU, "folded"), case, 1)
     for stage, more in (("invert", 6), ("drag", 27), ("propagate", 6)):
-        assert found.stages_ms[stage][0] > more * found.turns_ms[stage][0]
+        assert found.stages_ms[stage][0] > more * found.repeats_ms[stage][0]
     assert len(found.result.history.losses) == 3
     assert not dataclasses.replace(case, run=whole).computed
 
@@ -240,9 +240,9 @@ def test_sessions_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_pa
 def test_a_mouse_is_followed() -> None:
     model = Editor.from_pretrained(device="cpu", backend="eager").model
     quick = dataclasses.replace(model, defaults=model.defaults.replace(iterations=1, strength=0.04))
-    found = list(sessions.follow_a_mouse(quick, moves=1))
-    assert [len(one["went_iterations"]) for one in found] == [1] * 5
-    table = sessions.mouse_table(found)
+    rows = list(sessions.follow_a_mouse(quick, moves=1))
+    assert [len(row["went_iterations"]) for row in rows] == [1] * 5
+    table = sessions.mouse_table(rows)
     assert {len(row) for row in table} == {len(table[0])}
 
 
