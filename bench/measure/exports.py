@@ -75,7 +75,7 @@ def measure(
         editor = Editor(here, backend=placement.with_drag("eager"), exported=folder)
         for row in rows:
             watch(f"timing {row['part']}")
-            parts = editor.running.served[runner]
+            parts = editor.running.exported[runner]
             row["times"] = _times(parts, here, row["part"], Extent(*size), rounds)
         watch("timing whole edits")
         edit = _edits(here, Case(size, True, _SETTINGS, _SETTINGS), folder, placement, rounds)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dragnoise.engine.backends.packed import PACKED, objections
+from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections
 from dragnoise.engine.diffusion.unet.operators import Conv, sdpa
 from dragnoise.kernels import adam, group_norm_silu, latent_term, patch_motion, point_tracking
 
@@ -149,7 +149,7 @@ def _conv(channels: int, side: int) -> Make:
         x = _map((1, channels, side, side), device, dtype)
         weight = _map((channels, channels, 3, 3), device, dtype)
         plain = Conv(weight.contiguous(), None, 1, 1)
-        packed = PACKED.conv(weight, None, 1, 1)
+        packed = PACKED_OPERATORS.conv(weight, None, 1, 1)
         return partial(plain, x.contiguous()), partial(packed, x)
 
     return make

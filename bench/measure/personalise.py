@@ -22,6 +22,7 @@ from dragnoise.engine import Editor, Image, PersonaliseConfig, stages
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.inputs.frame import Frame
 from dragnoise.engine.session.session import Session
+from dragnoise.engine.training.lora import LoraTraining
 
 from ..report.record import number
 from .pictures import unknown_pictures
@@ -54,11 +55,11 @@ def measure(
     pixels = Frame.of(image, model.factor).pixels(image).to(model.device)
     with torch.no_grad():
         text = stages.embed(editor.model, "")
-    trainings: list[stages.Training] = []
+    trainings: list[LoraTraining] = []
 
     def prepare() -> None:
         latent = stages.encode(editor.model, pixels)
-        trainings.append(stages.Training(editor.model, latent, text, config))
+        trainings.append(LoraTraining(editor.model, latent, text, config))
 
     once_ms = clock_ms(prepare, model.device)
     plain = _plain_loop(model, pixels, text, config)
@@ -67,7 +68,7 @@ def measure(
     reset_peak(model.device)
     for round_number in range(rounds + 1):
         watch(f"round {round_number} of {rounds}")
-        ours_ms.append(clock_ms(trainings[0].turn, model.device))
+        ours_ms.append(clock_ms(trainings[0].advance, model.device))
         plain_ms.append(clock_ms(plain, model.device))
     return {
         "once_ms": once_ms,

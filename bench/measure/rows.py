@@ -7,16 +7,23 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from dragnoise.engine import DragConfig, Editor, Image, Mask, Placement, Points
+from dragnoise.engine.backends import Backend
+from dragnoise.engine.backends.attention import Attention
+from dragnoise.engine.backends.backend import Gates
 from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.place import Place
 from dragnoise.engine.diffusion.unet import Folded, Operators, UNet
-from dragnoise.engine.methods import METHODS, Forward, Method, Place, Scene, Start, State
-from dragnoise.engine.methods.dragnoise import DRAGNOISE, EncoderHalf
+from dragnoise.engine.drag.method import AnyMethod, Start, State
+from dragnoise.engine.drag.scene import Scene
+from dragnoise.engine.methods import METHODS
+from dragnoise.engine.methods.dragnoise import DRAGNOISE, FEATURE_BLOCK, EncoderHalf
+from dragnoise.engine.methods.prediction import Prediction
 from dragnoise.engine.session.result import EditResult, Progress
 from dragnoise.kernels import patch_motion
 
@@ -36,7 +43,7 @@ class Edits(Protocol):
         *,
         mask: Mask | None = None,
         config: DragConfig | None = None,
-        method: Method,
+        method: AnyMethod,
         progress: Progress | None = None,
     ) -> EditResult: ...
 
@@ -59,37 +66,44 @@ class Row:
     name: str
     what: str
     editor: Callable[..., Edits]
-    method: Method
+    method: AnyMethod
     devices: tuple[str, ...] = ("cpu", "cuda")
     only_by_name: bool = False
     exported: bool = False
 
 
-def _start_unfolded(place: Place) -> Start:
+_Scene: TypeAlias = Scene[Place, DragConfig]
+
+
+def _start_unfolded(place: Place) -> Start[EncoderHalf]:
     unet = place.model.unet
     down = unet.down(place.latent, place.step)
-    return Start(EncoderHalf(down, Folded((), down.step.text, ())), unet.middle(down).float())
+    nothing = Folded((), down.step.text, ())
+    return Start(EncoderHalf(down, nothing), unet.middle(down).float())
 
 
-def _features_unfolded(scene: Scene, half: EncoderHalf, bottleneck: Tensor) -> Forward:
-    wants_noise = scene.wants_noise or scene.keep is not None
-    up = scene.model.unet.up(half.down, bottleneck, 2, wants_noise)
+def _features_unfolded(scene: _Scene, half: EncoderHalf, bottleneck: Tensor) -> Prediction:
+    place = scene.place
+    up = place.model.unet.up(half.down, bottleneck, FEATURE_BLOCK, scene.needs_output)
     assert up.features is not None
     if up.output is None:
-        return Forward(up.features, None)
-    return Forward(up.features, scene.schedule.noise(up.output, scene.latent, scene.timestep))
+        return Prediction(up.features, None)
+    return Prediction(up.features, place.schedule.noise(up.output, place.latent, place.timestep))
 
 
 def _supervise_by_formulas(
-    scene: Scene, reference: Forward, forward: Forward, state: State
+    scene: _Scene, reference: Prediction, forward: Prediction, state: State
 ) -> Tensor:
-    loss = patch_motion.formula(
-        forward.features[0], state.handles, scene.targets, scene.resolution, scene.config.r_m
+    place = scene.place
+    settings = scene.settings
+    loss: Tensor = patch_motion.formula(
+        forward.features[0], state.handles, scene.targets, scene.resolution, settings.r_m
     )
     if scene.keep is None or forward.noise is None or reference.noise is None:
         return loss
-    moved = scene.schedule.slope(scene.timestep) * (forward.noise - reference.noise) * scene.keep
-    return loss + scene.config.lam * moved.abs().sum()
+    slope = place.schedule.slope(place.timestep)
+    moved = slope * (forward.noise - reference.noise) * scene.keep
+    return loss + settings.lam * moved.abs().sum()
 
 
 _FORMULAS = dataclasses.replace(DRAGNOISE, name="formulas", supervise=_supervise_by_formulas)
@@ -98,11 +112,13 @@ _UNFOLDED = dataclasses.replace(
 )
 
 
-def _uncaptured(model: Model) -> Editor:
-    """Run PyTorch's operators one by one, in the layout and without the graphs of no backend."""
-    editor = Editor(model, backend="eager")
-    editor.model = dataclasses.replace(model, unet=UNet(model.unet.network, Operators()))
-    return editor
+def _plain_unet(model: Model, attention: Attention) -> tuple[UNet, Gates]:
+    return UNet(model.unet.network, Operators(attention=attention.attend)), {}
+
+
+# PyTorch's own layout and normalisation on every device, which on CUDA `eager` has not.
+_PLAIN = Backend("plain", "PyTorch's operators, without graphs", lambda model: [], _plain_unet)
+_plain_editor = partial(Editor, backend=_PLAIN)
 
 
 ROWS: tuple[Row, ...] = (
@@ -123,11 +139,11 @@ ROWS: tuple[Row, ...] = (
         "cut",
         "frozen weights; encoder half once a drag, no middle block where it is replaced, "
         "keys and values and time once; one image; no upsampled map",
-        _uncaptured,
+        _plain_editor,
         _UNFOLDED,
     ),
-    Row("folded", "what the skips contribute once a drag", _uncaptured, _FORMULAS),
-    Row("kernels", "the loss by our fused operators", _uncaptured, DRAGNOISE),
+    Row("folded", "what the skips contribute once a drag", _plain_editor, _FORMULAS),
+    Row("kernels", "the loss by our fused operators", _plain_editor, DRAGNOISE),
     Row(
         "packed",
         "oneDNN weights packed once, channels_last",

@@ -21,7 +21,8 @@ from dragnoise.engine import DragConfig, Editor, Image, Mask, Points, Store
 from dragnoise.engine.cache import Limits
 from dragnoise.engine.cli.demo import samples
 from dragnoise.engine.diffusion.model import Model
-from dragnoise.engine.methods import METHODS, Method
+from dragnoise.engine.drag.method import AnyMethod
+from dragnoise.engine.methods import METHODS
 from dragnoise.engine.session.result import EditResult, Progress
 from dragnoise.engine.session.session import Base, Session
 
@@ -56,12 +57,12 @@ class _Again:
         *,
         mask: Mask | None = None,
         config: DragConfig | None = None,
-        method: Method,
+        method: AnyMethod,
         progress: Progress | None = None,
     ) -> EditResult:
         if self._session is None:
             self._session = self._editor.open(image)
-        config = config or self._session.config
+        config = config or self._editor.defaults
         self._session.prepare(config)
         if self._base == "result":
             self._leave_a_result(self._session, points, mask, config)
@@ -122,7 +123,7 @@ class _Stored:
         *,
         mask: Mask | None = None,
         config: DragConfig | None = None,
-        method: Method,
+        method: AnyMethod,
         progress: Progress | None = None,
     ) -> EditResult:
         config = config or self._editor.defaults

@@ -9,25 +9,9 @@ import torch
 from ..backends import ATTENTION, BACKENDS, Choice
 from ..diffusion.model import Model
 from ..system.cpu import cpu_features, cpu_name
-from ..system.packages import version_of
+from ..system.packages import versions
 
 __all__ = ["about", "backends", "versions"]
-
-_PACKAGES = (
-    "dragnoise",
-    "torch",
-    "diffusers",
-    "transformers",
-    "safetensors",
-    "numpy",
-    "pillow",
-    "xformers",
-    "triton",
-    "onnx",
-    "onnxruntime",
-    "tensorrt",
-    "tensorrt_rtx_cu13_bindings",
-)
 
 
 def about(model: Model) -> dict[str, Any]:
@@ -47,11 +31,6 @@ def about(model: Model) -> dict[str, Any]:
         "model dtype": str(model.dtype).removeprefix("torch."),
         "model settings": str(model.defaults),
     }
-
-
-def versions() -> dict[str, str]:
-    """Of every package that matters here; "-" where it is not installed."""
-    return {name: version_of(name) for name in _PACKAGES}
 
 
 def backends(model: Model, running: Choice) -> dict[str, Any]:

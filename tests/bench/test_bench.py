@@ -250,7 +250,7 @@ def test_personalise_on_the_command_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a clock of our own: both loops run in every round, the first does not count, and the ratio is the plain one's time over ours."""
-    took = {"prepare": 5.0, "turn": 2.0, "plain": 6.0}
+    took = {"prepare": 5.0, "advance": 2.0, "plain": 6.0}
     ran: list[str] = []
 
     def clock(run: Callable[[], object], device: torch.device) -> float:
@@ -274,7 +274,7 @@ def test_personalise_on_the_command_line(
     assert main(asked) == 0
     *table, last = capsys.readouterr().out.splitlines()
     found = json.loads(last)["training"]
-    assert ran == ["prepare", *["turn", "plain"] * 3]
+    assert ran == ["prepare", *["advance", "plain"] * 3]
     assert (found["ratio"]["median"], found["once_ms"]) == (3.0, 5.0)
     assert any("diffusers and PEFT" in line for line in table)
     assert "| ours | 2 | 0.125 | 3.00 (3.00 to 3.00) |" in readme.rendered(tmp_path)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from dragnoise.engine import ExportError
-from dragnoise.engine.backends.tensorrt import library, objections_to
+from dragnoise.engine.backends.tensorrt import library, objections_to_tensorrt
 from dragnoise.engine.diffusion.load import EMBEDDED, load
 from dragnoise.engine.errors import CancelledError
 from dragnoise.engine.exported import PARTS, Extent, Profile, about_plan, graph_id, read_plan
@@ -203,7 +203,7 @@ def test_a_newcomer_exports_and_builds(tmp_path: Path, capsys: pytest.CaptureFix
 def test_bad_arguments_are_one_line(
     arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if arguments[-1] == "tensorrt" and not objections_to("tensorrt"):
+    if arguments[-1] == "tensorrt" and not objections_to_tensorrt("tensorrt"):
         pytest.skip("it is installed here")
     assert main([*arguments, "-o", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err

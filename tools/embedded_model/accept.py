@@ -145,7 +145,8 @@ def _controls(trial: Trial, previous: Trial | None) -> tuple[float, float, float
 
 
 def _change(trial: Trial) -> Tensor:
-    return trial.optimum.variable - trial.optimum.start
+    moved: Tensor = trial.optimum.variable - trial.optimum.start
+    return moved
 
 
 def _means(rows: Sequence[Row]) -> dict[str, float]:

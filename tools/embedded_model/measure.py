@@ -10,9 +10,9 @@ from torch import Tensor
 from dragnoise.engine import DragConfig, Editor, EditResult, Image, Mask, Points, stages
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import Conditioning, Down
+from dragnoise.engine.drag.loop import Optimum
 from dragnoise.engine.inputs.frame import Frame
 from dragnoise.engine.methods import METHODS
-from dragnoise.engine.stages import Optimum
 
 from .drags import Drag, completion, grown, psnr
 from .painting import Pixels
@@ -76,7 +76,7 @@ class Trial:
         scene = self.result.record.scene
         constants = self.optimum.constants
         latent = stages.propagate(METHODS["dragnoise"], scene, constants, bottleneck)
-        return decoded(scene.model, latent)
+        return decoded(scene.place.model, latent)
 
 
 def decoded(model: Model, latent: Tensor) -> Pixels:
@@ -98,7 +98,8 @@ def edited(editor: Editor, drag: Drag, config: DragConfig) -> Trial:
     )
     assert result.record is not None
     optimum = result.record.optimum
-    free = dataclasses.replace(result.record.scene, config=config.replace(end_step=config.steps))
+    still = config.replace(end_step=config.steps)
+    free = dataclasses.replace(result.record.scene, settings=still)
     rebuilt = stages.propagate(METHODS["dragnoise"], free, optimum.constants, optimum.start)
     return Trial(drag, result, decoded(editor.model, rebuilt))
 
