@@ -191,7 +191,9 @@ class Session:
             timeout_s: Seconds within which it must end, waiting included.
 
         Raises:
-            ConfigError, CancelledError, DeadlineError
+            ConfigError: A setting is out of its range.
+            CancelledError: It was cancelled.
+            DeadlineError: It did not end within `timeout_s`.
         """
         settings = (config or PersonaliseConfig()).replace(**changes)
         report = progress or silent
@@ -256,7 +258,8 @@ class Session:
 
         Raises:
             SessionError: For a base that there is not.
-            CancelledError, DeadlineError: The session is then as it was.
+            CancelledError: The session is then as it was.
+            DeadlineError: The session is then as it was.
         """
         request = DragRequest.of(
             points,
@@ -303,12 +306,16 @@ class Session:
         the loop does, cancels the drag; the session is then as it was.
 
         Args:
-            points, base, options: As for `drag`.
+            points: As for `drag`.
+            base: As for `drag`.
+            options: As for `drag`.
             previews: Every so many iterations, None for none; "auto": as many as cost at most 15 %
                 of the loop.
 
         Raises:
-            As `drag`.
+            SessionError: For a base that there is not.
+            CancelledError: The session is then as it was.
+            DeadlineError: The session is then as it was.
         """
         pacer = PreviewPacer(previews, self._preview_s)
         request = DragRequest.of(points, self.source, self.config, base=base, **options)
