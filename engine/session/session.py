@@ -553,7 +553,14 @@ def _warm_start(
         return WarmStart(drag.variable)
     begun = run.once(_begun, prepared.start, drag.begun)
     forward = run(
-        reference, request.method, prepared.place, begun, prepared.dtype, scene.needs_output
+        reference,
+        request.method,
+        prepared.place,
+        begun,
+        scene.settings,
+        scene.resolution,
+        prepared.dtype,
+        scene.needs_output,
     )
     return WarmStart(drag.variable, forward, _handles_now(scene.handles, drag))
 
