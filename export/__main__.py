@@ -16,7 +16,7 @@ from typing import Any
 
 from dragnoise.engine.cache import default_folder
 from dragnoise.engine.errors import CancelledError, DragnoiseError, ExportError
-from dragnoise.engine.exported import OF_AN_EDIT, PARTS
+from dragnoise.engine.exported import EXPORTABLE, OF_AN_EDIT
 
 __all__ = ["main"]
 
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--part",
             action="append",
-            choices=PARTS,
+            choices=EXPORTABLE,
             help=f"repeat for more (default: {', '.join(OF_AN_EDIT)})",
         )
         command.add_argument(
@@ -180,12 +180,13 @@ def _one(
     trt: Any,
     shown: Any,
 ) -> dict[str, Any]:
+    from dragnoise.engine.diffusion.parts import PARTS
     from dragnoise.engine.exported import graph_id
 
     from .onnx import export_graph
     from .plans import build_plan, kept_plan, plan_id
 
-    features = asked.features if part == "up" else None
+    features = asked.features if PARTS[part].has_features else None
     profile = _profile(asked, model)
     shown(f"{part}: exporting", 0, 1)
     path, report = export_graph(

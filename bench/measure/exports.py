@@ -16,7 +16,8 @@ from dragnoise.engine import DragConfig, Editor, Placement
 from dragnoise.engine.backends import BACKENDS
 from dragnoise.engine.backends.exported_parts import ExportedParts
 from dragnoise.engine.diffusion.model import Model
-from dragnoise.engine.exported import DTYPES, PARTS, Extent, part_of, precision_of
+from dragnoise.engine.diffusion.parts import PARTS
+from dragnoise.engine.exported import DTYPES, EXPORTABLE, Extent, part_of, precision_of
 from dragnoise.export.inputs import example
 from dragnoise.export.models import in_precision
 
@@ -46,7 +47,7 @@ def measure(
     trt = builder()
     with tempfile.TemporaryDirectory(prefix="dragnoise-exports-") as work:
         folder, extent = Path(work), Extent(*size)
-        rows = make(model, size, folder, watch, PARTS)
+        rows = make(model, size, folder, watch, EXPORTABLE)
         found: dict[str, Any] = {
             "rows": rows,
             "precision": short,
@@ -72,7 +73,7 @@ def _times(
     given = [
         tensor.to(precision_of(model, part)) for tensor in example(model, part, extent).values()
     ]
-    eager, exported = part_of(model, model.unet, part), partial(served.run, part, extent)
+    eager, exported = part_of(model, model.unet, part), partial(served.run, PARTS[part])
     with torch.no_grad():
         apart = _apart(eager(*given), exported(*given))
         found = alternating(

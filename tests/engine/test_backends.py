@@ -21,6 +21,7 @@ from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections
 from dragnoise.engine.backends.verdicts import Verdicts
 from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.parts import Part, PartFunction
 from dragnoise.engine.diffusion.unet import Operators, UNet
 from dragnoise.engine.diffusion.unet.operators import FusedNorm
 from dragnoise.engine.session.result import EditResult
@@ -360,7 +361,7 @@ def test_the_compiled_backend_edits_alike(tmp_path: Path, monkeypatch: pytest.Mo
     editor = Editor(model(), backend="compiled")
     assert_same_edit(edited(editor), eagerly())
     gates = editor.running.gates
-    assert {"whole", "replaced", "folded"} <= set(gates)
+    assert {"unet", "unet-replaced", "folded"} <= set(gates)
     assert not any(judged.reasons for judged in gates.values())
     assert len(list(tmp_path.iterdir())) == len(gates)
 
@@ -392,15 +393,15 @@ def test_passes_through_a_null_graph_are_the_same_bits() -> None:
     """The code that captures whole passes on CUDA, with a graph that captures nothing."""
     captured: list[str] = []
 
-    def prepare(part: str, run: Callable[..., Any]) -> Callable[..., Any]:
-        if part not in ("whole", "replaced"):
+    def wrap(part: Part, run: PartFunction) -> PartFunction:
+        if not part.whole:
             return run
-        captured.append(part)
+        captured.append(part.name)
         return Captured(run, NullGraph)
 
-    editor = on_a_row_of_ones_own(lambda model: UNet(model.unet.network, prepare=prepare))
+    editor = on_a_row_of_ones_own(lambda model: UNet(model.unet.network, wrap=wrap))
     result = edited(editor)
-    assert captured == ["whole", "replaced"]
+    assert captured == ["unet", "unet-replaced"]
     assert result.record is not None
     assert eagerly().record is not None
     assert torch.equal(result.record.final_latent, eagerly().record.final_latent)  # type: ignore[union-attr]

@@ -19,6 +19,7 @@ from dragnoise.engine.backends.exported_parts import ExportedParts
 from dragnoise.engine.backends.verdicts import Verdicts
 from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.parts import MIDDLE, UP, VAE_DECODER
 from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile
 from dragnoise.engine.system.cuda_graphs import NullGraph
 from dragnoise.export.__main__ import main
@@ -158,13 +159,14 @@ def test_a_gradient_is_pytorchs(folder: Path) -> None:
 
 def test_results_belong_to_the_caller(folder: Path) -> None:
     """A second call writes nowhere near the first one's outputs."""
-    server = Editor(model(), backend="onnxruntime", exported=folder).running.exported["onnxruntime"]
-    one = server.decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8))
+    parts = Editor(model(), backend="onnxruntime", exported=folder).running.exported["onnxruntime"]
+    decoder = parts.function(VAE_DECODER)
+    one = decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8))
     kept = one.clone()
-    server.decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8, seed=1))
+    decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8, seed=1))
     assert torch.equal(one, kept)
     one.zero_()
-    assert torch.equal(server.decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8)), kept)
+    assert torch.equal(decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8)), kept)
 
 
 # An adapter.
@@ -343,14 +345,14 @@ def test_onnxruntime_says_why_not() -> None:
 
 def test_shapes_that_do_not_belong_together_are_ours_to_tell(folder: Path) -> None:
     """Skips of another size, and times of several steps: TensorRT would speak of a concatenation."""
-    served = Editor(model(), backend="onnxruntime", exported=folder).running.exported["onnxruntime"]
+    parts = Editor(model(), backend="onnxruntime", exported=folder).running.exported["onnxruntime"]
     step = model().unet.step(481, noise(1, 77, model().unet.network.config["cross_attention_dim"]))
     down = model().unet.down(noise(1, 4, HEIGHT // 8, WIDTH // 8), step)
     wrong = (*down.skips[:3], down.skips[3][:, :, 1:], *down.skips[4:])
     with pytest.raises(BackendError, match=r"up takes skip_3 of shape \[1, .*\] at 128x64-b1, got"):
-        served.up(down.bottom, wrong, step.times, step.text)
+        parts.run(UP, down.bottom, wrong, step.times, step.text)
     with pytest.raises(BackendError, match="takes times of shape"):
-        served.middle(down.bottom, step.times[None], step.text)
+        parts.run(MIDDLE, down.bottom, step.times[None], step.text)
 
 
 # Open files, and captured passes that depend on them.
@@ -374,7 +376,7 @@ def test_the_last_files_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ExportedParts, "KEPT", 2)
     server = ExportedParts(golden(), lambda part, extent: (Path(str(extent)), 0), load)
     for height in (8, 16, 8, 24, 8, 16):
-        server.decoder(torch.zeros(1, 4, height // 8, 1))
+        server.run(VAE_DECODER, torch.zeros(1, 4, height // 8, 1))
     assert [extent.height for extent in opened] == [8, 16, 24, 16]
     assert server.closed == 2
     assert len(server.files()) == 2

@@ -16,7 +16,7 @@ from dragnoise.engine import Adapter, ExportError
 from dragnoise.engine.diffusion.load import EMBEDDED, load
 from dragnoise.engine.diffusion.lora.adapter import AdapterUse
 from dragnoise.engine.diffusion.lora.merge import Adapters
-from dragnoise.engine.exported import PARTS, Extent, Profile, graph_id, part_of, signature
+from dragnoise.engine.exported import EXPORTABLE, Extent, Profile, graph_id, part_of, signature
 from dragnoise.export import check as check_module
 from dragnoise.export.check import TOLERANCE, check
 from dragnoise.export.inputs import example
@@ -41,7 +41,7 @@ def run(path: Path, given: dict[str, Tensor]) -> dict[str, Tensor]:
     )
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", EXPORTABLE)
 def test_a_graph_says_what_it_is(exported: Path, part: str) -> None:
     path, graph = graphs(exported, (part,), SMALL)[part]
     model = onnx.load(str(path), load_external_data=False)

@@ -9,7 +9,7 @@ from ...config import DragConfig
 from ...errors import ModelError
 from ..model import Model
 from ..unet import UNet
-from .folder import NETWORKS, PARTS
+from .folder import COMPONENTS, NETWORKS
 
 if TYPE_CHECKING:
     pass
@@ -29,7 +29,7 @@ def build_model(
         network = parts[part].requires_grad_(False).eval()
         if dtype is not None:
             network.to(device, torch.float32 if part == "vae" and dtype == torch.float16 else dtype)
-    unet, vae, text_encoder, tokenizer, scheduler = (parts[part] for part in PARTS)
+    unet, vae, text_encoder, tokenizer, scheduler = (parts[part] for part in COMPONENTS)
     model = Model(
         name, UNet(unet), vae, text_encoder, tokenizer, dict(scheduler.config), device, defaults
     )

@@ -12,12 +12,20 @@ from diffusers.utils import is_accelerate_available
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ...errors import ModelError
-from ..unet import objections
+from ..unet import objections_to
 
-__all__ = ["NETWORKS", "PARTS", "attempt", "check_folder", "complete", "read_folder", "read_rest"]
+__all__ = [
+    "COMPONENTS",
+    "NETWORKS",
+    "attempt",
+    "check_folder",
+    "complete",
+    "read_folder",
+    "read_rest",
+]
 
 NETWORKS = ("unet", "vae", "text_encoder")
-PARTS = (*NETWORKS, "tokenizer", "scheduler")
+COMPONENTS = (*NETWORKS, "tokenizer", "scheduler")
 _FAILURES = (
     OSError,
     ValueError,
@@ -50,14 +58,14 @@ def read_folder(path: Path, variant: str | None, allow_pickle: bool) -> dict[str
 
 def check_folder(path: Path) -> None:
     """Refuse, before any weights are read, a folder that is not a model's or whose U-Net cannot be cut."""
-    missing = [name for name in PARTS if not (path / name).is_dir()]
+    missing = [name for name in COMPONENTS if not (path / name).is_dir()]
     if missing:
         raise ModelError(
-            f"{str(path)!r} has no folder {', '.join(missing)}; a diffusers folder has {', '.join(PARTS)}"
+            f"{str(path)!r} has no folder {', '.join(missing)}; a diffusers folder has {', '.join(COMPONENTS)}"
         )
-    for file in sorted(file for name in PARTS for file in (path / name).glob("*.json")):
+    for file in sorted(file for name in COMPONENTS for file in (path / name).glob("*.json")):
         _json_object(file)
-    reasons = objections(
+    reasons = objections_to(
         attempt(path / "unet", lambda: dict(UNet2DConditionModel.load_config(path / "unet")))
     )
     if reasons:

@@ -7,7 +7,7 @@ from ...errors import ModelError
 from ...system.device import choose_dtype
 from ..model import Model
 from ..weights import frozen_view
-from .folder import NETWORKS, PARTS
+from .folder import COMPONENTS, NETWORKS
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -21,12 +21,12 @@ def of_pipeline(pipeline: "DiffusionPipeline") -> Model:
 
     Raises ModelError if it is not a Stable Diffusion pipeline, or if its weights are moved about as it runs; DeviceError for float16 on a CPU.
     """
-    missing = [name for name in PARTS if getattr(pipeline, name, None) is None]
+    missing = [name for name in COMPONENTS if getattr(pipeline, name, None) is None]
     if missing:
         raise ModelError(
             f"{type(pipeline).__name__} has no {', '.join(missing)}; give a Stable Diffusion 1.x or 2.x text-to-image pipeline"
         )
-    parts: dict[str, Any] = {name: getattr(pipeline, name) for name in PARTS}
+    parts: dict[str, Any] = {name: getattr(pipeline, name) for name in COMPONENTS}
     for name in NETWORKS:
         if any(
             hasattr(module, mark)
