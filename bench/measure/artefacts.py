@@ -53,8 +53,7 @@ def on_device(model: Model, device: torch.device) -> Model:
     """The same weights there; the model itself where it is there already."""
     if model.device.type == device.type:
         return model
-    weights = model.read()
-    weights.digest  # noqa: B018 of the weights as they are known here
+    model.weights.freeze_digest()  # of the weights as they are known here
     networks = (
         copy.deepcopy(network) for network in (model.unet.network, model.vae, model.text_encoder)
     )
@@ -65,6 +64,5 @@ def on_device(model: Model, device: torch.device) -> Model:
         vae=vae,
         text_encoder=text,
         device=device,
-        weights=weights,
         halves=None,
     )

@@ -19,6 +19,7 @@ from dragnoise.engine.config import DragConfig
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import Conditioning, Operators, UNet
 from dragnoise.engine.diffusion.unet.operators import FusedNorm
+from dragnoise.engine.diffusion.weights import Weights
 from dragnoise.engine.errors import ConfigError
 from dragnoise.engine.inputs.frame import Frame
 from dragnoise.engine.methods import METHODS, Method, Scene
@@ -182,6 +183,7 @@ def trace(case: Case, steps: int = 3, iterations: int = 4, poll_every: int = 2) 
                 architecture.scheduler,
                 _META,
                 DragConfig(),
+                weights=Weights({"unet": unet, "vae": vae}),
             )
         )
         recorder.register("unet", model.unet.network)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from ..diffusion.model import Model
+from ..diffusion.model import LoadedFrom, Model
 from ..diffusion.parts import PARTS
 from ..errors import PlanError
 from ..exported import (
@@ -160,17 +160,18 @@ class Artefacts:
         """
         extent = graph.profile.usual
         where = f"lies in {str(self.folder)!r}"
-        if not Path(model.name).exists():
+        if model.loaded_from is None or not model.loaded_from.path.exists():
             raise PlanError(
                 f"no {kind} of {graph.part} {where}, and {model.name} lies in no folder to make it "
                 "of: save it with save_pretrained, load it from there"
             )
-        command = [sys.executable, "-m", "dragnoise.export", kind, model.name, *model.loaded_with]
+        command = [sys.executable, "-m", "dragnoise.export", kind]
+        command += _model_words(model.loaded_from)
         for part in _made_together(graph.part, extent.batch):
             command += ["--part", part]
         command += ["--size", f"{extent.width}x{extent.height}", "--batch", str(extent.batch)]
         command += ["--dtype", dtype_name(model.dtype)]
-        weights = model.read()
+        weights = model.weights
         if weights.merged is not None:
             if not weights.merged_from:
                 raise PlanError(
@@ -183,6 +184,18 @@ class Artefacts:
         if library is not None:
             command += ["--flavour", library.flavour]
         return [*command, "-o", str(self.folder)]
+
+
+def _model_words(loaded: LoadedFrom) -> list[str]:
+    """Return the words of a command that load the same model."""
+    words = [str(loaded.path)]
+    if loaded.config is not None:
+        words += ["--model-config", loaded.config]
+    if loaded.variant is not None:
+        words += ["--variant", loaded.variant]
+    if loaded.allow_pickle:
+        words.append("--allow-pickle")
+    return words
 
 
 def _made_together(name: str, batch: int) -> tuple[str, ...]:

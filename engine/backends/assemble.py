@@ -109,7 +109,7 @@ class _UNetParts:
     def _validity(self) -> tuple[object, ...]:
         """Return what changes when a captured pass becomes wrong: it holds addresses of plans."""
         closed = (parts.closed for parts in self.exported.values())
-        return self.model.read().merged, *closed
+        return self.model.weights.merged, *closed
 
 
 class CapturedWhile:

@@ -118,7 +118,7 @@ class ExportedParts(Generic[W]):
         return self._signatures[part, extent]
 
     def _executable(self, part: Part, extent: Extent) -> Executable:
-        merged = self._model.read().merged if part.network == "unet" else None
+        merged = self._model.weights.merged if part.network == "unet" else None
         key = (part.name, extent, merged)
         with self._lock:
             if key not in self._opened:

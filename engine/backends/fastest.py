@@ -47,7 +47,7 @@ def fastest_placement(
         path.name for path in artefacts.folder.glob("*") if path.suffix in (".onnx", ".plan")
     )
     key = digest(
-        model.read().digest, str(model.dtype), attention, environment_digest(model.device), files
+        model.weights.digest, str(model.dtype), attention, environment_digest(model.device), files
     )
     verdicts = Verdicts(artefacts.folder / "measured")
     times = _times_in(verdicts.read(key))

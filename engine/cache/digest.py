@@ -23,7 +23,15 @@ from dragnoise.kernels import has_triton as kernels
 from ..system.cpu import cpu_flags, cpu_name
 from ..system.packages import version_of
 
-__all__ = ["Digested", "UndigestedError", "code_digest", "digest", "environment_digest"]
+__all__ = [
+    "Digested",
+    "UndigestedError",
+    "bytes_digest",
+    "code_digest",
+    "digest",
+    "environment_digest",
+    "file_digest",
+]
 
 _OURS = ("dragnoise.engine.", "dragnoise.kernels.")
 _PACKAGES = (
@@ -57,6 +65,21 @@ def digest(*things: Any) -> str:
     for part in _parts(things):
         found.update(len(part).to_bytes(8, "little"))
         found.update(part)
+    return found.hexdigest()
+
+
+def bytes_digest(raw: bytes | memoryview) -> str:
+    """Digest bytes as they are: 64 hexadecimal digits (BLAKE2b, 256 bits)."""
+    return hashlib.blake2b(raw, digest_size=32).hexdigest()
+
+
+def file_digest(*paths: Path) -> str:
+    """Digest the bytes of files one after the other, as `bytes_digest` does, piece by piece."""
+    found = hashlib.blake2b(digest_size=32)
+    for path in paths:
+        with path.open("rb") as file:
+            while piece := file.read(2**24):
+                found.update(piece)
     return found.hexdigest()
 
 

@@ -177,7 +177,7 @@ def graph_id(model: Model, name: str, profile: Profile, features: int | None = N
     return GraphId(
         name,
         features,
-        model.read().digest,
+        model.weights.digest,
         _merged_adapter(model, part),
         _seen_by(model, part, profile),
         dtype_name(precision_of(model, name)),
@@ -187,7 +187,7 @@ def graph_id(model: Model, name: str, profile: Profile, features: int | None = N
 
 def _merged_adapter(model: Model, part: Part) -> str:
     """Return the digest of what is merged into a part's weights: adapters change the U-Net."""
-    merged = model.read().merged
+    merged = model.weights.merged
     if merged is None or part.network != "unet":
         return ""
     return digest(merged)

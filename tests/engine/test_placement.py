@@ -18,9 +18,9 @@ from dragnoise.engine.backends.assemble import CapturedWhile
 from dragnoise.engine.backends.exported_parts import ExportedParts
 from dragnoise.engine.backends.verdicts import Verdicts
 from dragnoise.engine.diffusion.load import load
-from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.model import LoadedFrom, Model
 from dragnoise.engine.diffusion.parts import MIDDLE, UP, VAE_DECODER
-from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile
+from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile, graph_id
 from dragnoise.engine.system.cuda_graphs import NullGraph
 from dragnoise.export.__main__ import main
 from exported_parts import (
@@ -244,12 +244,11 @@ def test_the_command_loads_the_same_model(tmp_path: Path) -> None:
     assert command[3:8] == ["onnx", str(tmp_path / "model"), "--variant", "fp16", "--allow-pickle"]
     assert main([*command[3:], "--part", "middle"]) == 0
     assert list((tmp_path / "none").glob("middle*.onnx"))
-    assert load(tmp_path / "model", device="cpu", variant="fp16", config="there").loaded_with[
-        :2
-    ] == (
-        "--model-config",
-        "there",
-    )
+    there = load(tmp_path / "model", device="cpu", variant="fp16", config="there")
+    assert there.loaded_from == LoadedFrom(tmp_path / "model", "there", "fp16")
+    graph = graph_id(there, "down", at(64, 64))
+    command = Artefacts(tmp_path).command("onnx", there, graph)
+    assert command[4:7] == [str(tmp_path / "model"), "--model-config", "there"]
 
 
 @pytest.mark.slow
@@ -265,11 +264,17 @@ def test_what_is_missing_is_made(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     artefacts = Artefacts(tmp_path, build_missing=True)
     with pytest.raises(PlanError, match=r"failed: dragnoise.export: error: "):
-        artefacts.graph(dataclasses.replace(model(), name=str(tmp_path)), "down", Extent(64, 64))
+        artefacts.graph(
+            dataclasses.replace(model(), loaded_from=LoadedFrom(tmp_path)), "down", Extent(64, 64)
+        )
     with pytest.raises(
         PlanError, match="a pipeline lies in no folder to make it of: save it with save_pretrained"
     ):
-        artefacts.graph(dataclasses.replace(model(), name="a pipeline"), "down", Extent(64, 64))
+        artefacts.graph(
+            dataclasses.replace(model(), name="a pipeline", loaded_from=None),
+            "down",
+            Extent(64, 64),
+        )
 
 
 def test_files_of_another_are_refused(folder: Path, tmp_path: Path) -> None:
