@@ -17,7 +17,7 @@ from torch import Tensor
 from dragnoise.engine import BackendError, DragConfig, Editor
 from dragnoise.engine.backends import ATTENTION, BACKENDS, Backend, choose
 from dragnoise.engine.backends.gate import Gate
-from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections
+from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections_to
 from dragnoise.engine.backends.verdicts import Verdicts
 from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.model import Model
@@ -32,7 +32,7 @@ from tolerances import assert_close
 CPU = torch.device("cpu")
 QUICK = DragConfig(steps=10, strength=0.3, iterations=3, lr=0.02)
 can_pack = pytest.mark.skipif(
-    bool(objections(CPU, torch.float32)), reason="this PyTorch cannot pack weights"
+    bool(objections_to(CPU, torch.float32)), reason="this PyTorch cannot pack weights"
 )
 
 
@@ -94,7 +94,7 @@ def test_a_packed_convolution(
     dtype: torch.dtype, kernel: int, stride: int, padding: int, size: tuple[int, int]
 ) -> None:
     """Value, gradient of the map, a bias given at the call; weights that change in place; maps of another size afterwards."""
-    if objections(CPU, dtype):
+    if objections_to(CPU, dtype):
         pytest.skip("no bfloat16 here")
     torch.manual_seed(0)
     weight, bias, other = (
@@ -123,7 +123,7 @@ def test_a_packed_convolution(
 
 @can_pack
 def test_a_packed_linear_map() -> None:
-    if objections(CPU, torch.bfloat16):
+    if objections_to(CPU, torch.bfloat16):
         pytest.skip("no bfloat16 here")
     torch.manual_seed(0)
     weight, bias = torch.randn(7, 5).bfloat16(), torch.randn(7).bfloat16()
@@ -148,19 +148,19 @@ def test_packed_is_tried_before_it_is_believed(monkeypatch: pytest.MonkeyPatch) 
         raise RuntimeError("could not create a primitive\nmore")
 
     monkeypatch.setattr(packed, "_convolve", refuses)
-    assert objections(CPU, torch.float32) == [
+    assert objections_to(CPU, torch.float32) == [
         "oneDNN refuses packed weights of torch.float32 here: could not create a primitive"
     ]
     monkeypatch.setattr(packed, "_convolve", lambda hidden, weight, *rest: torch.zeros_like(hidden))
-    assert objections(CPU, torch.float32) == [
+    assert objections_to(CPU, torch.float32) == [
         "oneDNN is 1.0e+00 off with packed weights of torch.float32 here"
     ]
     assert Editor(model()).running.backend == "eager"
 
 
 def test_packed_objects() -> None:
-    assert "packed weights are the CPU's" in objections(torch.device("cuda:0"), torch.float32)[0]
-    assert "torch.float16 are not packed" in objections(CPU, torch.float16)[0]
+    assert "packed weights are the CPU's" in objections_to(torch.device("cuda:0"), torch.float32)[0]
+    assert "torch.float16 are not packed" in objections_to(CPU, torch.float16)[0]
 
 
 def test_fused_normalisation_edits_alike() -> None:

@@ -5,7 +5,6 @@ itself computes is the business of the tests marked `gpu`.
 """
 
 import dataclasses
-import importlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -308,7 +307,7 @@ def test_the_library_is_the_one_that_is_here() -> None:
 @pytest.fixture
 def importing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
     """Says what is found, or raised, where a library is imported."""
-    module = importlib.import_module("dragnoise.engine.backends.tensorrt.library")
+    from dragnoise.engine.backends.tensorrt import flavours as module
 
     def now(found: Any) -> None:
         def load(name: str) -> Any:

@@ -85,7 +85,8 @@ def changes_to(network: UNet2DConditionModel) -> list[str]:
     )
     if adapters:
         reasons.append(
-            f"{len(adapters)} layers have unmerged adapters ({adapters[0]}, ...): merge them with fuse_lora()"
+            f"{len(adapters)} layers have unmerged adapters ({adapters[0]}, ...): "
+            "merge them with fuse_lora()"
         )
     if any(getattr(block, "s1", None) for block in network.up_blocks):
         reasons.append("FreeU is on: call disable_freeu()")

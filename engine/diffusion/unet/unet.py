@@ -413,7 +413,7 @@ class UNet:
         return times, texts
 
     def skip_shapes(self, height: int, width: int) -> tuple[tuple[int, int, int], ...]:
-        """Return [C, h, w] of every skip, from high to low resolution; the last is the bottleneck's.
+        """Return [C, h, w] of every skip, from high to low resolution; the last is the bottom's.
 
         Args:
             height: of the latent.
