@@ -38,7 +38,7 @@ from dragnoise.engine.exported import (
     signature,
     write_report,
 )
-from dragnoise.engine.system.packages import version_of
+from dragnoise.engine.system.packages import EXPORTING, versions
 
 from .check import check
 from .inputs import example
@@ -48,7 +48,6 @@ from .peak_memory import forget_peak, peak_of_process
 __all__ = ["OPSET", "export_graph", "kept_graph"]
 
 OPSET = 20
-_PACKAGES = ("dragnoise", "torch", "onnx", "onnxscript", "onnxruntime")
 
 
 def export_graph(
@@ -89,7 +88,7 @@ def export_graph(
             "export_s": round(time.perf_counter() - started, 3),
             "peak_bytes": peak_of_process(),
         }
-        report["versions"] = {package: version_of(package) for package in _PACKAGES}
+        report["versions"] = versions(EXPORTING)
         report["check"] = check(path, graph, reference)
         for file in reversed(files_of(path)):  # the weights first: where the graph is, they are
             shutil.move(file, folder / file.name)
@@ -155,7 +154,7 @@ def _metadata(model: Model, graph: GraphId) -> dict[str, str]:
         "prediction": str(model.scheduler.get("prediction_type", "epsilon")),
         "scaling_factor": str(model.vae.config["scaling_factor"]),
         "model_name": model.name,
-        "versions": json.dumps({package: version_of(package) for package in _PACKAGES}),
+        "versions": json.dumps(versions(EXPORTING)),
     }
     return {f"dragnoise.{name}": value for name, value in (said | told).items()}
 

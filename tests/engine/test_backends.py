@@ -65,9 +65,7 @@ def assert_same_edit(mine: EditResult, theirs: EditResult) -> None:
 
 
 def on_a_row_of_ones_own(build: Callable[[Model], UNet]) -> Editor:
-    row: Any = Backend(
-        "mine", "a test's own", lambda model: [], lambda model, _: (build(model), {})
-    )
+    row = Backend("mine", "a test's own", lambda model: [], lambda model, _: (build(model), {}))
     return Editor(model(), backend=row)
 
 

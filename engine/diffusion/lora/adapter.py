@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ...cache.digest import digest
+from ...cache.structure import storable
 from ...errors import AdapterError, ConfigError
 from ...system.files import writable, write_whole
 from ..model import Model
@@ -36,6 +37,7 @@ _DOWN = (".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora
 _UP = (".lora_B.weight", ".lora_B.default.weight", ".lora.up.weight", "_lora.up.weight")
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class Adapter:
     """A low-rank change of a U-Net.

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...cache.structure import storable
 from .guidance import UNGUIDED, Guidance
 
 __all__ = ["Conditioning", "Step"]
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class Step:
     """One step of a schedule, as the network reads it.
@@ -26,6 +28,7 @@ class Step:
     guidance: Guidance = UNGUIDED
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class Conditioning:
     """All that the network reads beside the latent, computed once for a prompt and a schedule.

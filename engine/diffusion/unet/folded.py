@@ -21,12 +21,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...cache.structure import storable
 from .layers import Resnet, scaled
 from .operators import Convolution, Layer, Operators
 
 __all__ = ["Constants", "FoldedResnet"]
 
 
+@storable
 class Constants(NamedTuple):
     """The contribution of the skips [N, S, H, W] and the step to one block; N texts.
 

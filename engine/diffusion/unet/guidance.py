@@ -16,9 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...cache.structure import storable
+
 __all__ = ["UNGUIDED", "Guidance"]
 
 
+@storable
 @dataclass(frozen=True)
 class Guidance:
     """How far a text guides.

@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from ...cache.structure import storable
 from ...errors import ModelError
 from ..parts import (
     DOWN,
@@ -53,6 +54,7 @@ __all__ = ["Down", "Folded", "UNet", "Up"]
 T = TypeVar("T")
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class Down:
     """The results of the encoder half.
@@ -82,6 +84,7 @@ class Up:
     output: Tensor | None
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class Folded:
     """The decoder half on fixed skips, as far as it is known before the bottleneck is.
