@@ -11,6 +11,7 @@ from dragnoise.engine.diffusion.lora.adapter import Adapter, AdapterUse
 from dragnoise.engine.diffusion.lora.merge import Adapters
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import UNet
+from dragnoise.engine.diffusion.weights import Weights
 from dragnoise.engine.exported import DTYPES
 
 __all__ = ["in_float32", "in_precision", "model_for_export"]
@@ -48,13 +49,15 @@ def in_precision(model: Model, dtype: torch.dtype) -> Model:
         (model.vae, torch.float32 if dtype == torch.float16 else dtype),
     ):
         nn.Module.to(network, precision)
-    return dataclasses.replace(model, unet=UNet(model.unet.network), weights=None)
+    networks = {"unet": model.unet.network, "vae": model.vae, "text_encoder": model.text_encoder}
+    weights = Weights(networks, model.tokenizer)
+    return dataclasses.replace(model, unet=UNet(model.unet.network), weights=weights)
 
 
 def in_float32(model: Model) -> Model:
     """The same numbers in float32, on memory of their own: what exported parts are compared with."""
     unet, vae = (_widened(network) for network in (model.unet.network, model.vae))
-    return dataclasses.replace(model, unet=UNet(unet), vae=vae, halves=None, weights=model.read())
+    return dataclasses.replace(model, unet=UNet(unet), vae=vae, halves=None, weights=model.weights)
 
 
 def _widened(network: nn.Module) -> nn.Module:

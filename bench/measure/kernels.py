@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections
+from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections_to
 from dragnoise.engine.diffusion.unet.operators import Conv, sdpa
 from dragnoise.kernels import adam, group_norm_silu, latent_term, patch_motion, point_tracking
 
@@ -191,10 +191,13 @@ CASES: tuple[Case, ...] = (
         _norm(48, 16, 16, True),
     ),
     Case(
-        "packed convolution", "large weights, small map: [1280, 8, 8]", _conv(1280, 8), objections
+        "packed convolution",
+        "large weights, small map: [1280, 8, 8]",
+        _conv(1280, 8),
+        objections_to,
     ),
-    Case("packed convolution", "[640, 32, 32]", _conv(640, 32), objections),
-    Case("packed convolution", "[320, 64, 64]", _conv(320, 64), objections),
+    Case("packed convolution", "[640, 32, 32]", _conv(640, 32), objections_to),
+    Case("packed convolution", "[320, 64, 64]", _conv(320, 64), objections_to),
     Case("attention, both ways", "4096 tokens, 8 heads of 40", _attention(4096, 8, 40)),
     Case("attention, both ways", "1024 tokens, 8 heads of 80", _attention(1024, 8, 80)),
     Case("attention, both ways", "256 tokens, 8 heads of 160", _attention(256, 8, 160)),

@@ -20,7 +20,7 @@ from dragnoise.bench.measure.models import model
 from dragnoise.bench.measure.rows import ROWS, rows_for
 from dragnoise.bench.report import machine, readme, record
 from dragnoise.engine import DragConfig, Editor, ModelError, PersonaliseConfig
-from dragnoise.engine.exported import PARTS
+from dragnoise.engine.exported import EXPORTABLE
 from dragnoise.engine.methods import METHODS
 
 CPU = torch.device("cpu")
@@ -284,7 +284,7 @@ def test_exports_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None
     """Every part in both formats; errors beside PyTorch; times only of what runs here."""
     assert main(["exports", "--model", "golden", "--size", "64x64", "--rounds", "1"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert [row["part"] for row in said["rows"]] == list(PARTS)
+    assert [row["part"] for row in said["rows"]] == list(EXPORTABLE)
     for row in said["rows"]:
         assert row["onnx"]["bytes"] > 1000
         assert 0 < row["onnx"]["error"] < 1e-4
@@ -293,11 +293,13 @@ def test_exports_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None
     assert said["ran_by"] == "onnxruntime"
     assert said["edit"]["image_difference"] <= 1
     cells = exports_table(said)
-    assert len(cells) == 1 + 2 * len(PARTS)
+    assert len(cells) == 1 + 2 * len(EXPORTABLE)
     assert {len(row) for row in cells} == {len(cells[0])}
     assert [row[0] for row in edit_table(said)[1:]] == [said["edit"]["usual"], "onnxruntime"]
     assert edit_table({"rows": []}) == []
-    assert [row[5] for row in cells if row[1].startswith("tensorrt")] == ["not run"] * len(PARTS)
+    assert [row[5] for row in cells if row[1].startswith("tensorrt")] == ["not run"] * len(
+        EXPORTABLE
+    )
 
 
 def test_a_row_of_exported_parts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from dragnoise.engine.diffusion.lora.adapter import Adapter, AdapterUse
 from dragnoise.engine.diffusion.lora.merge import Adapters
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.exported import (
-    PARTS,
+    EXPORTABLE,
     Extent,
     GraphId,
     PlanId,
@@ -51,7 +51,7 @@ def built(model: Model, **changes: Any) -> PlanId:
 
 
 @pytest.mark.parametrize("extent", [Extent(128, 192), Extent(64, 64, 2), Extent(136, 72)])
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", EXPORTABLE)
 def test_a_signature_is_what_the_part_takes_and_gives(
     model: Model, part: str, extent: Extent
 ) -> None:
@@ -78,7 +78,7 @@ def test_features_beside_the_prediction(model: Model, block: int, extent: Extent
 
 def test_2x_has_other_widths(tmp_path: Path) -> None:
     two = load(sd2(tmp_path), device="cpu")
-    for part in PARTS:
+    for part in EXPORTABLE:
         given = example(two, part, Extent(64, 128))
         assert {name: tuple(tensor.shape) for name, tensor in given.items()} == dict(
             signature(two, part, Extent(64, 128)).inputs

@@ -304,3 +304,32 @@ def test_a_schedule_that_begins_at_pure_noise_is_refused() -> None:
     assert Schedule.of(config, 50).timesteps[0] == 981
     with pytest.raises(ConfigError, match="500 steps begin at pure noise"):
         Schedule.of(config, 500)
+
+
+def test_wrapped_once_more_it_is_the_same_network() -> None:
+    """Operators, what is computed in place of projections, and what ran the parts before, stay."""
+    plain = load(MODEL, device="cpu").unet
+    doubled = UNet(plain.network, adapt=lambda module, layer: lambda hidden: 2 * layer(hidden))
+    order: list[str] = []
+
+    def noting(name: str) -> Any:
+        def wrap(*given: Any) -> Any:
+            *_, part, run = given
+
+            def noted(*inputs: Any) -> Any:
+                order.append(f"{name} {part.name}")
+                return run(*inputs)
+
+            return noted
+
+        return wrap
+
+    inner = UNet(plain.network, wrap=noting("inner"))
+    latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    text = torch.zeros(1, 77, plain.network.config["cross_attention_dim"])
+    step = plain.step(481, text)
+    assert torch.equal(inner.wrapped(noting("outer"))(latent, step), plain(latent, step))
+    assert order == ["outer unet", "inner unet"]
+    again = doubled.wrapped(lambda unet, part, run: run)
+    assert torch.equal(again(latent, step), doubled(latent, step))
+    assert not torch.equal(again(latent, step), plain(latent, step))

@@ -5,7 +5,6 @@ itself computes is the business of the tests marked `gpu`.
 """
 
 import dataclasses
-import importlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from dragnoise.engine.backends.artefacts import Artefacts
 from dragnoise.engine.backends.tensorrt import Engine, Library, library, objections_to_tensorrt
 from dragnoise.engine.backends.tensorrt import backend as plans_backend
 from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.parts import PARTS, VAE_DECODER
 from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile, signature
 from exported_parts import (
     HEIGHT,
@@ -60,11 +60,8 @@ def folder(exported: Path, tmp_path: Path) -> Path:
 
 def decoder(folder: Path) -> Any:
     """Runs the VAE's decoder by the double."""
-    return (
-        Editor(model(), backend="drag=eager,vae=tensorrt", exported=folder)
-        .running.exported["tensorrt"]
-        .decoder
-    )
+    editor = Editor(model(), backend="drag=eager,vae=tensorrt", exported=folder)
+    return editor.running.exported["tensorrt"].function(VAE_DECODER)
 
 
 LATENT = noise(1, 4, HEIGHT // 8, WIDTH // 8)
@@ -310,7 +307,7 @@ def test_the_library_is_the_one_that_is_here() -> None:
 @pytest.fixture
 def importing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
     """Says what is found, or raised, where a library is imported."""
-    module = importlib.import_module("dragnoise.engine.backends.tensorrt.library")
+    from dragnoise.engine.backends.tensorrt import flavours as module
 
     def now(found: Any) -> None:
         def load(name: str) -> Any:
@@ -376,13 +373,13 @@ def test_a_plan_that_does_not_load_says_why(exported: Path, damage: Any, words: 
 def test_every_plan_computes_what_pytorch_computes(tmp_path: Path, dtype: str) -> None:
     """Each part beside eager PyTorch on the device, on the same inputs; then whole edits."""
     from dragnoise.engine.diffusion.load import load
-    from dragnoise.engine.exported import DTYPES, PARTS, part_of
+    from dragnoise.engine.exported import DTYPES, EXPORTABLE, part_of, precision_of
     from dragnoise.export.__main__ import main
     from dragnoise.export.inputs import example
     from golden_cases import MODEL
 
     short = {str(value).removeprefix("torch."): name for name, value in DTYPES.items()}[dtype]
-    parts = [word for part in PARTS for word in ("--part", part)]
+    parts = [word for part in EXPORTABLE for word in ("--part", part)]
     assert (
         main(
             [
@@ -407,14 +404,14 @@ def test_every_plan_computes_what_pytorch_computes(tmp_path: Path, dtype: str) -
     )
     served = editor.running.exported["tensorrt"]
     tolerance = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 8e-2}[dtype]
-    for part in PARTS:
+    for part in EXPORTABLE:
         given = {name: tensor.cuda() for name, tensor in example(golden(), part, VAE).items()}
-        precision = on_device.vae.dtype if part.startswith("vae-") else on_device.dtype
+        precision = precision_of(on_device, part)
         with torch.no_grad():
             expected = part_of(on_device, on_device.unet, part)(
                 *(tensor.to(precision) for tensor in given.values())
             )
-        found = served.run(part, VAE, *given.values())
+        found = served.run(PARTS[part], *given.values())
         for mine, theirs in zip(
             found, (expected,) if isinstance(expected, torch.Tensor) else expected, strict=True
         ):
