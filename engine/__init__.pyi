@@ -59,7 +59,7 @@ from .errors import (
 from .inputs.image import Image as Image
 from .inputs.mask import Mask as Mask
 from .inputs.points import Points as Points
-from .pipelines.generate import Generated as Generated
+from .pipelines.generated import Generated as Generated
 from .session.result import EditResult as EditResult
 from .session.result import History as History
 from .session.result import Record as Record

@@ -1,72 +1,135 @@
-"""The settings of an edit, checked once."""
+"""The settings of an edit and of a training, checked once."""
 
 import dataclasses
 import json
 import math
 import os
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from .errors import ConfigError, InputWarning
+from .errors import ConfigError
 
-__all__ = ["DragConfig", "PersonaliseConfig"]
+__all__ = ["DiffusionSettings", "DragConfig", "DragSettings", "PersonaliseConfig", "Settings"]
 
 
 @dataclass(frozen=True)
-class _Settings:
-    """What all settings have in common: checked once, changed by making others."""
-
-    def _whole(self, name: str, low: int, high: int) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ConfigError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
-
-    def _real(self, name: str, allowed: str, holds: Any) -> None:
-        value = getattr(self, name)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not math.isfinite(value)
-            or not holds(value)
-        ):
-            raise ConfigError(f"{name} must be a number {allowed}, got {value!r}")
+class Settings:
+    """A set of settings: checked when it is made, changed by making another."""
 
     def replace(self, **changes: Any) -> Self:
-        """The same settings with some changed; None changes nothing. Raises ConfigError for a name that is not a setting."""
-        unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
+        """Return the same settings with some changed; None changes nothing.
+
+        Raises:
+            ConfigError: For a name that is not a setting, or a value out of its range.
+        """
+        names = [entry.name for entry in dataclasses.fields(self)]
+        unknown = sorted(changes.keys() - set(names))
         if unknown:
-            raise ConfigError(
-                f"{', '.join(sorted(unknown))}: no such setting; known: {', '.join(f.name for f in dataclasses.fields(self))}"
-            )
-        return dataclasses.replace(
-            self, **{name: value for name, value in changes.items() if value is not None}
-        )
+            known = ", ".join(names)
+            raise ConfigError(f"{', '.join(unknown)}: no such setting; known: {known}")
+        real = {name: value for name, value in changes.items() if value is not None}
+        return dataclasses.replace(self, **real)
 
     def but(self, **changes: Any) -> Self:
         """Call `replace`, its new name."""
         warnings.warn("but() is now called replace()", DeprecationWarning, stacklevel=2)
         return self.replace(**changes)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings by name, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_card(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the settings in a model's `drag.json`, a JSON object of settings.
+
+        Raises:
+            ConfigError: If the file is malformed.
+        """
+        try:
+            card = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as malformed:
+            message = f"{str(path)!r} is not JSON ({malformed}); mend or remove it"
+            raise ConfigError(message) from malformed
+        if not isinstance(card, dict):
+            kind = type(card).__name__
+            raise ConfigError(f"{str(path)!r} must hold a JSON object of settings, got {kind}")
+        return cls().replace(**card)
+
+    def _check_whole(self, name: str, low: int, high: int) -> None:
+        value = getattr(self, name)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or not low <= value <= high:
+            raise ConfigError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+
+    def _check_real(self, name: str, allowed: str, holds: Callable[[float], bool]) -> None:
+        value = getattr(self, name)
+        real = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not real or not math.isfinite(value) or not holds(value):
+            raise ConfigError(f"{name} must be a number {allowed}, got {value!r}")
+
+
+class DragSettings(Protocol):
+    """The settings that the drag's loop reads; every method's own settings have them.
+
+    Attributes:
+        iterations: Most iterations of the optimisation, 0 or more.
+        lr: Adam's learning rate, above 0.
+        lam: Weight of the mask term, 0 or more.
+        preparation: What everything before the first update depends on. A pipeline's `prepare` is
+            given this alone, so no other setting can make a kept preparation wrong.
+    """
+
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def lam(self) -> float: ...
+    @property
+    def preparation(self) -> Settings: ...
+
 
 @dataclass(frozen=True)
-class DragConfig(_Settings):
-    """How to drag. The defaults are DragNoise's benchmark settings; a model may bring its own (`Editor.defaults`).
+class Inversion(Settings):
+    """What the inversion of a picture depends on, beside the picture and its prompts.
 
-    steps: DDIM steps of the whole schedule, 1 to 1000. The drag happens at step `steps - round(strength * steps)`.
-    strength: share of the schedule that is inverted and denoised again, above 0, at most 1.
-    iterations: most iterations of the optimisation, 0 or more; 0 gives the reconstruction.
-    lr: Adam's learning rate, above 0.
-    lam: weight of the mask term (lambda), 0 or more.
-    end_step: the last so many steps of the schedule denoise with the bottleneck they compute themselves, 0 to `steps`.
-    r_m: radius of the motion patch, in supervision pixels (half image pixels), 0 to 32.
-    r_p: radius of the tracking window, likewise.
-    guidance: how far every pass is drawn away from the negative prompt, 1 to 50 (classifier-free guidance; it doubles the work). 1: not at all.
-    parity: keep the published code's meaning where ours differs: no mask holds the whole picture in place; a size that is not a multiple of the
-        model's factor is not padded but resized at the end; `end_step` counts from 50 whatever `steps` is; bytes are truncated, not rounded.
+    Attributes:
+        steps: DDIM steps of the whole schedule.
+        active_steps: Steps that are inverted and denoised again.
+        guidance: Scale of classifier-free guidance; 1 is none.
+        parity: Whether the picture's sides are left unpadded, as published.
+    """
 
-    Raises ConfigError, naming the value and its range.
+    steps: int
+    active_steps: int
+    guidance: float
+    parity: bool
+
+
+@dataclass(frozen=True)
+class DiffusionSettings(Settings):
+    """Settings that all drag methods on a diffusion model have.
+
+    Attributes:
+        steps: DDIM steps of the whole schedule, 1 to 1000. The drag happens at step
+            `steps - round(strength * steps)`.
+        strength: Share of the schedule that is inverted and denoised again, above 0, at most 1.
+        iterations: Most iterations of the optimisation, 0 or more; 0 gives the reconstruction.
+        lr: Adam's learning rate, above 0.
+        lam: Weight of the mask term (lambda), 0 or more.
+        guidance: How far every pass is drawn away from the negative prompt, 1 to 50
+            (classifier-free guidance; it doubles the work). 1: not at all.
+        parity: Keep the published code's meaning where ours differs: no mask holds the whole
+            picture in place; a size that is not a multiple of the model's factor is not padded but
+            resized at the end; `end_step` counts from 50 whatever `steps` is; bytes are truncated,
+            not rounded.
+
+    Raises:
+        ConfigError: Naming the value and its range.
     """
 
     steps: int = 50
@@ -74,26 +137,19 @@ class DragConfig(_Settings):
     iterations: int = 80
     lr: float = 0.02
     lam: float = 0.2
-    end_step: int = 0
-    r_m: int = 1
-    r_p: int = 3
-    guidance: float = 1.0
-    parity: bool = False
+    guidance: float = field(default=1.0, kw_only=True)
+    parity: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        self._whole("steps", 1, 1000)
-        self._whole("iterations", 0, 100_000)
-        self._whole("end_step", 0, self.steps)
-        self._whole("r_m", 0, 32)
-        self._whole("r_p", 0, 32)
-        self._real("strength", "above 0 and at most 1", lambda value: 0 < value <= 1)
-        self._real("lr", "above 0", lambda value: value > 0)
-        self._real("lam", "0 or more", lambda value: value >= 0)
-        self._real("guidance", "from 1 to 50", lambda value: 1 <= value <= 50)
+        self._check_whole("steps", 1, 1000)
+        self._check_whole("iterations", 0, 100_000)
+        self._check_real("strength", "above 0 and at most 1", lambda value: 0 < value <= 1)
+        self._check_real("lr", "above 0", lambda value: value > 0)
+        self._check_real("lam", "0 or more", lambda value: value >= 0)
+        self._check_real("guidance", "from 1 to 50", lambda value: 1 <= value <= 50)
         if self.active_steps < 1:
-            raise ConfigError(
-                f"strength {self.strength} of {self.steps} steps is less than one step; raise either"
-            )
+            share = f"strength {self.strength} of {self.steps} steps"
+            raise ConfigError(f"{share} is less than one step; raise either")
 
     @property
     def active_steps(self) -> int:
@@ -101,55 +157,55 @@ class DragConfig(_Settings):
         return round(self.strength * self.steps)
 
     @property
-    def injected_steps(self) -> int:
-        """The optimised bottleneck is used in step i of the whole schedule while i is less than this."""
-        return (50 if self.parity else self.steps) - self.end_step
-
-    def negative(self, prompt: str) -> str | None:
-        """The negative prompt as the network is told it: None without guidance, which has no use for one and warns of it (InputWarning)."""
-        if self.guidance > 1:
-            return prompt
-        if prompt:
-            warnings.warn(
-                "a negative prompt does nothing without guidance; set guidance above 1",
-                InputWarning,
-                stacklevel=3,
-            )
-        return None
-
-    @classmethod
-    def from_card(cls, path: str | os.PathLike[str]) -> Self:
-        """The settings that a model's folder brings in its `drag.json`: a JSON object of settings. Raises ConfigError if it is malformed."""
-        try:
-            card = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as malformed:
-            raise ConfigError(
-                f"{str(path)!r} is not JSON ({malformed}); mend or remove it"
-            ) from malformed
-        if not isinstance(card, dict):
-            raise ConfigError(
-                f"{str(path)!r} must hold a JSON object of settings, got {type(card).__name__}"
-            )
-        return cls().replace(**card)
+    def preparation(self) -> Inversion:
+        """What everything before the first update depends on."""
+        return Inversion(self.steps, self.active_steps, self.guidance, self.parity)
 
 
 @dataclass(frozen=True)
-class PersonaliseConfig(_Settings):
-    """How to learn a picture. The defaults are DragNoise's interface settings.
+class DragConfig(DiffusionSettings):
+    """How to drag with DragNoise. The defaults are its benchmark settings.
 
-    The first sentence about a field is also the help of its option on the command line.
+    A model may bring its own (`Editor.defaults`).
 
     Attributes:
-        steps: steps of the training, 1 to 100,000; DragNoise's benchmark takes 200.
-        rank: rank of the low-rank matrices, 1 to 1024.
+        end_step: Number of final denoising steps that use the network's own bottleneck, 0 to
+            `steps`.
+        r_m: Radius of the motion patch, in supervision pixels (half image pixels), 0 to 32.
+        r_p: Radius of the tracking window, in supervision pixels, 0 to 32.
+    """
+
+    end_step: int = 0
+    r_m: int = 1
+    r_p: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_whole("end_step", 0, self.steps)
+        self._check_whole("r_m", 0, 32)
+        self._check_whole("r_p", 0, 32)
+
+    @property
+    def injected_steps(self) -> int:
+        """Steps of the whole schedule, from its start, that use the optimised bottleneck."""
+        return (50 if self.parity else self.steps) - self.end_step
+
+
+@dataclass(frozen=True)
+class PersonaliseConfig(Settings):
+    """How to learn a picture. The defaults are DragNoise's interface settings.
+
+    Attributes:
+        steps: Steps of the optimisation, 1 to 100,000; DragNoise's benchmark takes 200.
+        rank: Rank of the low-rank matrices, 1 to 1024.
         lr: AdamW's learning rate, above 0.
-        batch: noisy versions of the picture a step, 1 to 256.
-        seed: seed of the noise, the timesteps and the first matrices, 0 or more.
-        plateau: stop early when the loss, smoothed over about 20 steps, has not gone down by
-            1 % for so many steps; 0: never.
+        batch: Noisy versions of the picture a step, 1 to 256.
+        seed: Seed of the noise, the timesteps and the first matrices.
+        plateau: Stop early when the loss, smoothed over about 20 steps, has not gone down by 1 %
+            for so many steps; 0: never.
 
     Raises:
-        ConfigError: a value is out of its range; the message names both.
+        ConfigError: Naming the value and its range.
     """
 
     steps: int = 60
@@ -160,9 +216,9 @@ class PersonaliseConfig(_Settings):
     plateau: int = 0
 
     def __post_init__(self) -> None:
-        self._whole("steps", 1, 100_000)
-        self._whole("rank", 1, 1024)
-        self._whole("batch", 1, 256)
-        self._whole("seed", 0, 2**31 - 1)
-        self._whole("plateau", 0, 100_000)
-        self._real("lr", "above 0", lambda value: value > 0)
+        self._check_whole("steps", 1, 100_000)
+        self._check_whole("rank", 1, 1024)
+        self._check_whole("batch", 1, 256)
+        self._check_whole("seed", 0, 2**31 - 1)
+        self._check_whole("plateau", 0, 100_000)
+        self._check_real("lr", "above 0", lambda value: value > 0)

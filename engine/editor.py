@@ -1,63 +1,90 @@
 """The front door: an editor on a loaded model edits images, or opens sessions on them."""
 
 import os
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
-import numpy.typing as npt
-import PIL.Image
 import torch
 
-from .backends import Artefacts, Placement, choose, fastest_placement
+from .backends import Artefacts, Backend, Choice, Placement, choose, fastest_placement
 from .cache import Store, default_folder
-from .config import DragConfig
-from .diffusion.load import load
-from .diffusion.load.pipeline import of_pipeline
+from .config import DiffusionSettings, DragConfig, Settings
+from .diffusion.load import load, of_pipeline
 from .diffusion.lora.adapter import Adapter, AdapterUse
 from .diffusion.lora.merge import Adapters
 from .diffusion.model import Model
+from .drag.loop import Iteration
 from .errors import ConfigError
-from .inputs.image import Image
-from .inputs.mask import Mask
-from .inputs.points import Points
-from .methods import Method
-from .pipelines.generate import Generated, generate_image
+from .inputs.image import ImageLike
+from .inputs.points import PointsLike
+from .pipelines.generate import Generated, check_seed, generate_image, picture_size
 from .pipelines.runtime import Runtime
 from .pipelines.source import Source
-from .session.file import SessionState, read_session
-from .session.result import EditResult, Progress
+from .run import Run
+from .session.file import read_session
+from .session.request import DragOptions
+from .session.result import EditResult, Progress, silent
 from .session.session import Session
-from .session.state import State
-from .stages import KINDS, Iteration
-from .system.timers import Observer, nvtx
+from .session.state import SessionState, State
+from .system.timers import Observer, StageTimes, nvtx
+from .system.worker import Job, Worker
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny, DiffusionPipeline
 
-__all__ = ["Editor"]
+__all__ = ["Editor", "EditorOptions"]
+
+
+class EditorOptions(TypedDict, total=False):
+    """The keywords that every way to make an `Editor` takes; its docstring explains them."""
+
+    backend: str | Placement | Backend | None
+    attention: str
+    poll_every: int | None
+    observers: Sequence[Observer]
+    cache: Store | None
+    preview_vae: "AutoencoderTiny | None"
+    exported: str | os.PathLike[str] | None
+    build_missing: bool
 
 
 class Editor:
-    """Edits images with one loaded model. Nothing is random: the same input gives the same bits on the same machine with the same threads.
+    """An editor of images with one loaded model.
 
-    backend, attention: what runs the network (`dragnoise.engine.backends`). None: the usual backend of the device. A name, or a `Placement` of the
-        parts ("down=tensorrt,up=tensorrt,drag=compiled,vae=tensorrt"). "auto": every part by the fastest, measured once and remembered.
-    exported: the folder of exported parts (`python -m dragnoise.export`); None: `exported` in the user's cache folder.
-    build_missing: make those that are missing, in a process of its own, instead of raising PlanError with the command.
-    poll_every: how often the drag reads its stop condition from the device; None: every iteration on a CPU, every eighth on CUDA.
-    cache: a `Store` of what stages have made, for all sessions and edits, and other processes if it has a folder; None: sessions keep their own.
-    preview_vae: a small decoder for `Session.drag_stream`'s previews, on the model's device; None: the model's own.
-    Raises BackendError where what was asked for cannot serve. On CUDA one edit runs at a time: others wait.
+    Nothing is random: the same input gives the same bits on the same machine with the same threads.
+    All work on the device is done by one worker, one job at a time; callers from any thread wait.
+
+    Args:
+        model: The model.
+        backend: What runs the network (`dragnoise.engine.backends`). None: the usual backend of the
+            device. A name, a row of one's own, or a `Placement` of the parts
+            ("down=tensorrt,up=tensorrt,drag=compiled,vae=tensorrt"). "auto": every part by the
+            fastest, measured once and remembered.
+        attention: What computes attention: "sdpa" or "xformers".
+        poll_every: Iterations between two reads of the drag's stop condition; None: one on a CPU,
+            eight on CUDA.
+        observers: Entered with a stage's name around every stage that really runs.
+        cache: A `Store` of what stages have made, for all sessions and edits, and other processes
+            if it has a folder; None: sessions remember their own.
+        preview_vae: A small decoder for `Session.drag_stream`'s previews, on the model's device;
+            None: the model's own.
+        exported: The folder of exported parts (`python -m dragnoise.export`); None: `exported` in
+            the user's cache folder.
+        build_missing: Make exported parts that are missing, in a process of its own, instead of
+            raising PlanError with the command.
+
+    Raises:
+        BackendError: Where what was asked for cannot serve.
+        ConfigError: For a `poll_every` below 1.
     """
 
     def __init__(
         self,
         model: Model,
         *,
-        backend: str | Placement | None = None,
+        backend: str | Placement | Backend | None = None,
         attention: str = "sdpa",
         poll_every: int | None = None,
         observers: Sequence[Observer] = (),
@@ -66,24 +93,26 @@ class Editor:
         exported: str | os.PathLike[str] | None = None,
         build_missing: bool = False,
     ) -> None:
-        artefacts = Artefacts(
-            default_folder() / "exported" if exported is None else Path(exported), build_missing
-        )
+        on_cuda = model.device.type == "cuda"
+        every = poll_every if poll_every is not None else (8 if on_cuda else 1)
+        if every < 1:
+            raise ConfigError(f"poll_every must be 1 or more, got {poll_every}")
+        folder = default_folder() / "exported" if exported is None else Path(exported)
+        artefacts = Artefacts(folder, build_missing)
         measured = None
         if backend == "auto":
             backend, measured = fastest_placement(model, attention, artefacts)
-        self.model, self.running = choose(model, backend, attention, artefacts, measured)
-        self.adapters = Adapters(self.model)
-        self._alone = threading.Lock() if model.device.type == "cuda" else nullcontext()
-        self.poll_every = (
-            poll_every if poll_every is not None else (1 if model.device.type == "cpu" else 8)
+        chosen, running = choose(model, backend, attention, artefacts, measured)
+        self._runtime = Runtime(
+            model=chosen,
+            running=running,
+            poll_every=every,
+            observers=(*observers, nvtx) if on_cuda else tuple(observers),
+            store=cache,
+            adapters=Adapters(chosen),
+            worker=Worker(),
+            preview_vae=preview_vae,
         )
-        if self.poll_every < 1:
-            raise ConfigError(f"poll_every must be 1 or more, got {poll_every}")
-        self._observers = (*observers, nvtx) if model.device.type == "cuda" else tuple(observers)
-        self.cache, self.preview_vae = cache, preview_vae
-        if cache is not None:
-            cache.register(*KINDS)
 
     @classmethod
     def from_pretrained(
@@ -95,16 +124,18 @@ class Editor:
         config: str | os.PathLike[str] | None = None,
         variant: str | None = None,
         allow_pickle: bool = False,
-        backend: str | Placement | None = None,
-        attention: str = "sdpa",
-        poll_every: int | None = None,
-        observers: Sequence[Observer] = (),
-        cache: Store | None = None,
-        preview_vae: "AutoencoderTiny | None" = None,
-        exported: str | os.PathLike[str] | None = None,
-        build_missing: bool = False,
+        **options: Unpack[EditorOptions],
     ) -> Self:
-        """An editor on a diffusers folder, a `.safetensors` checkpoint, or (None) the embedded model; see `loading.load` for the rest."""
+        """Return an editor on a folder, a checkpoint, or the embedded model.
+
+        Args:
+            source: A diffusers folder, a `.safetensors` checkpoint, or None for the embedded model.
+            device, dtype, config, variant, allow_pickle: See `diffusion.load.load`.
+            options: See `Editor`.
+
+        Raises:
+            ModelError, DeviceError, BackendError, ConfigError
+        """
         model = load(
             source,
             device=device,
@@ -113,119 +144,151 @@ class Editor:
             variant=variant,
             allow_pickle=allow_pickle,
         )
-        more: dict[str, Any] = {
-            "poll_every": poll_every,
-            "observers": observers,
-            "cache": cache,
-            "exported": exported,
-        }
-        more |= {"preview_vae": preview_vae, "build_missing": build_missing}
-        return cls(model, backend=backend, attention=attention, **more)
+        return cls(model, **options)
 
     @classmethod
-    def from_pipeline(
-        cls,
-        pipeline: "DiffusionPipeline",
-        *,
-        backend: str | Placement | None = None,
-        attention: str = "sdpa",
-        poll_every: int | None = None,
-        observers: Sequence[Observer] = (),
-        cache: Store | None = None,
-        preview_vae: "AutoencoderTiny | None" = None,
-        exported: str | os.PathLike[str] | None = None,
-        build_missing: bool = False,
-    ) -> Self:
-        """An editor on a pipeline's own weights, without a copy but for what a backend packs; the pipeline is not changed."""
-        model = of_pipeline(pipeline)
-        more: dict[str, Any] = {
-            "poll_every": poll_every,
-            "observers": observers,
-            "cache": cache,
-            "exported": exported,
-        }
-        more |= {"preview_vae": preview_vae, "build_missing": build_missing}
-        return cls(model, backend=backend, attention=attention, **more)
+    def from_pipeline(cls, pipeline: "DiffusionPipeline", **options: Unpack[EditorOptions]) -> Self:
+        """Return an editor on a pipeline's own weights; the pipeline is not changed.
+
+        The weights are not copied, but for what a backend packs.
+
+        Args:
+            pipeline: A Stable Diffusion pipeline of diffusers.
+            options: See `Editor`.
+        """
+        return cls(of_pipeline(pipeline), **options)
+
+    @property
+    def model(self) -> Model:
+        """The model, as the chosen backends run it."""
+        return self._runtime.model
+
+    @property
+    def running(self) -> Choice:
+        """What runs the network, and why nothing else."""
+        return self._runtime.running
+
+    @property
+    def adapters(self) -> Adapters:
+        """Which adapter is merged into the weights now."""
+        return self._runtime.adapters
+
+    @property
+    def cache(self) -> Store | None:
+        """The store of what stages have made."""
+        return self._runtime.store
+
+    @property
+    def worker(self) -> Worker:
+        """The worker that owns the model's device."""
+        return self._runtime.worker
+
+    @property
+    def poll_every(self) -> int:
+        """Iterations between two reads of a drag's stop condition."""
+        return self._runtime.poll_every
+
+    @property
+    def preview_vae(self) -> Any:
+        """The decoder of previews; None: the model's own."""
+        return self._runtime.preview_vae
 
     @property
     def defaults(self) -> DragConfig:
-        """The settings that `edit` uses when it is given none: the model's own where it brings any."""
+        """The settings that `edit` uses when it is given none: the model's own, if it has any."""
         return self.model.defaults
 
     def edit(
         self,
-        image: Image | Generated | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str],
-        points: Points | Sequence[Any] | str,
+        image: "ImageLike | Generated",
+        points: PointsLike,
         *,
-        mask: Mask | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str] | None = None,
         prompt: str = "",
         negative_prompt: str = "",
-        config: DragConfig | None = None,
         adapter: Adapter | str | os.PathLike[str] | None = None,
         adapter_scale: float = 1.0,
-        method: str | Method = "dragnoise",
         record: bool = False,
-        progress: Progress | None = None,
-        on_iteration: Callable[[Iteration], None] | None = None,
+        on_iteration: Callable[[Iteration[Any]], None] | None = None,
+        **options: Unpack[DragOptions],
     ) -> EditResult:
         """Move what is under the handles to the targets and keep the rest.
 
-        image, points, mask: in any form that `Image.of`, `Points.of` and `Mask.of` take; white in the mask may change, None sets no limit.
-        A `Generated` image brings its prompts, its settings where `config` is None, and its trajectory: it is neither encoded nor inverted.
-        negative_prompt: what guidance draws away from, where `config.guidance` is above 1.
-        config: None for `defaults`. method: a name in `METHODS`, or a row of one's own. record: keep every intermediate.
-        adapter: see `open`. on_iteration: shown every forward pass of the drag, with its predicted noise.
-        Raises ImageError, PointError, MaskError, ConfigError.
+        A `Generated` image brings its prompts, its settings where `config` is None, and its
+        trajectory: it is neither encoded nor inverted.
+
+        Args:
+            image, points: In any form that `Image.of` and `Points.of` take.
+            prompt: What the image shows.
+            negative_prompt: What guidance draws away from, where `config.guidance` is above 1.
+            adapter, adapter_scale: See `open`.
+            record: Keep every intermediate.
+            on_iteration: Shown every forward pass of the drag, with its predicted noise.
+            options: `mask`, in any form that `Mask.of` takes: white may change, None sets no limit.
+                `config`: the method's settings, None for `defaults`. `method`: a name in `METHODS`,
+                or a row of one's own. `progress`: called with (stage, done, of how many).
+                `timeout_s`: seconds within which it must end, waiting included. `priority`: higher
+                runs first.
+
+        Raises:
+            ImageError, PointError, MaskError, ConfigError: Naming what was seen.
+            DeadlineError: Past `timeout_s`.
         """
-        how: dict[str, Any] = {
-            "prompt": prompt,
-            "negative_prompt": negative_prompt,
-            "config": config,
-        }
+        config = options.get("config")
         session = self.open(
-            image, adapter=adapter, adapter_scale=adapter_scale, undo_bytes=0, **how
+            image,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            config=config,
+            adapter=adapter,
+            adapter_scale=adapter_scale,
+            undo_bytes=0,
         )
-        more: dict[str, Any] = {"progress": progress, "on_iteration": on_iteration}
-        return session.drag(points, mask=mask, method=method, record=record, **more)
+        return session.drag(points, record=record, on_iteration=on_iteration, **options)
 
     def open(
         self,
-        image: Image | Generated | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str],
+        image: "ImageLike | Generated",
         *,
         prompt: str = "",
         negative_prompt: str = "",
-        config: DragConfig | None = None,
+        config: Settings | None = None,
         adapter: Adapter | str | os.PathLike[str] | None = None,
         adapter_scale: float = 1.0,
         undo_bytes: int = 2**28,
     ) -> Session:
-        """A session on an image, to drag on it again and again. Nothing is computed yet: see `Session.prepare`.
+        """Return a session on an image, to drag on it again and again.
 
-        config: the settings of its drags, None for `defaults`. adapter: an `Adapter`, or its file, merged
-        into the weights `adapter_scale` times while the session works; on a pipeline's own weights, into these.
-        undo_bytes: how much is kept to undo; the oldest is dropped.
-        Raises ImageError, ConfigError, AdapterError.
+        Nothing is computed yet: see `Session.prepare`.
+
+        Args:
+            image, prompt, negative_prompt: As for `edit`.
+            config: The settings of its drags, None for `defaults`.
+            adapter: An `Adapter`, or its file, merged into the weights `adapter_scale` times while
+                the session works; on a pipeline's own weights, into these.
+            undo_bytes: Bytes that are kept to undo; the oldest is dropped.
+
+        Raises:
+            ImageError, ConfigError, AdapterError
         """
         if undo_bytes < 0:
             raise ConfigError(f"undo_bytes must be 0 or more, got {undo_bytes}")
         source = Source.of(image, prompt, negative_prompt)
         own = self.defaults if source.generated is None else source.generated.config
-        found = (
-            adapter if isinstance(adapter, Adapter) or adapter is None else Adapter.load(adapter)
-        )
-        used = AdapterUse(found, adapter_scale)
-        return Session(
-            self._runtime(),
-            SessionState((State(source, source.image),), 0, config or own, undo_bytes, used),
-        )
+        if adapter is not None and not isinstance(adapter, Adapter):
+            adapter = Adapter.load(adapter)
+        use = AdapterUse(adapter, adapter_scale)
+        first = State(source, source.image)
+        return Session(self._runtime, SessionState((first,), 0, config or own, undo_bytes, use))
 
     def restore(self, path: str | os.PathLike[str]) -> Session:
-        """The session that `Session.save` wrote to `path`, as it was, without inverting again: on the same machine, with the same versions and
-        threads, every drag gives the same bits.
+        """Return the session that `Session.save` wrote, as it was, without inverting again.
 
-        Raises SessionError for a file that is no session, is not whole, or is of another model.
+        On the same machine, with the same versions and threads, every drag gives the same bits.
+
+        Raises:
+            SessionError: For a file that is no session, is damaged, or is of another model.
         """
-        return Session(self._runtime(), read_session(path, self.model))
+        return Session(self._runtime, read_session(path, self.model))
 
     def generate(
         self,
@@ -234,30 +297,48 @@ class Editor:
         negative_prompt: str = "",
         size: tuple[int, int] | None = None,
         seed: int = 0,
-        config: DragConfig | None = None,
+        config: DiffusionSettings | None = None,
         progress: Progress | None = None,
+        timeout_s: float | None = None,
+        priority: int = 0,
     ) -> Generated:
-        """A picture of `prompt` that `edit` and `open` take as it is, without encoding and inverting it; see `generate_image`.
+        """Return a picture of `prompt` that is dragged without encoding and inverting it.
 
-        config: None for `defaults`; `config.guidance` above 1 draws towards the prompt and away from `negative_prompt`.
+        Args:
+            prompt: What it shall show.
+            negative_prompt: What guidance draws away from.
+            size: (height, width) in pixels, multiples of the VAE's factor; None: the model's own.
+            seed: Of the noise, a whole number from 0 to 2^63 - 1.
+            config: None for `defaults`; with `guidance` above 1 it is drawn towards the prompt and
+                away from `negative_prompt`.
+            progress, timeout_s, priority: As for `edit`.
+
+        Raises:
+            ImageError: For another size.
+            ConfigError: For another seed.
         """
-        config, report = config or self.defaults, progress or (lambda stage, done, of: None)
+        settings = config or self.defaults
+        report = progress or silent
+        runtime = self._runtime
+        shape = picture_size(self.model, size)
+        check_seed(seed)
 
-        def on_step(done: int) -> None:
-            report("generate", done, config.steps)
+        def work(job: Job[Generated]) -> Generated:
+            def on_step(done: int) -> None:
+                job.check()
+                report("generate", done, settings.steps)
 
-        return generate_image(
-            self._runtime(), prompt, negative_prompt, size, seed, config, on_step=on_step
+            times = StageTimes(self.model.device)
+            total = StageTimes(self.model.device)
+            run = Run((*runtime.observers, times), runtime.cache())
+            texts = (prompt, negative_prompt)
+            with total("total"):
+                made = generate_image(
+                    run, self.model, *texts, shape, seed, settings, on_step=on_step
+                )
+            return replace(made, timings_ms=times.ms | total.ms)
+
+        job = runtime.submit(
+            work, AdapterUse(), what="the generation", priority=priority, timeout_s=timeout_s
         )
-
-    def _runtime(self) -> Runtime:
-        return Runtime(
-            self.model,
-            self.running,
-            self.poll_every,
-            self._observers,
-            self._alone,
-            self.cache,
-            self.adapters,
-            self.preview_vae,
-        )
+        return job.result()

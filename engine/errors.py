@@ -1,69 +1,134 @@
-"""What can be wrong with what a person gives us. Every message says what was seen and what to do."""
+"""Errors and warnings. Every message says what was seen and what to do.
+
+A program that serves others tells errors apart by `code`, which stays the same from release to
+release.
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "AdapterError",
+    "BackendError",
+    "CacheWarning",
+    "CancelledError",
+    "ConfigError",
+    "DeadlineError",
+    "DeviceError",
+    "DragnoiseError",
+    "ExportError",
+    "ImageError",
+    "InputWarning",
+    "MaskError",
+    "ModelError",
+    "OutputError",
+    "PlanError",
+    "PointError",
+    "SessionError",
+]
 
 
 class DragnoiseError(ValueError):
-    """Base of every error that a better input would avoid; the command line prints it in one line and exits with 2."""
+    """An error that a better input would avoid. The command line prints it and exits with 2."""
+
+    code: ClassVar[str] = "input"
 
 
 class ImageError(DragnoiseError):
-    """The image cannot be read, is empty, or has a shape or type that is not a picture's."""
+    """The image cannot be read, is empty, or has a shape or type that no picture has."""
+
+    code = "image"
 
 
 class PointError(DragnoiseError):
     """The pairs of handle and target are missing, malformed or outside the image."""
 
+    code = "points"
+
 
 class MaskError(DragnoiseError):
     """The mask cannot be read or does not have the image's size."""
+
+    code = "mask"
 
 
 class ConfigError(DragnoiseError):
     """A setting is out of its range."""
 
+    code = "config"
+
 
 class ModelError(DragnoiseError):
-    """The model cannot be loaded, or is of a kind that this engine cannot cut at the bottleneck."""
+    """The model cannot be loaded, or this engine cannot cut it at the bottleneck."""
+
+    code = "model"
 
 
 class DeviceError(DragnoiseError):
-    """The device or precision asked for is not available here."""
+    """The device or precision that was asked for is not available here."""
+
+    code = "device"
 
 
 class BackendError(DragnoiseError):
-    """The backend or attention asked for cannot serve here; the message has every reason."""
+    """The backend or attention that was asked for cannot serve here, for the reasons named."""
+
+    code = "backend"
 
 
 class ExportError(DragnoiseError):
-    """A part cannot be exported as asked, or what was exported is not right and was not kept."""
+    """A part cannot be exported as asked, or the exported one was wrong and was not kept."""
+
+    code = "export"
 
 
 class PlanError(DragnoiseError):
-    """An exported part is missing, is not whole, or was not made for this model, device or library; the message has the command that makes it."""
+    """An exported part is missing, damaged, or made for another model, device or library.
+
+    The message has the command that makes it.
+    """
+
+    code = "plan"
 
 
 class OutputError(DragnoiseError):
-    """The result cannot be written where it was asked to be."""
+    """The result cannot be written to the place that was named."""
+
+    code = "output"
 
 
 class AdapterError(DragnoiseError):
     """The adapter cannot be read, or was not made for this model."""
 
+    code = "adapter"
+
 
 class SessionError(DragnoiseError):
-    """What a session was asked for does not fit what it holds (nothing to undo, a drag that cannot go on, a file of another model)."""
+    """The session does not hold what was asked for.
+
+    Nothing to undo, a drag that cannot go on, a file of another model.
+    """
+
+    code = "session"
 
 
 class CancelledError(Exception):
-    """The work was cancelled; the session is as it was before and can be used."""
+    """The work was cancelled. The session is as it was before and can be used."""
+
+    code: ClassVar[str] = "cancelled"
 
 
 class DeadlineError(TimeoutError):
-    """The work did not end within its `timeout_s`; the session is as it was before and can be used."""
+    """The work did not end within its `timeout_s`, waiting included.
+
+    The session is as it was before and can be used.
+    """
+
+    code: ClassVar[str] = "deadline"
 
 
 class CacheWarning(UserWarning):
-    """Something kept cannot be used, or nothing can be kept; editing goes on without it."""
+    """A kept result cannot be used, or nothing can be kept; editing goes on without it."""
 
 
 class InputWarning(UserWarning):
-    """The input is used, but not quite as it was given (a truncated prompt, a mask that allows nothing)."""
+    """The input is used, but not quite as it was given (a prompt that was cut, for example)."""

@@ -1,111 +1,229 @@
-"""The seam: the only place where stages are run, and so the only place where they are watched and their results kept.
+"""The seam: the only place where stages are run, watched, and their results kept.
 
-A stage's positional arguments are what its result depends on, so they are its key. A value that a stage made is known by the key it was made
-under and is never read for it; what comes from outside (an image's pixels, a prompt's tokens) is digested.
+A stage's positional arguments are what its result depends on, so they are its key; keyword
+arguments only watch. A session remembers its last results by the identity of what they were made
+of, without reading a tensor. Behind that, where there is a store, results are known by content: a
+value that a stage made by the key it was made under, what comes from outside by its digest.
 """
 
-import weakref
-from collections.abc import Callable, Generator, Mapping, Sequence
+import dataclasses
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from .cache import Store
+from .cache import Hold, Store
 from .cache.digest import UndigestedError, digest, environment_digest
 from .system.timers import Observer
 
-__all__ = ["Run", "StageCache"]
+__all__ = ["Run", "StageCache", "kept"]
+
+_log = logging.getLogger("dragnoise")
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Y = TypeVar("Y")
+
+REMEMBERED = 2
+"""Results of a function that a session remembers: a person compares two settings, or two pictures."""
+
+_ON_DISK: dict[Callable[..., Any], bool] = {}
+"""Stages whose results are kept, and whether on disk too; filled by `kept`."""
+
+
+def kept(*, on_disk: bool) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Mark a stage whose results are worth keeping.
+
+    Args:
+        on_disk: Whether a file is worth it: not where computing is quicker than reading.
+    """
+
+    def mark(stage: Callable[P, T]) -> Callable[P, T]:
+        _ON_DISK[stage] = on_disk
+        return stage
+
+    return mark
+
+
+@dataclass(frozen=True, eq=False)
+class _Same:
+    """A thing known by identity: tensors compare by their numbers otherwise."""
+
+    thing: object
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.thing is self.thing
+
+
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """A remembered result, its key in the store, and what holds it there; both None without one."""
+
+    value: Any
+    key: str | None = None
+    hold: Hold | None = None
 
 
 class StageCache:
-    """Finds what a stage has made before. stages: those whose results are kept, and whether on disk too.
+    """A session's memory of results, with the editor's store behind it.
 
-    It remembers which values it has handed out, and with them what they are; as long as it lives they are not evicted.
+    Attributes:
+        store: Where results are kept for other sessions and processes; None: nowhere.
     """
 
-    def __init__(
-        self, store: Store, stages: Mapping[Callable[..., Any], bool], device: torch.device
-    ) -> None:
-        self._store, self._stages, self._device, self._hold = store, stages, device, store.hold()
-        weakref.finalize(self, self._hold.close)
-        self._known: dict[int, tuple[object, str]] = {}
+    def __init__(self, store: Store | None = None, device: torch.device | None = None) -> None:
+        self.store = store
+        self._device = device or torch.device("cpu")
+        self._remembered: dict[Callable[..., Any], OrderedDict[Hashable, _Entry]] = {}
+        self._keys: dict[int, str] = {}
+        self._undigested: set[str] = set()
 
-    def keeps(self, stage: Callable[..., Any]) -> bool:
-        return stage in self._stages
+    def get_or_run(
+        self, function: Callable[..., T], inputs: tuple[Any, ...], make: Callable[[], T]
+    ) -> T:
+        """Return the function's result on these inputs, remembered, kept or made now."""
+        entries = self._remembered.setdefault(function, OrderedDict())
+        name = tuple(_identity(given) for given in inputs)
+        if name in entries:
+            entries.move_to_end(name)
+            value: T = entries[name].value
+            return value
+        entry = self._kept(function, inputs, make)
+        self._remember(entries, name, entry)
+        made: T = entry.value
+        return made
 
-    def one(self, stage: Callable[..., T], inputs: tuple[Any, ...], make: Callable[[], T]) -> T:
-        """The stage's result on these inputs: found, or made. What cannot be told by its content is always made."""
-        try:
-            key = self._key(stage, inputs)
-        except UndigestedError:
-            return make()
-        value = self._store.get_or_make(
-            key,
-            make,
-            stage=stage.__name__,
-            disk=self._stages[stage],
-            hold=self._hold,
-            device=self._device,
-        )
-        self._learn(value, key)
-        return value
+    def put(self, function: Callable[..., Any], inputs: tuple[Any, ...], value: object) -> None:
+        """Remember a result that is at hand."""
+        entries = self._remembered.setdefault(function, OrderedDict())
+        name = tuple(_identity(given) for given in inputs)
+        self._remember(entries, name, _Entry(value))
 
-    def _key(self, stage: Callable[..., Any], inputs: tuple[Any, ...]) -> str:
+    def _kept(
+        self, stage: Callable[..., Any], inputs: tuple[Any, ...], make: Callable[[], Any]
+    ) -> _Entry:
+        if self.store is None or stage not in _ON_DISK:
+            return _Entry(make())
         name = f"{stage.__module__}.{stage.__qualname__}"
-        return digest(
-            name, environment_digest(self._device), *(self._said(given) for given in inputs)
-        )
+        try:
+            key = digest(name, environment_digest(self._device), *inputs, known=self._key_of)
+        except UndigestedError as unknown:
+            if name not in self._undigested:
+                self._undigested.add(name)
+                _log.warning("results of %s are not kept: %s", stage.__name__, unknown)
+            return _Entry(make())
+        hold = self.store.hold()
+        try:
+            value = self.store.get_or_make(
+                key,
+                make,
+                stage=stage.__name__,
+                disk=_ON_DISK[stage],
+                hold=hold,
+                device=self._device,
+            )
+        except BaseException:
+            hold.close()
+            raise
+        return _Entry(value, key, hold)
 
-    def _said(self, given: Any) -> Any:
-        known = self._known.get(id(given))
-        return ("made", known[1]) if known is not None else given
+    def _remember(
+        self, entries: OrderedDict[Hashable, _Entry], name: Hashable, entry: _Entry
+    ) -> None:
+        entries[name] = entry
+        forgotten = None
+        if len(entries) > REMEMBERED:
+            _, forgotten = entries.popitem(last=False)
+        if forgotten is not None and forgotten.hold is not None:
+            forgotten.hold.close()
+        if self.store is not None:
+            self._keys = dict(self._known_keys())
 
-    def _learn(self, value: Any, key: str) -> None:
-        """A value and its members: a stage may be handed one of several latents. They are kept, so that their identity stays their own."""
-        self._known[id(value)] = (value, key)
-        if isinstance(value, tuple):
-            for number, member in enumerate(value):
-                self._known[id(member)] = (member, f"{key} {number}")
+    def _known_keys(self) -> Iterator[tuple[int, str]]:
+        """Yield every remembered value and its members: a stage may be given one of several."""
+        for entries in self._remembered.values():
+            for entry in entries.values():
+                if entry.key is not None:
+                    yield id(entry.value), entry.key
+                    for name, member in _members(entry.value):
+                        yield id(member), f"{entry.key} {name}"
+
+    def _key_of(self, value: object) -> str | None:
+        return self._keys.get(id(value))
+
+    def close(self) -> None:
+        """Forget everything, and let the store evict it."""
+        for entries in self._remembered.values():
+            for entry in entries.values():
+                if entry.hold is not None:
+                    entry.hold.close()
+        self._remembered = {}
+        self._keys = {}
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _members(value: Any) -> Iterable[tuple[object, object]]:
+    if isinstance(value, tuple):
+        return enumerate(value)
+    return vars(value).items() if dataclasses.is_dataclass(value) else ()
+
+
+def _identity(given: Any) -> Hashable:
+    """A key for an input: settings, numbers and texts by value, everything else by identity."""
+    by_value = isinstance(given, Hashable) and not isinstance(given, torch.Tensor)
+    return given if by_value else _Same(given)
 
 
 class Run:
-    """Runs stages under observers. A stage is a plain function; its `__name__` is what observers see."""
+    """Runs stages: watches them, and keeps the results of those that are marked `kept`.
 
-    def __init__(
-        self, observers: Sequence[Observer] = (), keeper: StageCache | None = None
-    ) -> None:
-        self._observers, self._keeper = tuple(observers), keeper
+    Args:
+        observers: Entered with a stage's name around every stage that really runs.
+        cache: A session's memory; None remembers nothing.
+    """
+
+    def __init__(self, observers: Sequence[Observer] = (), cache: StageCache | None = None) -> None:
+        self._observers = tuple(observers)
+        self._cache = cache
 
     def __call__(self, stage: Callable[P, T], *inputs: P.args, **watch: P.kwargs) -> T:
+        """Return the stage's result on these inputs, which are its key."""
+
         def make() -> T:
-            with self._watched(stage.__name__):
+            with self.watched(stage.__name__):
                 return stage(*inputs, **watch)
 
-        if self._keeper is None or not self._keeper.keeps(stage):
+        if self._cache is None or stage not in _ON_DISK:
             return make()
-        return self._keeper.one(stage, inputs, make)
+        return self._cache.get_or_run(stage, inputs, make)
 
-    def each(self, stage: str, turns: Generator[Y, None, T]) -> Generator[Y, None, T]:
-        """A stage that gives way after every turn: watched while it works, not while its consumer does."""
-        try:
-            while True:
-                with self._watched(stage):
-                    try:
-                        turn = next(turns)
-                    except StopIteration as done:
-                        found: T = done.value
-                        return found
-                yield turn
-        finally:
-            turns.close()
+    def once(self, function: Callable[..., T], *inputs: Any) -> T:
+        """Return a function's result, remembered for the session; it is no stage, so not watched."""
+        if self._cache is None:
+            return function(*inputs)
+        return self._cache.get_or_run(function, inputs, lambda: function(*inputs))
+
+    def watching(self, stage: str, steps: Iterator[T]) -> Generator[T, None, None]:
+        """Yield every item; the making of each is watched, its consumer is not."""
+        while True:
+            with self.watched(stage):
+                try:
+                    item = next(steps)
+                except StopIteration:
+                    return
+            yield item
 
     @contextmanager
-    def _watched(self, stage: str) -> Generator[None, None, None]:
+    def watched(self, stage: str) -> Generator[None, None, None]:
+        """Enter the observers around work that belongs to a stage."""
         with ExitStack() as watched:
             for observe in self._observers:
                 watched.enter_context(observe(stage))

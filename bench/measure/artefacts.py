@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dragnoise.engine.backends.tensorrt import Library, library, objections_to
+from dragnoise.engine.backends.tensorrt import Library, library, objections_to_tensorrt
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import UNet
 from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile, graph_id
@@ -21,7 +21,7 @@ __all__ = ["builder", "make", "on_device"]
 
 def builder() -> Library | None:
     """The TensorRT that is here, if any."""
-    return None if objections_to() else library()
+    return None if objections_to_tensorrt() else library()
 
 
 def make(

@@ -57,7 +57,7 @@ def measure(
             return found
         served = Editor(
             here, backend=Placement.everywhere(who).with_drag("eager"), exported=folder
-        ).running.served[who]
+        ).running.exported[who]
         for row in rows:
             watch(f"timing {row['part']}")
             row["times"] = _times(served, here, row["part"], extent, rounds)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dragnoise.engine.backends.packed import PACKED, objections
+from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections
 from dragnoise.engine.diffusion.unet.operators import Conv, sdpa
 from dragnoise.kernels import adam, group_norm_silu, latent_term, patch_motion, point_tracking
 
@@ -157,7 +157,7 @@ def _conv(channels: int, side: int) -> Any:
             _map((channels, channels, 3, 3), device, dtype),
         )
         return partial(Conv(weight.contiguous(), None, 1, 1), x.contiguous()), partial(
-            PACKED.conv(weight, None, 1, 1), x
+            PACKED_OPERATORS.conv(weight, None, 1, 1), x
         )
 
     return make

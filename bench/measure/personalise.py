@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from dragnoise.engine import Editor, Image, PersonaliseConfig, stages
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.inputs.frame import Frame
+from dragnoise.engine.training.lora import LoraTraining
 
 from ..report.record import number
 from .timing import Spread, clock_ms, peak_bytes, ratio, reset_peak
@@ -40,11 +41,11 @@ def measure(
     pixels = Frame.of(image, model.factor).pixels(image).to(model.device)
     with torch.no_grad():
         text = stages.embed(editor.model, "")
-    prepared: list[stages.Training] = []
+    prepared: list[LoraTraining] = []
 
     def prepare() -> None:
         latent = stages.encode(editor.model, pixels)
-        prepared.append(stages.Training(editor.model, latent, text, config))
+        prepared.append(LoraTraining(editor.model, latent, text, config))
 
     once_ms = clock_ms(prepare, model.device)
     network = copy.deepcopy(model.unet.network).float().requires_grad_(False)
@@ -80,7 +81,7 @@ def measure(
     reset_peak(model.device)
     for number_ in range(rounds + 1):
         watch(f"round {number_} of {rounds}")
-        ours_ms.append(clock_ms(prepared[0].turn, model.device))
+        ours_ms.append(clock_ms(prepared[0].advance, model.device))
         plain_ms.append(clock_ms(plain, model.device))
     return {
         "once_ms": once_ms,

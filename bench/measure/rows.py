@@ -10,10 +10,17 @@ import torch
 from torch import Tensor
 
 from dragnoise.engine import Editor, Placement
+from dragnoise.engine.backends.attention import Attention
+from dragnoise.engine.backends.backend import Backend, Gates
+from dragnoise.engine.config import DragConfig
 from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.place import Place
 from dragnoise.engine.diffusion.unet import Folded, Operators, UNet
-from dragnoise.engine.methods import METHODS, Forward, Method, Place, Scene, Start, State
-from dragnoise.engine.methods.dragnoise import DRAGNOISE, EncoderHalf
+from dragnoise.engine.drag.method import AnyMethod, Start, State
+from dragnoise.engine.drag.scene import Scene
+from dragnoise.engine.methods import METHODS
+from dragnoise.engine.methods.dragnoise import DRAGNOISE, FEATURE_BLOCK, EncoderHalf
+from dragnoise.engine.methods.prediction import Prediction
 from dragnoise.kernels import patch_motion
 
 __all__ = ["ROWS", "Row", "rows_for"]
@@ -29,54 +36,55 @@ class Row:
     name: str
     what: str
     editor: Callable[..., Any]
-    method: Method
+    method: AnyMethod
     devices: tuple[str, ...] = ("cpu", "cuda")
     asked: bool = False
     exported: bool = False
 
 
-def _unfolded(place: Place) -> Start:
-    down = place.model.unet.down(place.latent, place.step)
-    return Start(
-        EncoderHalf(down, Folded((), down.step.text, ())), place.model.unet.middle(down).float()
-    )
+_Scene = Scene[Place, DragConfig]
 
 
-def _features(scene: Scene, fixed: EncoderHalf, bottleneck: Tensor) -> Forward:
-    wanted = scene.wants_noise or scene.keep is not None
-    up = scene.model.unet.up(fixed.down, bottleneck, 2, wanted)
+def _unfolded(place: Place) -> Start[EncoderHalf]:
+    unet = place.model.unet
+    down = unet.down(place.latent, place.step)
+    nothing = Folded((), down.step.text, ())
+    return Start(EncoderHalf(down, nothing), unet.middle(down).float())
+
+
+def _features(scene: _Scene, half: EncoderHalf, bottleneck: Tensor) -> Prediction:
+    place = scene.place
+    up = place.model.unet.up(half.down, bottleneck, FEATURE_BLOCK, scene.needs_output)
     assert up.features is not None
-    return Forward(
-        up.features,
-        None
-        if up.output is None
-        else scene.schedule.noise(up.output, scene.latent, scene.timestep),
-    )
+    if up.output is None:
+        return Prediction(up.features, None)
+    return Prediction(up.features, place.schedule.noise(up.output, place.latent, place.timestep))
 
 
-def _supervise(scene: Scene, reference: Forward, seen: Forward, state: State) -> Tensor:
-    """The loss by its formulas."""
-    loss = patch_motion.formula(
-        seen.features[0], state.handles, scene.targets, scene.resolution, scene.config.r_m
+def _supervise(scene: _Scene, reference: Prediction, forward: Prediction, state: State) -> Tensor:
+    """Return the loss by its formulas."""
+    place = scene.place
+    radius = scene.settings.r_m
+    loss: Tensor = patch_motion.formula(
+        forward.features[0], state.handles, scene.targets, scene.resolution, radius
     )
-    if scene.keep is None or seen.noise is None or reference.noise is None:
+    if scene.keep is None or forward.noise is None or reference.noise is None:
         return loss
-    moved = scene.schedule.slope(scene.timestep) * (seen.noise - reference.noise) * scene.keep
-    return loss + scene.config.lam * moved.abs().sum()
+    slope = place.schedule.slope(place.timestep)
+    moved = slope * (forward.noise - reference.noise) * scene.keep
+    return loss + scene.settings.lam * moved.abs().sum()
 
 
 _FORMULAS = dataclasses.replace(DRAGNOISE, name="formulas", supervise=_supervise)
 _UNFOLDED = dataclasses.replace(_FORMULAS, name="unfolded", start=_unfolded, features=_features)
 
 
-def _with(model: Model, operators: Operators) -> Editor:
-    editor = Editor(model, backend="eager")
-    editor.model = dataclasses.replace(model, unet=UNet(model.unet.network, operators))
-    return editor
+def _plain_unet(model: Model, attention: Attention) -> tuple[UNet, Gates]:
+    return UNet(model.unet.network, Operators(attention=attention.attend)), {}
 
 
-def _eager(model: Model) -> Editor:
-    return _with(model, Operators())
+_PLAIN = Backend("plain", "PyTorch's operators, without graphs", lambda model: [], _plain_unet)
+_eager = partial(Editor, backend=_PLAIN)
 
 
 ROWS: tuple[Row, ...] = (

@@ -22,7 +22,6 @@ from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.methods import METHODS
 from dragnoise.engine.session.result import EditResult
 from dragnoise.engine.session.session import Base, Session
-from dragnoise.engine.stages import KINDS
 
 from ..report.record import number
 from .rows import Row
@@ -72,6 +71,7 @@ class _Stored:
     def __init__(self, model: Model) -> None:
         self._folder = tempfile.mkdtemp()
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._model = model
         self._editor = Editor(model, cache=self._store())
         self.model = self._editor.model
 
@@ -81,13 +81,11 @@ class _Stored:
             points,
             **(how | {"config": how["config"].replace(iterations=0), "progress": None}),
         )
-        self._editor.cache = self._store()
+        self._editor = Editor(self._model, cache=self._store())
         return self._editor.edit(image, points, **how)
 
     def _store(self) -> Store:
-        store = Store(folder=self._folder)
-        store.register(*KINDS)
-        return store
+        return Store(folder=self._folder)
 
 
 def session_rows() -> tuple[Row, ...]:

@@ -11,18 +11,26 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from dragnoise.engine import stages
 from dragnoise.engine.config import DragConfig
 from dragnoise.engine.diffusion.model import Model
-from dragnoise.engine.diffusion.unet import Conditioning, Operators, UNet
+from dragnoise.engine.diffusion.unet import Operators, UNet
 from dragnoise.engine.diffusion.unet.operators import FusedNorm
+from dragnoise.engine.drag.loop import LoopCache
+from dragnoise.engine.drag.method import AnyMethod
 from dragnoise.engine.errors import ConfigError
 from dragnoise.engine.inputs.frame import Frame
-from dragnoise.engine.methods import METHODS, Method, Scene
-from dragnoise.engine.run import Run
+from dragnoise.engine.inputs.image import Image
+from dragnoise.engine.inputs.mask import Mask
+from dragnoise.engine.inputs.points import Points
+from dragnoise.engine.methods import METHODS
+from dragnoise.engine.pipelines import diffusion
+from dragnoise.engine.pipelines.prompts import notice_prompts
+from dragnoise.engine.pipelines.source import Source
+from dragnoise.engine.run import Run, StageCache
+from dragnoise.engine.stages import embed
 
 from .architectures import Architecture
 from .counts import Counts
@@ -172,20 +180,16 @@ def trace(case: Case, steps: int = 3, iterations: int = 4, poll_every: int = 2) 
     recorder.register("unet", unet)
     recorder.register("vae", vae)
     with recorder.watching():
-        model = method.prepare(
-            Model(
-                case.arch,
-                UNet(unet, Operators(memory_format=torch.channels_last, norm=FusedNorm)),
-                vae,
-                torch.nn.Identity(),
-                None,
-                architecture.scheduler,
-                _META,
-                DragConfig(),
-            )
+        model = Model(
+            case.arch,
+            UNet(unet, Operators(memory_format=torch.channels_last, norm=FusedNorm)),
+            vae,
+            torch.nn.Identity(),
+            None,
+            architecture.scheduler,
+            _META,
+            DragConfig(),
         )
-        recorder.register("unet", model.unet.network)
-        recorder.register("vae", model.vae)
         config = DragConfig(strength=steps / DragConfig().steps, iterations=iterations)
         _edit(case, method, model, config, poll_every, recorder)
     return Trace(case, steps, iterations, poll_every, recorder.stages)
@@ -193,82 +197,64 @@ def trace(case: Case, steps: int = 3, iterations: int = 4, poll_every: int = 2) 
 
 def _edit(
     case: Case,
-    method: Method,
+    method: AnyMethod,
     model: Model,
     config: DragConfig,
     poll_every: int,
     recorder: Recorder,
 ) -> None:
-    """`Editor.edit` from the pixels to the pixels."""
-    frame = _frame(case.size, model.factor)
-    text = torch.zeros(
-        1, 77, model.unet.network.config["cross_attention_dim"], device=_META, dtype=model.dtype
-    )
-    conditioning = stages.condition(model, text, config.steps)
-    latent = torch.zeros(1, 4, *(side // model.factor for side in frame.padded), device=_META)
-    scene = _scene(case, model, latent, conditioning, frame, config)
-    stages.drag(
-        method, dataclasses.replace(scene, config=config.replace(iterations=0)), poll_every
-    )  # prepares what is kept
-
-    run = Run((recorder.stage,))
-    latent = run(stages.encode, model, torch.zeros(1, 3, *frame.padded))
-    conditioning = run(stages.condition, model, text, config.steps)
-    trajectory = run(
-        stages.invert,
-        model,
-        latent,
-        conditioning,
-        config.active_steps,
-        on_step=lambda _: recorder.mark(),
-    )
-    scene = _scene(case, model, trajectory[-1], conditioning, frame, config)
-    start = run(stages.start, method, model, trajectory[-1], conditioning, config.active_steps)
-    optimum = run(
-        stages.drag,
-        method,
-        scene,
-        poll_every,
-        prepared=start,
-        on_iteration=lambda _: recorder.mark(),
-    )
-    final = run(
-        stages.propagate,
-        method,
-        scene,
-        optimum.constants,
-        optimum.variable,
-        on_step=lambda _: recorder.mark(),
-    )
-    run(stages.decode, model, final)
+    """Run an edit as the engine does, from the pixels to the pixels."""
+    bare = method.prepare(model)
+    recorder.register("unet", bare.unet.network)
+    recorder.register("vae", bare.vae)
+    warm_up = config.replace(strength=1 / config.steps, iterations=0)
+    _run(case, method, model, bare, warm_up, poll_every, None)  # prepares what a model keeps
+    _run(case, method, model, bare, config, poll_every, recorder)
 
 
-def _frame(size: tuple[int, int], factor: int) -> Frame:
-    return Frame(size, (-(-size[0] // factor) * factor, -(-size[1] // factor) * factor))
-
-
-def _scene(
+def _run(
     case: Case,
+    method: AnyMethod,
     model: Model,
-    latent: Tensor,
-    conditioning: Conditioning,
-    frame: Frame,
+    bare: Model,
     config: DragConfig,
-) -> Scene:
-    rows, columns = frame.supervision
-    handles = torch.tensor([[rows // 2, columns // 2]] * case.points)
-    return Scene(
-        model=model,
-        schedule=model.schedule(config.steps),
-        index=config.steps - config.active_steps,
-        latent=latent,
-        conditioning=conditioning,
-        handles=handles.to(_META),
-        targets=(2 * handles).to(_META),
-        resolution=frame.supervision,
-        keep=torch.zeros(1, 1, *latent.shape[2:], device=_META) if case.mask else None,
-        config=config,
-    )
+    poll_every: int,
+    recorder: Recorder | None,
+) -> None:
+    """Run an edit; `bare` is what the method makes of the model."""
+    observers = () if recorder is None else (recorder.stage,)
+    cache = StageCache()
+    run = Run(observers, cache)
+    cache.put(method.prepare, (model,), bare)
+    width = bare.unet.network.config["cross_attention_dim"]
+    text = torch.zeros(1, 77, width, device=_META, dtype=bare.dtype)
+    cache.put(embed, (bare, "", None), text)  # the text encoder is not part of the work
+    cache.put(notice_prompts, (bare, "", "", 1.0), ())
+    source = Source(Image(np.zeros((*case.size, 3), np.uint8)), "")
+
+    def mark(*_: object) -> None:
+        if recorder is not None:
+            recorder.mark()
+
+    prepared = diffusion.prepare(run, model, source, method, config, on_step=mark)
+    scene = prepared.scene(*_drag(case, prepared.frame), config)
+    with run.watched("drag"):
+        loop = LoopCache().get(method, scene, prepared.start, prepared.dtype, poll_every)
+    for _ in run.watching("drag", loop):
+        mark()
+    with run.watched("drag"):
+        optimum = loop.optimum()
+    diffusion.finish(run, method, scene, optimum, on_step=mark)
+
+
+def _drag(case: Case, frame: Frame) -> tuple[Points, Mask | None]:
+    """Return pairs from the middle to the far corner, which they do not reach, and a mask."""
+    height, width = case.size
+    middle = (width / 2, height / 2)
+    corner = (width - 1.0, height - 1.0)
+    points = Points((middle,) * case.points, (corner,) * case.points)
+    mask = Mask(np.zeros(case.size, np.bool_)) if case.mask else None
+    return points, mask
 
 
 def _prolonged(stage: str, parts: Sequence[Counts], more: int, polls: int = 0) -> Counts:

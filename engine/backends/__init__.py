@@ -2,9 +2,10 @@
 
 from .artefacts import Artefacts
 from .attention import ATTENTION
-from .choose import BACKENDS, Backend, Choice, choose
+from .backend import Backend, Choice
 from .fastest import fastest_placement
 from .placement import Placement
+from .registry import BACKENDS, choose
 
 __all__ = [
     "ATTENTION",

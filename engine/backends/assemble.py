@@ -14,17 +14,17 @@ from ..system.cuda_graphs import Captured, Graph, graph_on
 from .exported_parts import ExportedParts, wants_gradient
 from .placement import Placement
 
-__all__ = ["CapturedWhile", "placed"]
+__all__ = ["CapturedWhile", "assemble"]
 
 Part = Callable[..., Any]
 
 
-def placed(
+def assemble(
     model: Model,
     placement: Placement,
     networks: Mapping[str, UNet],
     servers: Mapping[str, ExportedParts[Any]],
-    how: tuple[str, ...],
+    tags: tuple[str, ...],
 ) -> Model:
     """The model, its parts run as the placement says. networks: the U-Net as each of PyTorch's backends runs it. servers: who runs exported parts."""
     unet = networks[placement.drag]
@@ -35,7 +35,7 @@ def placed(
         halves = Autoencoder(
             model.vae, lambda half, run: _unless_gradient(getattr(server, half), run)
         )
-    return dataclasses.replace(model, unet=unet, halves=halves, how=(*model.how, *how))
+    return dataclasses.replace(model, unet=unet, halves=halves, how=(*model.how, *tags))
 
 
 @dataclasses.dataclass(frozen=True)

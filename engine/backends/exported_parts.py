@@ -90,8 +90,8 @@ class ExportedParts(Generic[W]):
         (pixels,) = self.run("vae-decoder", self._of_latent(latent), latent)
         return pixels
 
-    def to_dict(self) -> list[dict[str, Any]]:
-        """Every file that is open."""
+    def files(self) -> list[dict[str, Any]]:
+        """Describe every file that is open."""
         with self._lock:
             return [executable.to_dict() for executable in dict.fromkeys(self._opened.values())]
 

@@ -13,12 +13,13 @@ from ..diffusion.model import Model
 from ..errors import PlanError
 from ..exported import GraphId, check_graph
 from .artefacts import Artefacts
+from .backend import Backend
 from .exported_parts import ExportedParts
 
-__all__ = ["objections", "served"]
+__all__ = ["ONNXRUNTIME"]
 
 
-def objections(model: Model) -> list[str]:
+def _objections(model: Model) -> list[str]:
     """Why it cannot serve; empty if it can."""
     found = []
     if importlib.util.find_spec("onnxruntime") is None:
@@ -30,7 +31,7 @@ def objections(model: Model) -> list[str]:
     return found
 
 
-def served(model: Model, artefacts: Artefacts) -> ExportedParts[GraphId]:
+def _open_parts(model: Model, artefacts: Artefacts) -> ExportedParts[GraphId]:
     """The parts that lie in `artefacts`."""
     return ExportedParts(
         model,
@@ -66,3 +67,8 @@ class _Session:
 
     def to_dict(self) -> dict[str, Any]:
         return {"file": self._path.name, "bytes": self._report["bytes"]}
+
+
+ONNXRUNTIME = Backend(
+    "onnxruntime", "exported graphs on the CPU", _objections, open_parts=_open_parts
+)

@@ -8,16 +8,19 @@ bfloat16 linear maps are packed likewise; in float32 the matrix product reads pl
 The packing operators are the ones that torch.compile uses when it freezes a network (`torch.ops.mkldnn`); `objections` asks whether they are here.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..diffusion.unet import Operators
+from ..diffusion.model import Model
+from ..diffusion.unet import Operators, UNet
 from ..diffusion.unet.operators import Conv, Linear, Norm
+from .attention import Attention
+from .backend import Backend, Gates
 
-__all__ = ["PACKED", "objections"]
+__all__ = ["PACKED", "PACKED_OPERATORS", "objections"]
 
 _NEEDED = ("_convolution_pointwise", "_linear_pointwise", "_reorder_linear_weight")
 
@@ -198,4 +201,19 @@ def _linear(weight: Tensor, bias: Tensor | None) -> Linear | _PackedLinear:
     return _PackedLinear(plain) if weight.dtype == torch.bfloat16 else plain
 
 
-PACKED = Operators(memory_format=torch.channels_last, conv=_conv, linear=_linear, norm=Norm)
+PACKED_OPERATORS = Operators(
+    memory_format=torch.channels_last, conv=_conv, linear=_linear, norm=Norm
+)
+
+
+def _build_unet(model: Model, attention: Attention) -> tuple[UNet, Gates]:
+    operators = replace(PACKED_OPERATORS, attention=attention.attend)
+    return UNet(model.unet.network, operators), {}
+
+
+PACKED = Backend(
+    "packed",
+    "oneDNN with weights packed once, channels_last",
+    lambda model: objections(model.device, model.dtype),
+    build_unet=_build_unet,
+)

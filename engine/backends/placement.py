@@ -1,22 +1,29 @@
-"""Who runs which part of the model, as data."""
+"""Say who runs which part of the model, as data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 from ..errors import BackendError
 
-__all__ = ["FROZEN", "Placement"]
-
-FROZEN = ("down", "middle", "up", "unet", "vae")
+__all__ = ["Placement"]
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Names of backends. drag: the differentiable path, and everything of the U-Net that is not placed otherwise; "" for the usual one.
+    """Names of backends by part of the model.
 
-    down, middle, up: where no gradient is asked for: the start of a drag, and both whole passes (inverting: down, middle, up; denoising with the
-    dragged bottleneck: down, up). unet: both whole passes as one part each, instead. vae: both halves. None: for the U-Net as `drag`, for the VAE
-    PyTorch.
+    Where no gradient is needed, a part may run elsewhere than the drag: at the start of a drag,
+    and in both whole passes (inverting runs down, middle and up; denoising with the dragged
+    bottleneck runs down and up).
+
+    Attributes:
+        drag: the differentiable path, and all of the U-Net that is not placed otherwise;
+            "" for the usual backend.
+        down: the encoder half; None as `drag`.
+        middle: the middle block; None as `drag`.
+        up: the decoder half; None as `drag`.
+        unet: both whole passes as one part each, instead of down, middle and up.
+        vae: both halves of the VAE; None for PyTorch.
     """
 
     drag: str = ""
@@ -28,7 +35,7 @@ class Placement:
 
     @classmethod
     def everywhere(cls, backend: str) -> "Placement":
-        """All that needs no gradient."""
+        """Place all that needs no gradient with one backend."""
         return cls(down=backend, middle=backend, up=backend, vae=backend)
 
     def with_drag(self, backend: str) -> "Placement":
@@ -36,15 +43,22 @@ class Placement:
 
     @classmethod
     def of(cls, text: str) -> "Placement":
-        """Of "down=tensorrt,up=tensorrt,drag=compiled", or the name of a backend for all that it can run. Raises BackendError for anything else."""
+        """Read "down=tensorrt,up=tensorrt,drag=compiled", or a backend's name.
+
+        A name alone stands for all that the backend can run.
+
+        Raises:
+            BackendError: for any other text.
+        """
         if "=" not in text:
             return cls(drag=text)
         pairs = [part.partition("=")[::2] for part in text.split(",")]
-        known = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls)]
         for name, backend in pairs:
-            if name not in known or not backend:
+            if name not in names or not backend:
                 raise BackendError(
-                    f"{name}={backend} places nothing; write part=backend, part one of {', '.join(known)}"
+                    f"{name}={backend} places nothing; "
+                    f"write part=backend, part one of {', '.join(names)}"
                 )
         if len(dict(pairs)) < len(pairs):
             raise BackendError(f"{text!r} places a part twice")
@@ -52,13 +66,20 @@ class Placement:
 
     @property
     def frozen(self) -> Mapping[str, str]:
-        """What is placed otherwise than the drag."""
-        return {name: backend for name in FROZEN if (backend := getattr(self, name)) is not None}
+        """Backends of what is placed otherwise than the drag, by field."""
+        return {
+            name: backend
+            for name, backend in vars(self).items()
+            if name != "drag" and backend is not None
+        }
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Every backend's name once, the drag's first."""
+        return tuple(dict.fromkeys((self.drag, *self.frozen.values())))
 
     def __str__(self) -> str:
+        if not self.frozen:
+            return self.drag
         placed = {"drag": self.drag, **self.frozen}
-        return (
-            self.drag
-            if not self.frozen
-            else ",".join(f"{name}={backend}" for name, backend in placed.items())
-        )
+        return ",".join(f"{name}={backend}" for name, backend in placed.items())

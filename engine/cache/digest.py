@@ -1,18 +1,20 @@
-"""Content as a key: the same digest for the same values, whatever they are called and wherever they lie.
+"""Content as a key: equal values have the same digest, whatever they are called, wherever they lie.
 
-Tensors and arrays count with their numbers, dtype and shape, not with their memory order. A thing may say its own digest (`Digested`); functions of
-the engine are known by name, because their code is part of `surroundings`.
+Tensors and arrays count with their numbers, dtype and shape, not with their memory order. A thing
+may know its own digest (`Digested`), and a caller may know keys of values it has seen (`known`).
+Functions of the engine are told by their name, because their code is part of
+`environment_digest`.
 """
 
 import ast
 import dataclasses
 import hashlib
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import FunctionType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,55 +23,69 @@ from torch import Tensor
 from dragnoise.kernels import has_triton as kernels
 
 from ..system.cpu import cpu_flags, cpu_name
-from ..system.packages import version_of
+from ..system.packages import COMPUTING, versions
 
-__all__ = ["Digested", "UndigestedError", "code_digest", "digest", "environment_digest"]
+__all__ = [
+    "Digested",
+    "Known",
+    "UndigestedError",
+    "code_digest",
+    "digest",
+    "environment_digest",
+]
+
+Known: TypeAlias = Callable[[object], str | None]
+"""Returns the key of a value that need not be read, or None."""
 
 _OURS = ("dragnoise.engine.", "dragnoise.kernels.")
-_PACKAGES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "numpy",
-    "triton",
-    "xformers",
-    "onnxruntime",
-    "tensorrt",
-    "tensorrt_rtx_cu13_bindings",
-)
 
 
 @runtime_checkable
 class Digested(Protocol):
-    """What knows a digest of itself."""
+    """A thing that knows the digest of its own content."""
 
     @property
     def digest(self) -> str: ...
 
 
 class UndigestedError(TypeError):
-    """A value whose content cannot be told: what is made of it is not kept."""
+    """A value whose content cannot be told, so that nothing made from it can be kept."""
 
 
-def digest(*things: Any) -> str:
-    """64 hexadecimal digits (BLAKE2b, 256 bits). Raises UndigestedError for a kind that is not known here, such as a function of one's own."""
-    found = hashlib.blake2b(digest_size=32)
-    for part in _parts(things):
-        found.update(len(part).to_bytes(8, "little"))
-        found.update(part)
-    return found.hexdigest()
+def digest(*things: Any, known: Known | None = None) -> str:
+    """Digest values by their content.
+
+    Args:
+        things: Numbers, strings, tensors, arrays, functions of the engine, things with a `digest`,
+            and tuples, lists, mappings and dataclasses of these.
+        known: Asked for every value before it is taken apart, at every depth, except None, bool,
+            int, float, str and bytes. A key that it returns stands for the value.
+
+    Returns:
+        64 hexadecimal digits (BLAKE2b, 256 bits).
+
+    Raises:
+        UndigestedError: A value is of another kind, such as a function of the caller's own.
+    """
+    result = hashlib.blake2b(digest_size=32)
+    for piece in _pieces(things, known or _nothing_known):
+        result.update(len(piece).to_bytes(8, "little"))
+        result.update(piece)
+    return result.hexdigest()
 
 
-def _parts(thing: Any) -> Iterable[bytes | memoryview]:
-    """Every kind begins with its name, so that values of different kinds never look alike."""
-    if isinstance(thing, Tensor):
-        yield f"tensor {thing.dtype} {tuple(thing.shape)}".encode()
-        yield _bytes_of(thing)
-    elif isinstance(thing, np.ndarray):
-        yield f"array {thing.dtype} {thing.shape}".encode()
-        yield np.ascontiguousarray(thing).tobytes()
-    elif thing is None or isinstance(thing, (bool, int, float, str, bytes)):
+def _nothing_known(thing: object) -> None:
+    return None
+
+
+def _pieces(thing: Any, known: Known) -> Iterator[bytes | memoryview]:
+    """Yield a value's content. Every kind begins with its name, so that no two look alike."""
+    if thing is None or isinstance(thing, (bool, int, float, str, bytes)):
         yield f"{type(thing).__name__} {thing!r}".encode()
+    elif (key := known(thing)) is not None:
+        yield f"known {key}".encode()
+    elif isinstance(thing, (Tensor, np.ndarray)):
+        yield from _numbers(thing)
     elif isinstance(thing, (torch.dtype, torch.device, torch.memory_format)):
         yield str(thing).encode()
     elif isinstance(thing, Digested):
@@ -77,50 +93,59 @@ def _parts(thing: Any) -> Iterable[bytes | memoryview]:
     elif isinstance(thing, (tuple, list)):
         yield f"{type(thing).__name__} {len(thing)}".encode()
         for item in thing:
-            yield from _parts(item)
+            yield from _pieces(item, known)
     elif isinstance(thing, Mapping):
         yield f"mapping {len(thing)}".encode()
         for name in sorted(thing, key=repr):
-            yield from _parts((name, thing[name]))
+            yield from _pieces(name, known)
+            yield from _pieces(thing[name], known)
     elif dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         yield f"{type(thing).__qualname__}".encode()
-        yield from _parts(
-            {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
-        )
-    elif (
-        isinstance(thing, FunctionType)
-        and thing.__module__.startswith(_OURS)
-        and "<" not in thing.__qualname__
-    ):
+        fields = dataclasses.fields(thing)
+        yield from _pieces({field.name: getattr(thing, field.name) for field in fields}, known)
+    elif isinstance(thing, FunctionType) and _is_ours(thing):
         yield f"{thing.__module__}.{thing.__qualname__}".encode()
     else:
         raise UndigestedError(f"{type(thing).__qualname__} has no digest")
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
-    plain = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(plain.view(torch.uint8).numpy().data) if plain.numel() else memoryview(b"")
+def _numbers(thing: Any) -> Iterator[bytes | memoryview]:
+    if not isinstance(thing, Tensor):
+        yield f"array {thing.dtype} {thing.shape}".encode()
+        yield np.ascontiguousarray(thing).tobytes()
+        return
+    yield f"tensor {thing.dtype} {tuple(thing.shape)}".encode()
+    plain = thing.detach().cpu().contiguous().reshape(-1)
+    yield memoryview(plain.view(torch.uint8).numpy().data) if plain.numel() else b""
+
+
+def _is_ours(function: FunctionType) -> bool:
+    """Whether a function's code is known by its name: it is the engine's, and no local one."""
+    return function.__module__.startswith(_OURS) and "<" not in function.__qualname__
 
 
 def environment_digest(device: torch.device) -> str:
-    """The digest of what decides bits beside the inputs: our code, the libraries, the device, threads and precision switches."""
-    where: tuple[Any, ...] = (
+    """Digest what decides bits beside the inputs.
+
+    That is our code, the libraries, the device, the number of threads and precision switches.
+    """
+    machine: tuple[Any, ...] = (
         cpu_name(),
         tuple(sorted(cpu_flags())),
         torch.backends.cpu.get_cpu_capability(),
     )
     if device.type == "cuda":
-        where += (
+        machine += (
             torch.cuda.get_device_name(device),
             torch.cuda.get_device_capability(device),
             torch.version.cuda,
         )
     return digest(
-        _code(),
+        _our_code(),
         _versions(),
         platform.python_implementation(),
         device.type,
-        where,
+        machine,
         torch.get_num_threads(),
         torch.get_float32_matmul_precision(),
         torch.backends.mkldnn.is_available(),
@@ -129,9 +154,9 @@ def environment_digest(device: torch.device) -> str:
 
 
 @cache
-def _code() -> str:
-    """Digest every source and library file of the engine and its kernels: changed code changes every key."""
-    rooms = Path(__file__).parents[1], Path(str(kernels.__file__)).parent
+def _our_code() -> str:
+    """Digest every source and library file of the engine and its kernels."""
+    rooms = (Path(__file__).parents[1], Path(str(kernels.__file__)).parent)
     return code_digest(
         path
         for room in rooms
@@ -141,30 +166,49 @@ def _code() -> str:
 
 
 def code_digest(files: Iterable[Path]) -> str:
-    """Digest what files of code compute: of Python the syntax tree without docstrings, so that prose can be mended freely."""
+    """Digest what files of code compute.
+
+    Of Python that is the syntax tree without docstrings, so that prose can be mended freely.
+    """
     return digest([(path.name, _meaning(path)) for path in sorted(files)])
 
 
 def _meaning(path: Path) -> bytes:
     if path.suffix != ".py":
         return path.read_bytes()
-    tree = ast.parse(path.read_bytes())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [part for part in body if not _is_prose(part)]  # type: ignore[attr-defined]
-    return ast.dump(tree).encode()
+    words: list[str] = []
+    _spell(ast.parse(path.read_bytes()), words)
+    return "\n".join(words).encode()
 
 
-def _is_prose(statement: ast.AST) -> bool:
-    """Whether a statement is a string alone: a docstring, or what documents an attribute."""
+def _spell(node: ast.AST, words: list[str]) -> None:
+    """Append a syntax tree's words in order, without prose, positions and empty fields.
+
+    `ast.dump` is several times slower, and what it writes differs between versions of Python.
+    """
+    words.append(type(node).__name__)
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if value is None or value == []:
+            continue
+        words.append(name)
+        for part in value if isinstance(value, list) else (value,):
+            if not isinstance(part, ast.AST):
+                words.append(repr(part))
+            elif not _is_prose(part):
+                _spell(part, words)
+    words.append(";")
+
+
+def _is_prose(node: ast.AST) -> bool:
+    """Whether a node is a statement of a string alone: a docstring, or one of an attribute."""
     return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
     )
 
 
 @cache
-def _versions() -> tuple[str, ...]:
-    return tuple(f"{package} {version_of(package)}" for package in _PACKAGES)
+def _versions() -> dict[str, str]:
+    return versions(COMPUTING)

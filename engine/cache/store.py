@@ -1,31 +1,35 @@
-"""One store of what stages have made. Keys are digests of content; the store mixes its salt into them, so that tenants that share a folder neither
-find nor guess each other's entries.
+"""One store of what stages have made.
+
+Keys are digests of content. The store mixes its salt into them, so that tenants that share a folder
+neither find nor guess each other's entries. It has three tiers:
 
 device   values as they were made, on a CUDA device
-host     the same in memory of the host: all values of a CPU; on CUDA what fell out of the device's memory (pinned)
+host     the same in memory of the host: all values of a CPU; on CUDA those that fell out of the
+         device's memory (pinned)
 disk     files (disk.py), written when a value is made
 
-Nobody changes a tensor that the store has handed out or was given.
+Nobody may change a tensor that the store has handed out or was given.
 """
 
 import hashlib
 import os
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from .disk import Disk
 from .memory import Tier
-from .structure import flatten, kinds_of, moved, nbytes, rebuild
+from .structure import StructureError, flatten, kinds_of, moved, nbytes, rebuild
 
 __all__ = ["Hold", "Limits", "Store"]
 
@@ -35,16 +39,31 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes of each tier; 0 is none of it."""
+    """The size of each tier in bytes; 0 switches it off."""
 
     device_bytes: int = 2 * 2**30
     host_bytes: int = 4 * 2**30
     disk_bytes: int = 8 * 2**30
 
 
+class _Kept(NamedTuple):
+    """A value in memory, the milliseconds that it took to make, and its bytes."""
+
+    value: Any
+    made_ms: float
+    nbytes: int
+
+
 @dataclass
 class _Count:
-    """Of a stage: where its values were found, how often they were made, and the milliseconds that took and that finding saved."""
+    """Counts of one stage.
+
+    Attributes:
+        hits: How often a value was found, by tier.
+        misses: How often one was made.
+        made_ms: Milliseconds that making took.
+        saved_ms: Milliseconds that finding saved.
+    """
 
     hits: Counter[str] = field(default_factory=Counter)
     misses: int = 0
@@ -52,9 +71,8 @@ class _Count:
     saved_ms: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        hits = dict(self.hits)
         return {
-            "hits": hits,
+            "hits": dict(self.hits),
             "misses": self.misses,
             "made_ms": self.made_ms,
             "saved_ms": self.saved_ms,
@@ -62,13 +80,14 @@ class _Count:
 
 
 class Hold:
-    """What was got under it stays in memory until it is closed."""
+    """A hold on entries: those that were asked for under it stay in memory until it is closed."""
 
     def __init__(self, store: "Store") -> None:
         self._store = store
         self._names: set[str] = set()
 
     def close(self) -> None:
+        """Let the entries go."""
         self._store._release(self._names)
 
     def __enter__(self) -> Self:
@@ -84,9 +103,10 @@ class Hold:
 
 
 class Store:
-    """folder: of the disk tier; None: none. kinds: dataclasses and NamedTuples that values consist of, beside tuples and tensors.
+    """A bounded store of values by key, in memory and on disk.
 
-    Any number of threads, and of processes on one folder. Of several threads that ask for the same missing value one makes it.
+    Any number of threads may use it, and any number of processes one folder. Of several threads
+    that ask for the same missing value one makes it.
     """
 
     def __init__(
@@ -97,21 +117,27 @@ class Store:
         salt: str = "",
         kinds: Sequence[type] = (),
     ) -> None:
+        """Make an empty store; what the folder has is found again.
+
+        Args:
+            limits: The size of each tier in bytes.
+            folder: Folder of the disk tier; None: no disk tier.
+            salt: A tenant's secret: stores with another salt do not find its entries.
+            kinds: Dataclasses and NamedTuples that values consist of, beside `storable` ones.
+        """
         self.limits = limits
-        self.disk = (
-            None
-            if folder is None or limits.disk_bytes == 0
-            else Disk(Path(folder), limits.disk_bytes)
-        )
+        self.disk: Disk | None = None
+        if folder is not None and limits.disk_bytes > 0:
+            self.disk = Disk(Path(folder), limits.disk_bytes)
         self._salt = hashlib.blake2b(salt.encode(), digest_size=32).digest()
+        self._own_kinds = tuple(kinds)
         self._kinds = kinds_of(kinds)
         self._lock = threading.RLock()
         self._held: Counter[str] = Counter()
-        self._making: dict[str, Future[Any]] = {}
+        self._making: dict[str, Future[_Kept]] = {}
         self._counts: dict[str, _Count] = {}
-        size, held = (lambda kept: max(1, kept[2])), (lambda name: self._held[name] > 0)
-        self._host = Tier(limits.host_bytes, size, held, lambda name, kept: None)
-        self._device = Tier(limits.device_bytes, size, held, self._demote)
+        self._host = Tier(limits.host_bytes, _size, self._is_held, lambda name, kept: None)
+        self._device = Tier(limits.device_bytes, _size, self._is_held, self._demote)
 
     def get_or_make(
         self,
@@ -123,9 +149,20 @@ class Store:
         hold: Hold | None = None,
         device: torch.device = _CPU,
     ) -> T:
-        """The value of `key`, made if it is nowhere. stage: whose it is, for the numbers. disk: whether it is worth a file. device: where it lies.
+        """Return the value of a key, and make it if there is none.
 
-        What `make` raises is raised here, and the next who asks makes it. Values must be of the store's kinds, else TypeError.
+        What `make` raises is raised here, and the next caller makes the value again.
+
+        Args:
+            key: The digest of what the value depends on.
+            make: Makes the value.
+            stage: The stage that the value belongs to, for the numbers.
+            disk: Whether the value is worth a file.
+            hold: Keeps the value in memory until it is closed.
+            device: Where the value's tensors lie.
+
+        Raises:
+            TypeError: The value has a part that is not of the store's kinds.
         """
         name = self._name(key, device)
         while True:
@@ -133,31 +170,36 @@ class Store:
             with self._lock:
                 if hold is not None:
                     self._hold(hold, name)
-                found = self._in_memory(name, device)
-                if found is not None:
-                    tier, (value, made_ms, _) = found
-                    self._hit(stage, tier, made_ms, started)
-                    return value  # type: ignore[no-any-return]
+                tier, kept = self._in_memory(name, device)
+                if kept is not None:
+                    self._count_hit(stage, tier, kept.made_ms, started)
+                    return kept.value  # type: ignore[no-any-return]
                 making = self._making.get(name)
                 if making is None:
-                    mine = self._making[name] = Future()
+                    promise = self._making[name] = Future()
             if making is None:
-                return self._made(name, make, mine, stage, disk, device)
+                return self._find_or_make(name, make, promise, stage, disk, device)
             if making.exception() is None:
-                value, made_ms = making.result()
-                self._hit(stage, "host" if device.type == "cpu" else "device", made_ms, started)
-                return value  # type: ignore[no-any-return]
+                kept = making.result()
+                self._count_hit(stage, _tier_on(device), kept.made_ms, started)
+                return kept.value  # type: ignore[no-any-return]
 
     def register(self, *kinds: type) -> None:
-        """Also take values of these kinds."""
-        self._kinds = {**self._kinds, **kinds_of(kinds)}
+        """Also take values of these kinds. Raises TypeError if one has the name of another."""
+        self._own_kinds = tuple(dict.fromkeys((*self._own_kinds, *kinds)))
+        self._kinds = kinds_of(self._own_kinds)
+
+    def know(self, *kinds: type) -> None:
+        """Deprecated: use `register`."""
+        warnings.warn("Store.know is now Store.register", DeprecationWarning, stacklevel=2)
+        self.register(*kinds)
 
     def hold(self) -> Hold:
-        """Something to be held while it is in use."""
+        """Return a hold, to be closed when its entries are no longer in use."""
         return Hold(self)
 
     def to_dict(self) -> Mapping[str, Any]:
-        """Numbers by stage and by tier, for results, `dragnoise info` and metrics."""
+        """Return numbers by stage and by tier, for results, `dragnoise info` and metrics."""
         with self._lock:
             stages = {name: count.to_dict() for name, count in self._counts.items()}
             tiers: dict[str, Any] = {
@@ -180,6 +222,11 @@ class Store:
             }
         return {"stages": stages, "tiers": tiers}
 
+    def said(self) -> Mapping[str, Any]:
+        """Deprecated: use `to_dict`."""
+        warnings.warn("Store.said is now Store.to_dict", DeprecationWarning, stacklevel=2)
+        return self.to_dict()
+
     def clear(self) -> None:
         """Forget what is in memory, and remove the folder's entries. Raises OSError."""
         with self._lock:
@@ -190,99 +237,99 @@ class Store:
             self.disk.clear()
 
     def _name(self, key: str, device: torch.device) -> str:
-        return hashlib.blake2b(
-            f"{key} {device}".encode(), digest_size=32, key=self._salt
-        ).hexdigest()
+        content = f"{key} {device}".encode()
+        return hashlib.blake2b(content, digest_size=32, key=self._salt).hexdigest()
 
-    def _made(
+    def _find_or_make(
         self,
         name: str,
         make: Callable[[], T],
-        future: "Future[Any]",
+        promise: "Future[_Kept]",
         stage: str,
         disk: bool,
         device: torch.device,
     ) -> T:
-        """From disk, or by making it; those who wait are told, whatever happens."""
+        """Return the value from disk, or make it; who waits for the promise hears in any case."""
         try:
             started = time.perf_counter()
-            found = self._on_disk(name, device) if disk else None
-            if found is not None:
-                value, made_ms = found
-                self._hit(stage, "disk", made_ms, started)
+            kept = self._on_disk(name, device) if disk else None
+            if kept is None:
+                kept = self._make(name, make, stage, disk)
             else:
-                started = time.perf_counter()
-                value = make()
-                made_ms = (time.perf_counter() - started) * 1e3
-                structure, tensors = flatten(value, self._kinds)
-                with self._lock:
-                    count = self._counts.setdefault(stage, _Count())
-                    count.misses += 1
-                    count.made_ms += made_ms
-                if disk and self.disk is not None:
-                    self.disk.write(
-                        name, {"stage": stage, "made_ms": made_ms, "structure": structure}, tensors
-                    )
+                self._count_hit(stage, "disk", kept.made_ms, started)
             with self._lock:
-                tier = self._host if device.type == "cpu" else self._device
-                tier.keep(name, (value, made_ms, nbytes(value)))
+                tier = self._host if _tier_on(device) == "host" else self._device
+                tier.keep(name, kept)
                 del self._making[name]
-            future.set_result((value, made_ms))
-            return value  # type: ignore[no-any-return]
+            promise.set_result(kept)
+            return kept.value  # type: ignore[no-any-return]
         except BaseException as failed:
             with self._lock:
                 self._making.pop(name, None)
-            future.set_exception(
-                failed if isinstance(failed, Exception) else RuntimeError("interrupted")
-            )
+            if isinstance(failed, Exception):
+                promise.set_exception(failed)
+            else:
+                promise.set_exception(RuntimeError("interrupted"))
             raise
 
-    def _in_memory(self, name: str, device: torch.device) -> tuple[str, Any] | None:
-        """(tier, kept); what lies on the host is brought to its device."""
+    def _make(self, name: str, make: Callable[[], T], stage: str, disk: bool) -> _Kept:
+        """Make a value, count it and write it to disk."""
+        started = time.perf_counter()
+        value = make()
+        made_ms = (time.perf_counter() - started) * 1e3
+        structure, tensors = flatten(value, self._kinds)
+        with self._lock:
+            count = self._counts.setdefault(stage, _Count())
+            count.misses += 1
+            count.made_ms += made_ms
+        if disk and self.disk is not None:
+            about = {"stage": stage, "made_ms": made_ms, "structure": structure}
+            self.disk.write(name, about, tensors)
+        return _Kept(value, made_ms, nbytes(value))
+
+    def _in_memory(self, name: str, device: torch.device) -> tuple[str, _Kept | None]:
+        """Return the tier and the entry; one that lies on the host is brought to its device."""
         if name in self._device:
             return "device", self._device[name]
         if name not in self._host:
-            return None
+            return "", None
         kept = self._host[name]
         if device.type != "cpu":
-            value, made_ms, size = kept
-            kept = (
-                moved(value, self._kinds, lambda tensor: tensor.to(device, non_blocking=True)),
-                made_ms,
-                size,
-            )
+
+            def move(tensor: Tensor) -> Tensor:
+                return tensor.to(device, non_blocking=True)
+
+            kept = kept._replace(value=moved(kept.value, self._kinds, move))
             del self._host[name]
             self._device.keep(name, kept)
         return "host", kept
 
-    def _on_disk(self, name: str, device: torch.device) -> tuple[Any, float] | None:
-        found = None if self.disk is None else self.disk.read(name)
-        if found is None:
+    def _on_disk(self, name: str, device: torch.device) -> _Kept | None:
+        entry = None if self.disk is None else self.disk.read(name)
+        if entry is None:
             return None
-        about, tensors = found
+        about, tensors = entry
         placed = [tensor.to(device) for tensor in tensors]
         try:
-            return rebuild(about["structure"], placed, self._kinds), float(about["made_ms"])
-        except (
-            KeyError,
-            ValueError,
-            TypeError,
-            IndexError,
-            AttributeError,
-            RuntimeError,
-        ):  # and RecursionError, which is one
-            return None  # sound, but written by code that knows other kinds
+            value = rebuild(about["structure"], placed, self._kinds)
+            return _Kept(value, float(about["made_ms"]), nbytes(value))
+        except (StructureError, KeyError, TypeError, ValueError):
+            return None  # whole, but written by code that knows other kinds
 
-    def _demote(self, name: str, kept: Any) -> None:
-        value, made_ms, size = kept
-        if size <= self.limits.host_bytes:
-            self._host.keep(name, (moved(value, self._kinds, _pinned), made_ms, size))
+    def _demote(self, name: str, kept: _Kept) -> None:
+        """Move an entry that fell out of the device's memory to the host's."""
+        if kept.nbytes <= self.limits.host_bytes:
+            value = moved(kept.value, self._kinds, _pinned)
+            self._host.keep(name, kept._replace(value=value))
 
-    def _hit(self, stage: str, tier: str, made_ms: float, started: float) -> None:
+    def _count_hit(self, stage: str, tier: str, made_ms: float, started: float) -> None:
         with self._lock:
             count = self._counts.setdefault(stage, _Count())
             count.hits[tier] += 1
             count.saved_ms += made_ms - (time.perf_counter() - started) * 1e3
+
+    def _is_held(self, name: str) -> bool:
+        return self._held[name] > 0
 
     def _hold(self, hold: Hold, name: str) -> None:
         if name not in hold._names:
@@ -291,8 +338,19 @@ class Store:
 
     def _release(self, names: set[str]) -> None:
         with self._lock:
-            self._held -= Counter(names)  # drops what nobody holds any more
+            self._held -= Counter(names)  # drops names that nobody holds any more
             names.clear()
+
+
+def _tier_on(device: torch.device) -> str:
+    """Return the tier in which values of that device are kept."""
+    return "host" if device.type == "cpu" else "device"
+
+
+def _size(kept: _Kept) -> int:
+    """Return an entry's bytes; a value without tensors counts as one, or a tier without room
+    would keep it."""
+    return max(1, kept.nbytes)
 
 
 def _pinned(tensor: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
 from ..system.cpu import cpu_features, cpu_name
-from ..system.packages import version_of
+from ..system.packages import versions
 from .cache import cache_summary
 from .options import METHOD_SETTINGS, add_json_option, add_model_options, load_editor
 from .program import Command
@@ -19,23 +19,7 @@ if TYPE_CHECKING:
     from ..backends import Choice
     from ..diffusion.model import Model
 
-__all__ = ["INFO", "about", "backends", "versions"]
-
-_PACKAGES = (
-    "dragnoise",
-    "torch",
-    "diffusers",
-    "transformers",
-    "safetensors",
-    "numpy",
-    "pillow",
-    "xformers",
-    "triton",
-    "onnx",
-    "onnxruntime",
-    "tensorrt",
-    "tensorrt_rtx_cu13_bindings",
-)
+__all__ = ["INFO", "about", "backends"]
 
 
 def about(model: "Model") -> dict[str, Any]:
@@ -59,13 +43,8 @@ def about(model: "Model") -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
-    """Return the version of every package that matters here; "-" where it is not installed."""
-    return {name: version_of(name) for name in _PACKAGES}
-
-
 def backends(model: "Model", running: "Choice") -> dict[str, str]:
-    """Return what runs the network, and for every backend and attention whether it could or why not."""
+    """Return what runs the network, and of every backend and attention whether it could."""
     from ..backends import ATTENTION, BACKENDS
 
     objections = {name: row.objections(model) for name, row in BACKENDS.items()}

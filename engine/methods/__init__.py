@@ -1,21 +1,25 @@
-"""The table of drag methods."""
+"""The table of drag methods. A method is one file that ends in its row."""
 
-from ..drag.method import Forward, Method, Place, Predictor, Scene, Start, State, WarmStart
+from ..drag.method import AnyMethod
+from ..errors import ConfigError
 from .baseline import BASELINE, BASELINE_PLAIN
 from .dragnoise import DRAGNOISE
 
-__all__ = [
-    "METHODS",
-    "Forward",
-    "Method",
-    "Place",
-    "Predictor",
-    "Scene",
-    "Start",
-    "State",
-    "WarmStart",
-]
+__all__ = ["METHODS", "method_row"]
 
-METHODS: dict[str, Method] = {
+METHODS: dict[str, AnyMethod] = {
     method.name: method for method in (DRAGNOISE, BASELINE, BASELINE_PLAIN)
 }
+
+
+def method_row(method: str | AnyMethod) -> AnyMethod:
+    """Return the row of a name, or a row of one's own as it is.
+
+    Raises:
+        ConfigError: For a name that is not in the table.
+    """
+    if not isinstance(method, str):
+        return method
+    if method not in METHODS:
+        raise ConfigError(f"there is no method {method!r}; known: {', '.join(METHODS)}")
+    return METHODS[method]

@@ -1,73 +1,107 @@
-"""DragNoise (Liu et al., CVPR 2024): the bottleneck is optimised at one noisy step, then held through the remaining denoising steps.
+"""DragNoise (Liu et al., CVPR 2024): optimise the bottleneck at one noisy step, then hold it.
 
-The latent, the step and the text never change during the drag, so the encoder half and the middle block run once; only the decoder half is in the
-loop.
+The latent, the step and the text never change during the drag, so the encoder half and the middle
+block run once; only the decoder half is in the loop. The optimum is held through the remaining
+denoising steps.
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeAlias
 
 from torch import Tensor
 
+from ..cache.structure import storable
+from ..config import DragConfig
+from ..diffusion.place import Place
 from ..diffusion.unet import Down, Folded
-from ..drag.method import Forward, Method, Place, Predictor, Scene, Start
-from ..drag.supervision import all_reached, at_handles, motion_and_mask, track_features
+from ..drag.method import Method, Start
+from ..drag.scene import Scene
+from ..drag.supervision import all_reached, at_handles, track_features
+from ..pipelines.diffusion import DIFFUSION
+from ..stages import Denoising
+from .prediction import Prediction, motion_and_mask, with_output
 
-__all__ = ["DRAGNOISE", "EncoderHalf"]
+__all__ = ["DRAGNOISE", "FEATURE_BLOCK", "EncoderHalf"]
 
-_FEATURE_BLOCK = 2
+FEATURE_BLOCK = 2
+"""The up block whose map is supervised: [640, 64, 64] in Stable Diffusion 1.5 at 512 pixels."""
+
+_Scene: TypeAlias = Scene[Place, DragConfig]
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class EncoderHalf:
-    """What is computed once a place: the encoder half, and what its skips contribute to the decoder half."""
+    """The constants of a place.
+
+    Attributes:
+        down: What the encoder half hands on.
+        folded: What its skips contribute to the decoder half.
+    """
 
     down: Down
     folded: Folded
 
 
-def _start(place: Place) -> Start:
+def _start(place: Place) -> Start[EncoderHalf]:
     unet = place.model.unet
     down = unet.down(place.latent, place.step)
     return Start(EncoderHalf(down, unet.folded(down)), unet.middle(down).float())
 
 
-def _features(scene: Scene, fixed: EncoderHalf, bottleneck: Tensor) -> Forward:
-    wanted = scene.wants_noise or scene.keep is not None
-    up = scene.model.unet.decode(fixed.folded, bottleneck, _FEATURE_BLOCK, wanted)
+def _features(scene: _Scene, half: EncoderHalf, bottleneck: Tensor) -> Prediction:
+    place = scene.place
+    up = place.model.unet.decode(half.folded, bottleneck, FEATURE_BLOCK, scene.needs_output)
     assert up.features is not None
-    return Forward(
-        up.features,
-        None
-        if up.output is None
-        else scene.schedule.noise(up.output, scene.latent, scene.timestep),
-    )
+    if up.output is None:
+        return Prediction(up.features, None)
+    noise = place.schedule.noise(up.output, place.latent, place.timestep)
+    return Prediction(up.features, noise)
 
 
-def _propagate(scene: Scene, fixed: EncoderHalf, bottleneck: Tensor) -> Predictor:
-    unet = scene.model.unet
+def _finish(scene: _Scene, half: EncoderHalf, bottleneck: Tensor) -> Denoising:
+    """Denoise from the unchanged latent, with the optimum in place of the middle block's output."""
+    place = scene.place
+    unet = place.model.unet
 
     def noise(index: int, timestep: int, latent: Tensor) -> Tensor:
-        step = scene.conditioning.at(timestep)
-        if index >= scene.config.injected_steps:
+        step = place.conditioning.at(timestep)
+        if index >= scene.settings.injected_steps:
             output = unet(latent, step)
-        elif index == scene.index:
-            output = cast(Tensor, unet.up(fixed.down, bottleneck).output)
+        elif index == place.index:
+            held = unet.up(half.down, bottleneck).output
+            assert held is not None
+            output = held
         else:
             output = unet.replaced(latent, step, bottleneck)
-        return scene.schedule.noise(output, latent, timestep)
+        return place.schedule.noise(output, latent, timestep)
 
-    return noise
+    return Denoising(place.latent, noise)
+
+
+def _preview(scene: _Scene, half: EncoderHalf, bottleneck: Tensor, forward: Prediction) -> Tensor:
+    """Return the predicted clean latent, x0 = (x - sqrt(1 - a) eps) / sqrt(a)."""
+    place = scene.place
+    noise = forward.noise
+    if noise is None:  # a pass of its own, on the variable as it is now
+        variable = bottleneck.to(place.model.dtype)
+        noise = _features(with_output(scene), half, variable).noise
+    assert noise is not None
+    return place.schedule.clean(noise, place.latent, place.timestep)
 
 
 DRAGNOISE = Method(
     name="dragnoise",
-    source="Liu et al., Drag Your Noise: Interactive Point-based Editing via Diffusion Semantic Propagation, CVPR 2024",
+    source="Liu et al., Drag Your Noise: Interactive Point-based Editing via Diffusion Semantic "
+    "Propagation, CVPR 2024",
+    pipeline=DIFFUSION,
+    settings=DragConfig,
     start=_start,
     features=_features,
     begin=at_handles,
     follow=track_features,
     finished=all_reached,
     supervise=motion_and_mask,
-    propagate=_propagate,
+    finish=_finish,
+    preview=_preview,
 )

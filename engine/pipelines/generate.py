@@ -1,116 +1,82 @@
-"""A generated image: what a prompt becomes, with the trajectory that it came by, so that it is dragged without encoding and inverting it."""
+"""A picture of a prompt, with the trajectory that it came by, so that it needs no inversion."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from torch import Tensor
-
-from .. import stages
-from ..config import DragConfig
-from ..diffusion.lora.adapter import AdapterUse
+from ..config import DiffusionSettings
 from ..diffusion.model import Model
 from ..errors import ConfigError, ImageError
 from ..inputs.frame import Frame
-from ..inputs.image import Image
 from ..run import Run
-from ..system.timers import StageTimes
-from .runtime import Runtime
+from ..stages import condition, decode, draw_noise, embed, generate
+from .generated import Generated
+from .prompts import notice_prompts
 
-__all__ = ["Generated", "generate_image", "picture_size"]
+__all__ = ["Generated", "check_seed", "generate_image", "picture_size"]
 
 _SEEDS = 2**63
 
 
-@dataclass(frozen=True, eq=False)
-class Generated:
-    """image: the picture. trajectory: float32 [1, 4, h, w] each, from its clean latent to the noise of `seed`, `config.steps` + 1 of them.
-
-    model: the name of the one that made it. config: its steps and guidance are the image's own, the rest is how to drag it if nothing else is said.
-    timings_ms: by stage, and "total".
-    """
-
-    image: Image
-    trajectory: tuple[Tensor, ...]
-    prompt: str
-    negative_prompt: str
-    seed: int
-    config: DragConfig
-    model: str
-    timings_ms: Mapping[str, float]
-
-    @property
-    def guidance(self) -> float:
-        return self.config.guidance
-
-    def check(self, **asked: str | int | float) -> None:
-        """Raises ConfigError where model, prompt, negative_prompt, steps or guidance is not the image's own: its trajectory holds for these alone."""
-        config = self.config
-        own: dict[str, str | int | float] = {
-            "steps": config.steps,
-            "guidance": config.guidance,
-            "model": self.model,
-        }
-        own |= {"prompt": self.prompt, "negative_prompt": self.negative_prompt}
-        for name, value in asked.items():
-            if value != own[name]:
-                raise ConfigError(
-                    f"the image was generated with {name} {own[name]!r} and can be dragged with no other, got {value!r}; "
-                    "drag its picture alone (`generated.image`) to have it inverted like any other"
-                )
-
-
 def generate_image(
-    runtime: Runtime,
+    run: Run,
+    model: Model,
     prompt: str,
     negative_prompt: str,
-    size: tuple[int, int] | None,
+    size: tuple[int, int],
     seed: int,
-    config: DragConfig,
+    config: DiffusionSettings,
     *,
     on_step: Callable[[int], None] | None = None,
 ) -> Generated:
-    """A picture of `prompt`, away from `negative_prompt` where `config.guidance` is above 1, in `config.steps` DDIM steps from the noise of `seed`.
+    """Return a picture of `prompt`, in `config.steps` DDIM steps from the noise of `seed`.
 
-    size: (height, width) in pixels, multiples of the VAE's factor; None for the model's own. Raises ImageError for another size, ConfigError for a
-    seed that is not a whole number from 0 to 2^63 - 1.
+    Args:
+        negative_prompt: What guidance draws away from, where `config.guidance` is above 1.
+        size: (height, width) in pixels, multiples of the VAE's factor.
     """
-    model = runtime.model
-    height, width = size = picture_size(model, size)
+    height, width = size
+    run.once(notice_prompts, model, prompt, negative_prompt, config.guidance)
+    negative = negative_prompt if config.guidance > 1 else None
+    text = run(embed, model, prompt, negative)
+    conditioning = run(condition, model, text, config.steps, config.guidance)
+    noise = run(draw_noise, model, (height // model.factor, width // model.factor), seed)
+    trajectory = run(generate, model, conditioning, noise, on_step=on_step)
+    pixels = run(decode, model, trajectory[0])
+    image = Frame(size, size, config.parity).image_of(pixels)
+    return Generated(image, trajectory, prompt, negative or "", seed, config, model.name, {})
+
+
+def check_seed(seed: int) -> None:
+    """Raise ConfigError for a seed that is not a whole number from 0 to 2^63 - 1."""
     if type(seed) is not int or not 0 <= seed < _SEEDS:
         raise ConfigError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
-    told = config.negative(negative_prompt)
-    times, total = StageTimes(model.device), StageTimes(model.device)
-    run = Run((*runtime.observers, times), runtime.keeper())
-    with runtime.working(AdapterUse()), total("total"):
-        text = run(stages.embed, model, prompt, told)
-        conditioning = run(stages.condition, model, text, config.steps, config.guidance)
-        noise = run(stages.draw_noise, model, (height // model.factor, width // model.factor), seed)
-        trajectory = run(stages.generate, model, conditioning, noise, on_step=on_step)
-        image = Frame(size, size, config.parity).image_of(run(stages.decode, model, trajectory[0]))
-    return Generated(
-        image, trajectory, prompt, told or "", seed, config, model.name, times.ms | total.ms
-    )
 
 
-def picture_size(model: Model, asked: tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) of a picture that the model can make: of any number of latent cells, `factor` pixels each; None: what it was trained on.
+def picture_size(model: Model, wanted: tuple[int, int] | None) -> tuple[int, int]:
+    """Return (height, width) of a picture that the model can make.
 
-    Raises ImageError for another, naming the nearest.
+    Args:
+        wanted: Any number of latent cells, `factor` pixels each; None: what the model was trained
+            on.
+
+    Raises:
+        ImageError: For another size, naming the nearest.
     """
     factor = model.factor
-    if asked is None:
+    if wanted is None:
         cells: int = model.unet.network.config["sample_size"]
         return cells * factor, cells * factor
-    height, width = asked
+    height, width = wanted
     if height < factor or width < factor or height % factor or width % factor:
         nearest = f"{_nearest(width, factor)} wide, {_nearest(height, factor)} high"
         raise ImageError(
-            f"this model makes pictures with sides that are multiples of {factor}, got {width}x{height}; take {nearest}"
+            f"this model makes pictures with sides that are multiples of {factor}, "
+            f"got {width}x{height}; take {nearest}"
         )
     return height, width
 
 
 def _nearest(side: int, factor: int) -> str:
-    """The multiples of `factor` on both sides of `side`, at least `factor` itself, in words."""
-    around = {max(factor, side // factor * factor), max(factor, -(-side // factor) * factor)}
-    return " or ".join(map(str, sorted(around)))
+    """Name the multiples of `factor` on both sides of `side`, at least `factor` itself."""
+    below = max(factor, side // factor * factor)
+    above = max(factor, -(-side // factor) * factor)
+    return " or ".join(str(multiple) for multiple in sorted({below, above}))

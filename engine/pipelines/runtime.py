@@ -1,65 +1,85 @@
-"""What all edits of one editor share: the model and what runs it, who watches, what is kept."""
+"""What all edits of one editor share."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from ..backends import Choice
 from ..cache import Store
-from ..config import DragConfig
+from ..config import Settings
 from ..diffusion.lora.adapter import AdapterUse
 from ..diffusion.lora.merge import Adapters
 from ..diffusion.model import Model
 from ..run import StageCache
-from ..stages import KEPT
 from ..system.timers import Observer
+from ..system.worker import Job, Worker
 
 __all__ = ["Runtime"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Runtime:
-    """poll_every: how often a drag reads its stop condition. alone: entered around all work on the device. store: where stages' results
-    are kept. preview_vae: what decodes previews, the model's own where it is None."""
+    """The model, what runs it, and the worker that owns its device.
+
+    Attributes:
+        model: The model, as the chosen backends run it.
+        running: What was chosen, and why nothing else.
+        poll_every: Iterations between two reads of a drag's stop condition.
+        observers: Entered around every stage that really runs.
+        store: Where stages' results are kept for other sessions; None: nowhere.
+        adapters: Which adapter is merged into the weights now.
+        worker: Does all work on the device, one job at a time.
+        preview_vae: A small decoder for previews; None: the model's own.
+    """
 
     model: Model
     running: Choice
     poll_every: int
     observers: tuple[Observer, ...]
-    alone: AbstractContextManager[Any]
     store: Store | None
     adapters: Adapters
+    worker: Worker
     preview_vae: Any = None
 
-    @contextmanager
-    def working(self, used: AdapterUse) -> Iterator[None]:
-        """Around all work on the device: alone where that must be, with that adapter merged."""
-        with self.alone, self.adapters.active(used):
-            yield
+    def submit(
+        self,
+        work: Callable[[Job[T]], T],
+        use: AdapterUse,
+        *,
+        what: str,
+        priority: int = 0,
+        timeout_s: float | None = None,
+    ) -> Job[T]:
+        """Hand work on the device to the worker, to be done with that adapter merged."""
 
-    def keeper(self) -> StageCache | None:
-        """For one source: it knows the values that are made of it."""
-        return None if self.store is None else StageCache(self.store, KEPT, self.model.device)
+        def adapted(job: Job[T]) -> T:
+            with self.adapters.active(use):
+                return work(job)
 
-    def settings(self, method: str, config: DragConfig, **more: Any) -> dict[str, Any]:
-        """What an edit ran with."""
+        return self.worker.submit(adapted, what=what, priority=priority, timeout_s=timeout_s)
+
+    def cache(self) -> StageCache:
+        """Return a new session's memory, with the store behind it."""
+        return StageCache(self.store, self.model.device)
+
+    def settings(self, method: str, config: Settings, **more: object) -> dict[str, Any]:
+        """Return what an edit ran with, by name."""
         model = self.model
-        return (
-            {
-                "method": method,
-                "model": model.name,
-                "device": str(model.device),
-                "dtype": str(model.dtype).removeprefix("torch."),
-                "threads": torch.get_num_threads(),
-                "config": config,
-            }
-            | more
-            | self.running.to_dict()
-        )
+        return {
+            "method": method,
+            "model": model.name,
+            "device": str(model.device),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "config": config,
+            **more,
+            **self.running.to_dict(),
+        }
 
     def numbers(self) -> Mapping[str, Any]:
-        """Of the store; empty without one."""
+        """Return the store's numbers; empty without one."""
         return {} if self.store is None else self.store.to_dict()

@@ -1,178 +1,57 @@
-"""A picture, and what is computed of it before any point is known."""
+"""A picture as an edit is given it, and what is known of it already."""
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from .. import stages
-from ..config import DragConfig
+from ..cache.digest import digest
+from ..config import DragSettings
 from ..diffusion.lora.adapter import AdapterUse
-from ..diffusion.model import Model
-from ..errors import InputWarning
-from ..inputs.frame import Frame
-from ..inputs.image import Image
-from ..inputs.mask import Mask
-from ..inputs.points import Points
-from ..methods import Forward, Method, Place, Scene, Start
-from ..run import Run, StageCache
-from ..system.timers import Observer
-from .generate import Generated
-from .runtime import Runtime
+from ..drag.method import AnyMethod
+from ..inputs.image import Image, ImageLike
+from .generated import Generated
 
-__all__ = ["Prepared", "Source", "depends_on", "limit_of", "ready", "reference", "scene_of"]
-
-_Key = tuple[Any, ...]
+__all__ = ["Source", "preparation_key"]
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A picture and what it shows. trajectories: from the clean latent to the noisy one, where known, by what they depend on.
+    """A picture, what it shows, and its inversions where they are known.
 
-    negative_prompt: what guidance draws away from. generated: where the picture comes from, if it was made here; then nothing is inverted.
+    Attributes:
+        image: The picture.
+        prompt: What it shows.
+        negative_prompt: What guidance draws away from.
+        generated: Where the picture comes from, if it was made here; then nothing is inverted.
+        inversions: What inverting it gave in an earlier process, by `preparation_key`.
     """
 
     image: Image
     prompt: str
-    trajectories: dict[_Key, tuple[Tensor, ...]] = field(default_factory=dict)
     negative_prompt: str = ""
     generated: Generated | None = None
+    inversions: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, image: Any, prompt: str, negative_prompt: str) -> "Source":
-        """From whatever `Image.of` takes, or a `Generated`, which has its own prompts: ConfigError for others."""
+    def of(cls, image: "ImageLike | Generated", prompt: str, negative_prompt: str) -> "Source":
+        """Return the source of a picture, or of a `Generated` one, which has its own prompts.
+
+        Raises:
+            ConfigError: For other prompts than a generated picture's own.
+            ImageError: For what is no picture.
+        """
         if not isinstance(image, Generated):
-            return cls(Image.of(image), prompt, negative_prompt=negative_prompt)
+            return cls(Image.of(image), prompt, negative_prompt)
         image.check(
-            prompt=prompt or image.prompt, negative_prompt=negative_prompt or image.negative_prompt
+            prompt=prompt or image.prompt,
+            negative_prompt=negative_prompt or image.negative_prompt,
         )
-        return cls(
-            image.image, image.prompt, negative_prompt=image.negative_prompt, generated=image
-        )
-
-    def trajectory(self, model: Model, key: _Key, config: DragConfig) -> tuple[Tensor, ...] | None:
-        """`config.active_steps` + 1 latents, where known. Raises ConfigError where a generated picture has another model, steps or guidance."""
-        if self.generated is None:
-            return self.trajectories.get(key)
-        self.generated.check(model=model.name, steps=config.steps, guidance=config.guidance)
-        return self.generated.trajectory[: config.active_steps + 1]
+        return cls(image.image, image.prompt, image.negative_prompt, image)
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A source prepared for a method and settings. key: what the preparation depends on beside the source."""
-
-    source: Source
-    key: _Key
-    method: Method
-    frame: Frame
-    text: Tensor
-    trajectory: tuple[Tensor, ...]
-    place: Place
-    start: Start
-    keeper: StageCache | None
-
-
-def depends_on(method: Method, config: DragConfig, used: AdapterUse) -> _Key:
-    """What an inversion, and all that follows it up to the first update, depends on beside the source."""
-    return (
-        method.name,
-        config.steps,
-        config.active_steps,
-        config.parity,
-        config.guidance,
-        used.key,
-    )
-
-
-def ready(
-    runtime: Runtime,
-    source: Source,
-    method: Method,
-    config: DragConfig,
-    used: AdapterUse,
-    observers: tuple[Observer, ...],
-    *,
-    on_step: Callable[[int], None] | None = None,
-) -> Prepared:
-    """Encode, invert, and compute what all drags on the source share; whatever of it is kept already is only fetched."""
-    keeper = runtime.keeper()
-    plain, active = method.prepare(runtime.model), config.active_steps
-    run, model = Run(observers, keeper), used.tag(plain)
-    frame, key = (
-        Frame.of(source.image, model.factor, config.parity),
-        depends_on(method, config, used),
-    )
-    trajectory = source.trajectory(model, key, config)
-    text = run(stages.embed, plain, source.prompt, config.negative(source.negative_prompt))
-    latent = (
-        run(stages.encode, plain, frame.pixels(source.image))
-        if trajectory is None
-        else trajectory[0]
-    )
-    conditioning = run(stages.condition, model, text, config.steps, config.guidance)
-    if trajectory is None:
-        trajectory = run(stages.invert, model, latent, conditioning, active, on_step=on_step)
-    start = run(stages.start, method, model, trajectory[-1], conditioning, active)
-    place = stages.place(model, trajectory[-1], conditioning, active)
-    return Prepared(source, key, method, frame, text, trajectory, place, start, keeper)
-
-
-def reference(
-    prepared: Prepared, start: Start, noise: bool, observers: tuple[Observer, ...]
-) -> Forward:
-    """What a drag that began at `start` was compared with."""
-    place = prepared.place
-    active = len(prepared.trajectory) - 1
-    run = Run(observers, prepared.keeper)
-    return run(
-        stages.reference,
-        prepared.method,
-        place.model,
-        place.latent,
-        place.conditioning,
-        active,
-        start,
-        noise,
-    )
-
-
-def scene_of(
-    prepared: Prepared, points: Points, limit: Mask | None, config: DragConfig, wants_noise: bool
-) -> Scene:
-    """A drag on it: points and mask in the image's pixels."""
-    place, frame = prepared.place, prepared.frame
-    device = place.model.device
-    handles, targets = frame.points(points)
-    keep = None
-    if limit is not None and config.lam > 0:
-        keep = 1 - frame.editable(limit, (place.latent.shape[2], place.latent.shape[3]))
-        keep = keep.to(device) if bool(keep.any()) else None
-    return Scene(
-        **vars(place),
-        handles=handles.to(device),
-        targets=targets.to(device),
-        resolution=frame.supervision,
-        keep=keep,
-        config=config,
-        wants_noise=wants_noise,
-    )
-
-
-def limit_of(mask: Any, image: Image, config: DragConfig) -> Mask | None:
-    """The mask that a drag obeys. None: no limit (in parity mode, as published, the whole picture is held in place)."""
-    if mask is None:
-        return (
-            Mask(np.zeros((image.height, image.width), dtype=np.bool_)) if config.parity else None
-        )
-    limit = Mask.of(mask, image.width, image.height)
-    if not limit.editable.any():
-        warnings.warn(
-            "the mask marks nothing as editable (white), so the whole picture is held in place; leave the mask out to set no limit",
-            InputWarning,
-            stacklevel=4,
-        )
-    return limit
+def preparation_key(method: AnyMethod, settings: DragSettings, use: AdapterUse) -> str:
+    """Digest what a preparation depends on beside the source."""
+    preparation: Any = settings.preparation
+    return digest(method.name, preparation, use.key)

@@ -1,13 +1,14 @@
-"""A session as one file: its pictures, their inversions, every state that can be undone or done again.
+"""A session as one file: its pictures, their inversions, every state to undo or redo.
 
-What follows from these is not kept but computed again: the same bits, on the same machine with the same versions and threads.
+What follows from these is not kept but computed again: the same bits, on the same machine with the
+same versions and threads.
 """
 
 import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,140 +16,215 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cache import BrokenError, flatten, rebuild, seal, unseal
 from ..cache.digest import environment_digest
-from ..config import DragConfig
+from ..cache.sealed import BrokenError, Json, Sealed, read_sealed, write_sealed
+from ..cache.structure import storable
+from ..config import DragConfig, Settings
 from ..diffusion.lora.adapter import Adapter, AdapterUse
 from ..diffusion.model import Model
-from ..errors import InputWarning, SessionError
+from ..errors import DragnoiseError, InputWarning, SessionError
 from ..inputs.image import Image
-from ..pipelines.generate import Generated
+from ..methods import METHODS
+from ..pipelines.generated import Generated
 from ..pipelines.source import Source
-from ..system.files import writable, write_whole
-from .state import LastDrag, State
+from .state import LastDrag, SessionState, State
 
-__all__ = ["SessionState", "read_session", "write_session"]
+__all__ = ["read_session", "write_session"]
 
-_NAME, _SUFFIXES = "session", (".safetensors",)
+_NAME = "session"
+_VERSION = 2
+"""Number of the layout below; raise it when that changes."""
 
 
+@storable
 @dataclass(frozen=True, eq=False)
-class SessionState:
-    """What a session is made of. states: oldest first; at: the one that is shown. used: the adapter that is worn."""
+class SavedSource:
+    """A source in a file.
 
-    states: tuple[State, ...]
-    at: int
-    config: DragConfig
-    undo_bytes: int
-    used: AdapterUse
+    Attributes:
+        pixels: uint8 [H, W, 3].
+        inversions: (key, tensors) each.
+        trajectory: Of a generated picture, with its seed and its settings as JSON; else None.
+    """
+
+    pixels: Tensor
+    prompt: str
+    negative_prompt: str
+    inversions: tuple[tuple[str, tuple[Tensor, ...]], ...]
+    trajectory: tuple[Tensor, ...] | None
+    seed: int
+    settings: str
 
 
-def write_session(path: str | os.PathLike[str], saved: SessionState, model: Model) -> Path:
-    """Whole or not at all. Raises OutputError."""
-    target = writable(path, _SUFFIXES)
-    sources = list(dict.fromkeys(state.source for state in saved.states))
+@storable
+@dataclass(frozen=True, eq=False)
+class SavedState:
+    """A state in a file.
+
+    Attributes:
+        source: The number of its source.
+        pixels: uint8 [H, W, 3].
+        key: Of its drag's preparation; "" without a drag.
+        tensors: begun, variable, placed and now of the drag.
+    """
+
+    source: int
+    pixels: Tensor
+    key: str
+    tensors: tuple[Tensor, ...]
+
+
+def write_session(
+    path: str | os.PathLike[str],
+    session: SessionState,
+    model: Model,
+    prepared: Iterable[tuple[Source, str, tuple[Tensor, ...]]] = (),
+) -> Path:
+    """Write a session, whole or not at all, and return its path.
+
+    Args:
+        prepared: (source, key, inversion) of preparations that no drag has used yet.
+
+    Raises:
+        OutputError: The file cannot be written there.
+    """
+    sources = list(dict.fromkeys(state.source for state in session.states))
+    inversions = {source: dict(source.inversions) for source in sources}
+    for state in session.states:
+        if state.drag is not None:
+            inversions[state.source][state.drag.key] = state.drag.inversion
+    for source, key, inversion in prepared:
+        inversions.setdefault(source, {})[key] = inversion
+    adapter = session.use.adapter
     value = (
-        tuple(_source_out(source) for source in sources),
-        tuple(_state_out(state, sources) for state in saved.states),
-        None if saved.used.adapter is None else saved.used.adapter.matrices,
+        tuple(_saved_source(source, inversions[source]) for source in sources),
+        tuple(_saved_state(state, sources) for state in session.states),
+        None if adapter is None else adapter.matrices,
     )
-    structure, tensors = flatten(value, {})
-    about = {
+    about: dict[str, Json] = {
         "model": model.digest,
-        "surroundings": environment_digest(model.device),
-        "at": saved.at,
-        "config": dataclasses.asdict(saved.config),
-        "undo_bytes": saved.undo_bytes,
-        "adapter_scale": saved.used.scale,
-        "structure": structure,
+        "environment": environment_digest(model.device),
+        "at": session.at,
+        "config": _settings_out(session.config),
+        "undo_bytes": session.undo_bytes,
+        "adapter_scale": session.use.scale,
     }
-    raw = seal(_NAME, about, tensors)
-    return write_whole(target, lambda part: part.write_bytes(raw))
+    return write_sealed(path, _NAME, about, value, version=_VERSION)
 
 
 def read_session(path: str | os.PathLike[str], model: Model) -> SessionState:
-    """Raises SessionError for a file that is not there, is not whole, or belongs to another model."""
+    """Read a session that was written for this model.
+
+    Raises:
+        SessionError: The file is missing, damaged, of another release or of another model.
+    """
     try:
-        about, tensors = unseal(Path(path).read_bytes(), _NAME)
-    except (OSError, BrokenError) as wrong:
+        file = read_sealed(path, _NAME, version=_VERSION, device=model.device)
+    except BrokenError as wrong:
         raise SessionError(
-            f"no session can be read from {str(path)!r} ({wrong}); give a file that a session was saved to"
+            f"no session can be read from {str(path)!r} ({wrong}); "
+            "give a file that a session was saved to"
         ) from wrong
-    if about["model"] != model.digest:
+    if file.about.get("model") != model.digest:
         raise SessionError(
-            f"{str(path)!r} was saved with other weights, precision or backend than {model.name!r} has here; open it with the editor it was saved by"
+            f"{str(path)!r} was saved with other weights, precision or backend than {model.name!r} "
+            "has here; open it with the editor it was saved by"
         )
-    if about["surroundings"] != environment_digest(model.device):
+    if file.about.get("environment") != environment_digest(model.device):
         warnings.warn(
-            f"{str(path)!r} was saved on another machine, with other versions or another number of threads: drags may differ by rounding",
+            f"{str(path)!r} was saved on another machine, with other versions or another number of "
+            "threads: drags may differ by rounding",
             InputWarning,
             stacklevel=3,
         )
-    placed = [tensor.to(model.device) for tensor in tensors]
-    sources_in, states_in, matrices = rebuild(about["structure"], placed, {})
-    sources = [_source_in(source, model) for source in sources_in]
-    states = tuple(_state_in(state, sources) for state in states_in)
-    used = AdapterUse(None if matrices is None else Adapter(matrices), about["adapter_scale"])
+    try:
+        return _session(file, model)
+    except (DragnoiseError, KeyError, TypeError, ValueError, IndexError) as wrong:
+        raise SessionError(
+            f"the session {str(path)!r} was written by another release ({wrong}); "
+            "open it with that one"
+        ) from wrong
+
+
+def _session(file: Sealed, model: Model) -> SessionState:
+    saved_sources, saved_states, matrices = file.value
+    sources = [_source(saved, model) for saved in saved_sources]
+    states = tuple(_state(saved, sources) for saved in saved_states)
+    adapter = None if matrices is None else Adapter(matrices)
+    about = file.about
     return SessionState(
-        states, about["at"], DragConfig(**about["config"]), about["undo_bytes"], used
+        states=states,
+        at=about["at"],
+        config=_settings_in(about["config"]),
+        undo_bytes=about["undo_bytes"],
+        use=AdapterUse(adapter, about["adapter_scale"]),
     )
 
 
-def _source_out(source: Source) -> tuple[Any, ...]:
-    made = source.generated
-    known = tuple((json.dumps(key), trajectory) for key, trajectory in source.trajectories.items())
-    generated = made and (made.trajectory, made.seed, json.dumps(dataclasses.asdict(made.config)))
-    return (_pixels_out(source.image), source.prompt, source.negative_prompt, known, generated)
+def _saved_source(source: Source, inversions: dict[str, tuple[Tensor, ...]]) -> SavedSource:
+    generated = source.generated
+    return SavedSource(
+        pixels=_pixels_out(source.image),
+        prompt=source.prompt,
+        negative_prompt=source.negative_prompt,
+        inversions=tuple(inversions.items()) if generated is None else (),
+        trajectory=None if generated is None else generated.trajectory,
+        seed=0 if generated is None else generated.seed,
+        settings="" if generated is None else _settings_out(generated.config),
+    )
 
 
-def _source_in(kept: tuple[Any, ...], model: Model) -> Source:
-    pixels, prompt, negative_prompt, known, generated = kept
-    image = _pixels_in(pixels)
-    made = None
-    if generated is not None:
-        trajectory, seed, config = generated
-        made = Generated(
+def _source(saved: SavedSource, model: Model) -> Source:
+    image = Image(saved.pixels.cpu().numpy())
+    generated = None
+    if saved.trajectory is not None:
+        config: Any = _settings_in(saved.settings)
+        generated = Generated(
             image,
-            trajectory,
-            prompt,
-            negative_prompt,
-            seed,
-            DragConfig(**json.loads(config)),
+            saved.trajectory,
+            saved.prompt,
+            saved.negative_prompt,
+            saved.seed,
+            config,
             model.name,
             {},
         )
-    trajectories = {_key(key): trajectory for key, trajectory in known}
-    return Source(image, prompt, trajectories, negative_prompt=negative_prompt, generated=made)
+    inversions = dict(saved.inversions)
+    return Source(image, saved.prompt, saved.negative_prompt, generated, inversions)
 
 
-def _state_out(state: State, sources: Sequence[Source]) -> tuple[Any, ...]:
-    dragged = state.dragged
-    kept = dragged and (
-        json.dumps(dragged.key),
-        dragged.begun,
-        dragged.variable,
-        dragged.placed,
-        dragged.now,
-    )
-    return (sources.index(state.source), _pixels_out(state.image), kept)
+def _saved_state(state: State, sources: Sequence[Source]) -> SavedState:
+    number = sources.index(state.source)
+    pixels = _pixels_out(state.image)
+    drag = state.drag
+    if drag is None:
+        return SavedState(number, pixels, "", ())
+    tensors = (drag.begun, drag.variable, drag.placed, drag.now)
+    return SavedState(number, pixels, drag.key, tensors)
 
 
-def _state_in(kept: tuple[Any, ...], sources: Sequence[Source]) -> State:
-    source, pixels, dragged = kept
-    if dragged is None:
-        return State(sources[source], _pixels_in(pixels))
-    key, *tensors = dragged
-    return State(sources[source], _pixels_in(pixels), LastDrag(_key(key), *tensors))
+def _state(saved: SavedState, sources: Sequence[Source]) -> State:
+    source = sources[saved.source]
+    image = Image(saved.pixels.cpu().numpy())
+    if not saved.key:
+        return State(source, image)
+    inversion = source.inversions.get(saved.key, ())
+    return State(source, image, LastDrag(saved.key, inversion, *saved.tensors))
 
 
 def _pixels_out(image: Image) -> Tensor:
     return torch.from_numpy(image.pixels.copy())
 
 
-def _pixels_in(pixels: Tensor) -> Image:
-    return Image(pixels.cpu().numpy())
+def _settings_out(settings: Settings) -> str:
+    kind = type(settings).__name__
+    return json.dumps({"kind": kind, "values": dataclasses.asdict(settings)})
 
 
-def _key(text: str) -> tuple[Any, ...]:
-    """JSON knows no tuples."""
-    return tuple(tuple(part) if isinstance(part, list) else part for part in json.loads(text))
+def _settings_in(text: str) -> Settings:
+    """Return the settings of a method that this release has. Raises KeyError for others."""
+    saved = json.loads(text)
+    kinds = {DragConfig.__name__: DragConfig}
+    kinds |= {method.settings.__name__: method.settings for method in METHODS.values()}
+    settings: Settings = kinds[saved["kind"]](**saved["values"])
+    return settings

@@ -1,72 +1,171 @@
-"""A drag as a session is asked for it, and its iterations as a session watches them."""
+"""A drag as it was asked for, checked once."""
 
-from collections.abc import Callable, Generator
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypedDict, get_args
 
-from ..config import DragConfig
-from ..inputs.mask import Mask
-from ..inputs.points import Points
-from ..methods import Method, Scene
-from ..pipelines.source import Prepared
-from ..run import Run
-from ..stages import Iteration, Optimum
-from .result import Progress
-from .stream import PreviewPacer
+import numpy as np
 
-__all__ = ["Base", "DragRequest", "Turn", "watched"]
+from ..config import DragSettings
+from ..drag.loop import Iteration
+from ..drag.method import AnyMethod
+from ..errors import ConfigError, InputWarning, SessionError
+from ..inputs.image import Image
+from ..inputs.mask import Mask, MaskLike
+from ..inputs.points import Points, PointsLike
+from ..methods import method_row
+from ..pipelines.pipeline import OnStep
+from ..system.worker import Job
+from .result import Progress, silent
+
+__all__ = ["Base", "DragOptions", "DragRequest"]
 
 Base = Literal["source", "result", "inverted", "last"]
 """Where a drag begins: see session.py."""
 
 
-@dataclass(frozen=True, eq=False)
-class Turn:
-    """An iteration of a drag, and what it is an iteration of."""
+class DragOptions(TypedDict, total=False):
+    """The keywords that a drag takes; `Session.drag` explains them."""
 
-    iteration: Iteration
-    scene: Scene
-    prepared: Prepared
-    run: Run
+    mask: "MaskLike | None"
+    config: Any
+    method: str | AnyMethod
+    progress: Progress | None
+    timeout_s: float | None
+    priority: int
 
 
 @dataclass(frozen=True, eq=False)
 class DragRequest:
-    """A drag as it was asked for, checked. check: raises where the work shall end. pace: times the loop."""
+    """A validated drag.
+
+    Attributes:
+        points: Inside the picture that the drag begins with.
+        mask: What may change; None sets no limit.
+        settings: The method's own.
+        method: Its row.
+        base: Where the drag begins.
+        progress: Told of the long stages' steps.
+        timeout_s: Seconds within which it must end, waiting included; None: no limit.
+        priority: On the worker; higher runs first.
+        notices: What a person should know of the input.
+        record: Whether every intermediate is kept.
+        on_iteration: Shown every forward pass.
+    """
 
     points: Points
-    limit: Mask | None
-    config: DragConfig
-    method: Method
+    mask: Mask | None
+    settings: Any
+    method: AnyMethod
     base: Base
-    record: bool
-    wants_noise: bool
     progress: Progress
-    check: Callable[[], None]
-    pace: PreviewPacer
+    timeout_s: float | None
+    priority: int
+    notices: tuple[str, ...]
+    record: bool
+    on_iteration: Callable[[Iteration[Any]], None] | None
 
-    def steps(self, stage: str) -> Callable[[int], None]:
-        """What a stage of denoising steps is watched by."""
+    @classmethod
+    def of(
+        cls,
+        points: PointsLike,
+        image: Image,
+        defaults: Any,
+        *,
+        mask: "MaskLike | None" = None,
+        config: Any = None,
+        method: str | AnyMethod = "dragnoise",
+        base: Base = "source",
+        progress: Progress | None = None,
+        timeout_s: float | None = None,
+        priority: int = 0,
+        record: bool = False,
+        on_iteration: Callable[[Iteration[Any]], None] | None = None,
+    ) -> "DragRequest":
+        """Check what a drag on `image` was asked for.
+
+        Args:
+            defaults: The session's settings, for a drag that brings none.
+
+        Raises:
+            PointError, MaskError, ConfigError, SessionError: Naming what was seen.
+        """
+        row = method_row(method)
+        if base not in get_args(Base):
+            known = ", ".join(get_args(Base))
+            raise SessionError(f"there is no base {base!r}; known: {known}")
+        if timeout_s is not None and not timeout_s > 0:
+            raise ConfigError(f"timeout_s must be above 0, got {timeout_s!r}")
+        settings = _settings(row, config, defaults)
+        pairs = Points.of(points)
+        pairs.check_inside(image.width, image.height)
+        limit = _limit(mask, image, parity=getattr(settings, "parity", False))
+        notices = _notices(mask, limit)
+        for notice in notices:
+            warnings.warn(notice, InputWarning, stacklevel=4)
+        return cls(
+            points=pairs,
+            mask=limit,
+            settings=settings,
+            method=row,
+            base=base,
+            progress=progress or silent,
+            timeout_s=timeout_s,
+            priority=priority,
+            notices=notices,
+            record=record,
+            on_iteration=on_iteration,
+        )
+
+    @property
+    def wants_output(self) -> bool:
+        """Whether every forward pass goes on to the network's output."""
+        return self.record or self.on_iteration is not None
+
+    def steps(self, stage: str, job: Job[Any]) -> OnStep:
+        """Return an `on_step` for a stage: it checks for cancellation and reports progress."""
 
         def on_step(done: int) -> None:
-            self.check()
-            self.progress(stage, done, self.config.active_steps)
+            job.check()
+            self.progress(stage, done, getattr(self.settings, "active_steps", done))
 
         return on_step
 
+    def report(self, iteration: Iteration[Any], job: Job[Any]) -> None:
+        """Check for cancellation and report an iteration."""
+        job.check()
+        self.progress("drag", iteration.number + 1, self.settings.iterations)
 
-def watched(
-    turns: Generator[Iteration, None, Optimum],
-    asked: DragRequest,
-    turn: Callable[[Iteration], Turn],
-) -> Generator[Turn, None, Optimum]:
-    """Reports every iteration, and ends the drag where it shall end."""
-    while True:
-        try:
-            iteration = next(turns)
-        except StopIteration as done:
-            found: Optimum = done.value
-            return found
-        asked.check()
-        asked.progress("drag", iteration.number + 1, asked.config.iterations)
-        yield turn(iteration)
+
+def _settings(method: AnyMethod, config: Any, defaults: Any) -> DragSettings:
+    """Return the settings of a drag: those given, the session's, or the method's own."""
+    if config is None:
+        config = defaults if isinstance(defaults, method.settings) else method.settings()
+    if not isinstance(config, method.settings):
+        wanted = method.settings.__name__
+        seen = type(config).__name__
+        raise ConfigError(f"the method {method.name} takes a {wanted} as config, got {seen}")
+    settings: DragSettings = config
+    return settings
+
+
+def _limit(mask: "MaskLike | None", image: Image, parity: bool) -> Mask | None:
+    """Return the mask that a drag obeys.
+
+    None sets no limit; in parity mode, as published, it holds the whole picture in place.
+    """
+    if mask is not None:
+        return Mask.of(mask, image.width, image.height)
+    if parity:
+        return Mask(np.zeros((image.height, image.width), dtype=np.bool_))
+    return None
+
+
+def _notices(mask: "MaskLike | None", limit: Mask | None) -> tuple[str, ...]:
+    if mask is None or limit is None or limit.editable.any():
+        return ()
+    return (
+        "the mask marks nothing as editable (white), so the whole picture is held in place; "
+        "leave the mask out to set no limit",
+    )

@@ -6,24 +6,29 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
+from ..config import Settings
 from ..inputs.image import Image
 from ..inputs.points import Points
-from ..methods import Scene
-from ..stages import Optimum
+from ..pipelines.record import Record
 
-__all__ = ["EditResult", "History", "Progress", "Record"]
+__all__ = ["EditResult", "History", "Progress", "Record", "silent"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, of how many) while the long stages work."""
 
 
+def silent(stage: str, done: int, total: int) -> None:
+    """Report nothing: the progress of those who do not ask for it."""
+
+
 @dataclass(frozen=True, eq=False)
 class History:
-    """The drag, iteration by iteration.
+    """A drag, iteration by iteration.
 
-    losses: float32 [updates]. handles: float64 [iterations, N, 2], (x, y) image pixels, the first where they were put.
+    Attributes:
+        losses: float32 [updates].
+        handles: float64 [iterations, N, 2], (x, y) image pixels, the first where they were placed.
     """
 
     losses: npt.NDArray[np.float32]
@@ -31,64 +36,22 @@ class History:
 
 
 @dataclass(frozen=True, eq=False)
-class Record:
-    """Every intermediate of an edit, kept only when asked for; tensors on the model's device.
-
-    text [1, L, D], with guidance [2, L, D]; trajectory: the clean latent to the inverted one, float32 [1, 4, h, w] each; reference_features
-    [1, C, h, w] and reference_noise [1, 4, h, w] of the first forward pass (None without one; the noise also where no mask term needs it);
-    handles int64 [iterations, N, 2] and targets int64 [N, 2]: (row, column) at the supervision resolution; keep: 1 - mask, latent's size, or None;
-    bottleneck_start and bottleneck, float32: before and after; final_latent float32; pixels float32 [1, 3, H, W] in -1..1 as decoded.
-    scene and optimum are what the stage functions take, to go on from here.
-    """
-
-    text: Tensor
-    trajectory: tuple[Tensor, ...]
-    final_latent: Tensor
-    pixels: Tensor
-    scene: Scene
-    optimum: Optimum
-
-    @property
-    def inverted(self) -> Tensor:
-        return self.trajectory[-1]
-
-    @property
-    def bottleneck(self) -> Tensor:
-        return self.optimum.variable
-
-    @property
-    def bottleneck_start(self) -> Tensor:
-        return self.optimum.start
-
-    @property
-    def reference_features(self) -> Tensor | None:
-        return None if self.optimum.reference is None else self.optimum.reference.features
-
-    @property
-    def reference_noise(self) -> Tensor | None:
-        return None if self.optimum.reference is None else self.optimum.reference.noise
-
-    @property
-    def handles(self) -> Tensor:
-        return self.optimum.handles
-
-    @property
-    def targets(self) -> Tensor:
-        return self.scene.targets
-
-    @property
-    def keep(self) -> Tensor | None:
-        return self.scene.keep
-
-
-@dataclass(frozen=True, eq=False)
 class EditResult:
-    """image: the edited picture, in the input's size. points: where the handles ended, with their targets, image pixels.
+    """An edit: the picture, where its points ended, and how it came about.
 
-    reached: every handle came within 2 supervision pixels of its target. timings_ms: by stage, and "total".
-    timings_ms has the stages that ran: what was at hand is not among them.
-    settings: what the edit ran with (method, model, device, precision, threads, configuration, base, backend and why no other). record: if asked for.
-    cache: the numbers of the editor's store after this edit (hits, misses, bytes, evictions, saved milliseconds); empty without one.
+    Attributes:
+        image: The edited picture, in the input's size.
+        points: Where the handles ended, with their targets, in image pixels.
+        reached: Whether every handle came within 2 supervision pixels of its target.
+        history: Losses and handles, iteration by iteration.
+        timings_ms: Milliseconds by stage, and "total"; of the stages that ran: what was at hand is
+            not among them.
+        settings: What the edit ran with: method, model, device, precision, threads, configuration,
+            base, backend and why no other.
+        record: Every intermediate, if it was asked for.
+        cache: The numbers of the editor's store after this edit (hits, misses, bytes, evictions,
+            saved milliseconds); empty without one.
+        warnings: What a person should know of the input (a prompt that was cut, for example).
     """
 
     image: Image
@@ -99,3 +62,20 @@ class EditResult:
     settings: Mapping[str, Any]
     record: Record | None
     cache: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the picture and the record, ready for JSON."""
+        config = self.settings["config"]
+        described = config.to_dict() if isinstance(config, Settings) else config
+        pairs = zip(self.points.handles, self.points.targets, strict=True)
+        return {
+            "reached": self.reached,
+            "iterations": len(self.history.losses),
+            "losses": self.history.losses.tolist(),
+            "points": [{"ended": list(ended), "target": list(target)} for ended, target in pairs],
+            "timings_ms": {stage: round(ms, 3) for stage, ms in self.timings_ms.items()},
+            "cache": dict(self.cache),
+            "settings": {**self.settings, "config": described},
+            "warnings": list(self.warnings),
+        }

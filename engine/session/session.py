@@ -1,120 +1,173 @@
-"""One picture, many drags: what one drag has computed the next does not compute again.
+"""One picture, many drags: what one drag has computed, the next does not compute again.
 
-Of a picture are kept its inversion, the text's keys and values, the encoder half and the middle block at the drag's step, what the skips contribute
-to the decoder half, and the loop with its buffers and graph. A drag begins at a `Base`:
+A session remembers of a picture its inversion, the text's keys and values, the encoder half and the
+middle block at the drag's step, what the skips contribute to the decoder half, and the loop with
+its buffers and graph. A drag begins at a base:
 
-source     on the picture that the session was opened with, from the method's start: the same bits as `Editor.edit` on it.
-result     on what the last drag made, from its optimum. The noisy latent is the source's, so nothing is inverted, and without an update the same
-           picture comes out, bit for bit. Where the settings that an inversion depends on have changed, "inverted" instead.
-inverted   on what the last drag made, as a picture like any other: encoded and inverted anew, which loses what an inversion loses. It is the source
-           from then on.
-last       the last drag goes on: on the picture it began with, from its optimum; handles that it had are where they are now, others where they
-           are put. For targets that follow a mouse. Features and noise are still compared with those before its first update.
+    source     on the picture that the session was opened with, from the method's start: the same
+               bits as `Editor.edit` on it.
+    result     on what the last drag made, from its optimum. The noisy latent is the source's, so
+               nothing is inverted, and without an update the same picture comes out, bit for bit.
+               Where the settings that an inversion depends on have changed, "inverted" instead.
+    inverted   on what the last drag made, as a picture like any other: encoded and inverted anew,
+               which loses what an inversion loses. It is the source from then on.
+    last       the last drag goes on: on the picture it began with, from its optimum. Handles that
+               it had are where they are now, others where they are placed. For targets that follow
+               a mouse. Features and noise are still compared with those before its first update.
 """
 
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .. import stages
-from ..config import DragConfig, PersonaliseConfig
+from ..config import PersonaliseConfig, Settings
 from ..diffusion.lora.adapter import Adapter, AdapterUse
-from ..errors import CancelledError, ConfigError, DeadlineError, SessionError
+from ..drag.loop import Iteration, LoopCache, Optimum
+from ..drag.method import Start, WarmStart
+from ..drag.scene import Scene
+from ..drag.start import reference
+from ..errors import DeadlineError, SessionError
 from ..inputs.image import Image
-from ..inputs.points import Points
-from ..methods import METHODS, Method, Scene, Start, WarmStart
+from ..inputs.points import Points, PointsLike
+from ..methods import method_row
+from ..pipelines.pipeline import Finished, Prepared
 from ..pipelines.runtime import Runtime
-from ..pipelines.source import Prepared, Source, depends_on, limit_of, ready, reference, scene_of
+from ..pipelines.source import Source, preparation_key
 from ..run import Run
-from ..stages import Iteration, LoopCache
-from ..system.timers import Observer, StageTimes
-from .file import SessionState, write_session
-from .learn import Learner
-from .request import Base, DragRequest, Turn, watched
-from .result import EditResult, History, Progress, Record
-from .state import LastDrag, State
-from .stream import Event, PreviewPacer, Previews
+from ..system.timers import StageTimes
+from ..system.worker import Job
+from .file import write_session
+from .learn import PictureLearner
+from .request import Base, DragOptions, DragRequest
+from .result import EditResult, History, Progress, silent
+from .state import LastDrag, SessionState, State
+from .stream import Event, PreviewPacer, Previews, read_events
 from .undo import UndoStack
 
 __all__ = ["Base", "Session"]
 
-_READY = 2
-"""Preparations that are kept: a person goes to and fro between two settings, or between source and result."""
+T = TypeVar("T")
+Shown = Callable[[Iteration[Any], Scene[Any, Any], Prepared[Any], Run], None]
 
 
 class Session:
-    """Made by `Editor.open`. One drag at a time: a second thread waits. config: the settings of drags that bring none."""
+    """A picture that is dragged on again and again; made by `Editor.open`.
 
-    def __init__(self, runtime: Runtime, begun: SessionState) -> None:
-        self.config, self._used = begun.config, begun.used
-        self._learner = Learner(runtime)
+    One drag at a time: a second thread waits.
+
+    Attributes:
+        config: The settings of drags that bring none.
+    """
+
+    def __init__(self, runtime: Runtime, state: SessionState) -> None:
+        self.config: Settings = state.config
         self._runtime = runtime
-        self._states = UndoStack(begun.states, begun.at, begun.undo_bytes)
-        self._ready: dict[tuple[Source, tuple[Any, ...]], Prepared] = {}
+        self._use = state.use
+        self._undo = UndoStack(state.states, state.at, state.undo_bytes)
+        self._cache = runtime.cache()
         self._loops = LoopCache()
+        self._learner = PictureLearner()
+        self._prepared: tuple[Source, str, tuple[Tensor, ...]] | None = None
+        self._preview_s: float | None = None
         self._busy = threading.Lock()
         self._owner: int | None = None
-        self._cancelled = threading.Event()
-        self._preview_s: float | None = None
+        self._job: Job[Any] | None = None
 
     @property
     def image(self) -> Image:
-        """What there is to see now."""
-        return self._states.now.image
+        """The picture that is seen now."""
+        return self._undo.now.image
 
     @property
     def source(self) -> Image:
-        """What drags from the source begin with."""
-        return self._states.now.source.image
-
-    def undo(self) -> Image:
-        """The picture before the last drag, at once. Raises SessionError where there is none (any more, for `undo_bytes`)."""
-        return self._states.back().image
-
-    def redo(self) -> Image:
-        """The picture that was undone last, at once. Raises SessionError where there is none."""
-        return self._states.forth().image
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Everything that cannot be computed again, or not quickly, in one `.safetensors` file: see `Editor.restore`. Raises OutputError."""
-        with self._alone():
-            for (source, key), prepared in self._ready.items():
-                source.trajectories[key] = prepared.trajectory
-            states, at = self._states.all
-            saved = SessionState(states, at, self.config, self._states.limit, self._used)
-            return write_session(path, saved, self._runtime.model)
-
-    def cancel(self) -> None:
-        """From another thread: the drag that runs now raises CancelledError within one iteration or step."""
-        self._cancelled.set()
-
-    def prepare(
-        self, config: DragConfig | None = None, *, progress: Progress | None = None
-    ) -> None:
-        """Everything that needs no points, so that the first drag finds it done."""
-        asked = self._asked([(0, 0, 0, 0)], None, config, "dragnoise", "source", progress=progress)
-        with self._alone(), self._runtime.working(self._used):
-            self._prepared(self._states.now.source, asked, self._runtime.observers)
+        """The picture that drags from the source begin with."""
+        return self._undo.now.source.image
 
     @property
     def adapter(self) -> Adapter | None:
-        """What is merged into the weights while this session works."""
-        return self._used.adapter
+        """The adapter that is merged into the weights while this session works."""
+        return self._use.adapter
+
+    def undo(self) -> Image:
+        """Show the picture before the last drag, at once, and return it.
+
+        Raises:
+            SessionError: Where there is none (any more, for `undo_bytes`).
+        """
+        return self._undo.undo().image
+
+    def redo(self) -> Image:
+        """Show the picture that was undone last, at once, and return it.
+
+        Raises:
+            SessionError: Where there is none.
+        """
+        return self._undo.redo().image
+
+    def cancel(self) -> None:
+        """End the work that runs now, from another thread: it raises CancelledError there."""
+        job = self._job
+        if job is not None:
+            job.cancel()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the session to a `.safetensors` file that `Editor.restore` reads.
+
+        The file has everything that cannot be computed again, or not quickly.
+
+        Raises:
+            OutputError: The file cannot be written there.
+        """
+        with self._alone():
+            undo = self._undo
+            state = SessionState(undo.states, undo.at, self.config, undo.limit_bytes, self._use)
+            prepared = [] if self._prepared is None else [self._prepared]
+            known = [entry for entry in prepared if any(s.source is entry[0] for s in undo.states)]
+            return write_session(path, state, self._runtime.model, known)
 
     def use_adapter(self, adapter: Adapter | None, scale: float = 1.0) -> None:
-        """Another adapter, or none, from the next drag on. The inversion is then another one: "last" cannot go on, "result" is inverted."""
+        """Use another adapter, or none, from the next drag on.
+
+        The inversion is then another one: "last" cannot go on, "result" is inverted.
+        """
         with self._alone():
-            self._used = AdapterUse(adapter, scale)
+            self._use = AdapterUse(adapter, scale)
+
+    def wear(self, adapter: Adapter | None, scale: float = 1.0) -> None:
+        """Call `use_adapter`, its new name."""
+        warnings.warn("wear() is now called use_adapter()", DeprecationWarning, stacklevel=2)
+        self.use_adapter(adapter, scale)
+
+    def prepare(self, config: Settings | None = None, *, progress: Progress | None = None) -> None:
+        """Compute everything that needs no points, so that the first drag finds it done.
+
+        Args:
+            config: The settings of the drags to come; None: the session's.
+        """
+        settings: Any = config or self.config
+        method = method_row("dragnoise")
+        report = progress or silent
+
+        def work(job: Job[None]) -> None:
+            def on_step(done: int) -> None:
+                job.check()
+                report("invert", done, settings.active_steps)
+
+            run = Run(self._runtime.observers, self._cache)
+            self._prepare(run, self._undo.now.source, method, settings, on_step)
+
+        with self._alone():
+            self._do(work, self._use, what="the preparation")
 
     def personalise(
         self,
@@ -125,317 +178,390 @@ class Session:
         timeout_s: float | None = None,
         **changes: Any,
     ) -> Adapter:
-        """Learn the source (LoRA), so that it is inverted and denoised more faithfully; the adapter is worn from then on.
+        """Learn the source (LoRA), so that it is inverted and denoised more faithfully.
 
-        config, or single settings of it: `personalise(steps=200, rank=8)`. With a cache, what was learned of the same picture, prompt and settings is
-        found. Cancelled (`cancel`, `timeout_s`, or by what `progress` raises), the next call with the same settings goes on where this one ended.
-        Raises ConfigError, CancelledError, DeadlineError.
+        The adapter is used from then on. With a cache, what was learned of the same picture, prompt
+        and settings is found. After a cancelled training (`cancel`, `timeout_s`, or by what
+        `progress` raises) the next call with the same settings goes on where it ended.
+
+        Args:
+            config: How to learn; single settings can be given by name: `personalise(steps=200)`.
+            progress: Told of the steps.
+            on_loss: Told of every step's loss.
+            timeout_s: Seconds within which it must end, waiting included.
+
+        Raises:
+            ConfigError, CancelledError, DeadlineError
         """
-        asked, report = (
-            (config or PersonaliseConfig()).replace(**changes),
-            progress or (lambda stage, done, of: None),
-        )
-        check, source = self._check(timeout_s), self._states.now.source
+        settings = (config or PersonaliseConfig()).replace(**changes)
+        report = progress or silent
+        source = self._undo.now.source
 
-        def on_step(done: int, loss: float) -> None:
-            if on_loss is not None:
-                on_loss(loss)
-            check()
-            report("personalise", done, asked.steps)
+        def work(job: Job[Adapter]) -> Adapter:
+            def on_step(done: int, loss: float) -> None:
+                if on_loss is not None:
+                    on_loss(loss)
+                job.check()
+                report("personalise", done, settings.steps)
 
-        with self._alone():
-            found = self._learner.learn(source, asked, on_step)
-            self._used = AdapterUse(found)
-        return found
+            run = Run(self._runtime.observers, self._cache)
+            return self._learner.learn(run, self._runtime.model, source, settings, on_step)
+
+        started_s = time.monotonic()
+        with self._alone(timeout_s, what="the training"):
+            left_s = _left_s(timeout_s, started_s)
+            adapter = self._do(work, AdapterUse(), what="the training", timeout_s=left_s)
+            self._use = AdapterUse(adapter)
+        return adapter
 
     def save_learning(self, path: str | os.PathLike[str]) -> Path | None:
-        """What a cancelled `personalise` has learned so far, in a `.safetensors` file; None if there is nothing. Raises OutputError."""
-        return self._learner.save(path)
+        """Write what a cancelled `personalise` has learned so far; None if there is nothing.
+
+        Raises:
+            OutputError: The file cannot be written there.
+        """
+        return self._learner.save(path, self._runtime.model)
 
     def resume_learning(self, path: str | os.PathLike[str]) -> None:
-        """The next `personalise` with the same settings goes on with what `save_learning` wrote. Raises SessionError if it is another picture's."""
-        self._learner.resume(path, self._states.now.source)
+        """Read what `save_learning` wrote: the next `personalise` with the same settings goes on.
+
+        Raises:
+            SessionError: For a file that is damaged, or of another picture.
+        """
+        self._learner.resume(path, self._runtime.model, self._undo.now.source)
 
     def drag(
         self,
-        points: Any,
+        points: PointsLike,
         *,
-        mask: Any = None,
-        config: DragConfig | None = None,
-        method: str | Method = "dragnoise",
         base: Base = "source",
         record: bool = False,
-        progress: Progress | None = None,
-        on_iteration: Callable[[Iteration], None] | None = None,
-        timeout_s: float | None = None,
+        on_iteration: Callable[[Iteration[Any]], None] | None = None,
+        **options: Unpack[DragOptions],
     ) -> EditResult:
-        """Move what is under the handles to the targets; see `Editor.edit` for what it takes and gives.
+        """Move what is under the handles to the targets; see `Editor.edit`.
 
-        base: where it begins (see the module); points and mask are on the picture that it begins with. `result.settings` names the one used.
-        timeout_s: seconds after which it is given up.
-        Raises as `Editor.edit`; SessionError for a base that there is not; CancelledError, DeadlineError: the session is then as it was.
+        Args:
+            points: In any form that `Points.of` takes, on the picture that the drag begins with.
+            base: Where it begins (see the module). `result.settings` names the one used.
+            record: Keep every intermediate.
+            on_iteration: Shown every forward pass of the drag, in the worker's thread.
+            options: mask, config, method, progress, timeout_s (seconds, waiting included),
+                priority (higher runs first).
+
+        Raises:
+            SessionError: For a base that there is not.
+            CancelledError, DeadlineError: The session is then as it was.
         """
-        asked = self._asked(
+        request = DragRequest.of(
             points,
-            mask,
-            config,
-            method,
-            base,
+            self.source,
+            self.config,
+            base=base,
             record=record,
-            wants_noise=record or on_iteration is not None,
-            progress=progress,
-            timeout_s=timeout_s,
+            on_iteration=on_iteration,
+            **options,
         )
-        watch = on_iteration or (lambda iteration: None)
-        with closing(self._turns(asked)) as turns:
-            return stages.driven(turns, lambda turn: watch(turn.iteration))
+
+        def shown(iteration: Iteration[Any], *around: object) -> None:
+            if request.on_iteration is not None:
+                request.on_iteration(iteration)
+
+        started_s = time.monotonic()
+        with self._alone(request.timeout_s):
+            left_s = _left_s(request.timeout_s, started_s)
+            result, state = self._do(
+                lambda job: self._drag(request, job, shown, request_pacer=None),
+                self._use,
+                what="the drag",
+                priority=request.priority,
+                timeout_s=left_s,
+            )
+            self._undo.add(state)
+        return result
 
     def drag_stream(
         self,
-        points: Any,
+        points: PointsLike,
         *,
-        mask: Any = None,
-        config: DragConfig | None = None,
         base: Base = "source",
         previews: Previews = "auto",
-        progress: Progress | None = None,
-        timeout_s: float | None = None,
+        **options: Unpack[DragOptions],
     ) -> Generator[Event, None, None]:
-        """`drag`, to be watched: an `Event` for every iteration, the last with the result. Previews never change it.
+        """Drag, and yield an `Event` for every iteration, the last with the result.
 
-        A preview is what the model expects of the picture at this iteration: the predicted clean latent, decoded (by `preview_vae`, if the editor has
-        one). previews: every so many iterations, None for none; "auto": as many as cost at most 15 % of the loop.
-        Closing the generator, as leaving the loop does, cancels the drag. Raises as `drag`.
-        Until it ends, this session's other work is refused in this thread and waits in others; so, in all threads, does other edits' work on CUDA, or
-        with another adapter: do not begin it in the loop's body.
+        A preview is what the model expects of the picture at this iteration: the predicted clean
+        latent, decoded (by `preview_vae`, if the editor has one). Previews never change the result.
+
+        The drag does not wait for its reader, and holds nothing meanwhile but this session: its
+        other work is refused in this thread and waits in others. Closing the generator, as leaving
+        the loop does, cancels the drag; the session is then as it was.
+
+        Args:
+            points, base, options: As for `drag`.
+            previews: Every so many iterations, None for none; "auto": as many as cost at most 15 %
+                of the loop.
+
+        Raises:
+            As `drag`.
         """
-        pace = PreviewPacer(previews, self._preview_s)
-        how: dict[str, Any] = {"progress": progress, "timeout_s": timeout_s, "pace": pace}
-        asked = self._asked(points, mask, config, "dragnoise", base, **how)
-        with closing(self._turns(asked)) as turns:
-            result = yield from self._events(asked, turns)
-        self._preview_s = pace.cost_s
-        last = len(result.history.handles) - 1
-        loss = float(result.history.losses[-1]) if len(result.history.losses) else float("nan")
-        yield Event(last, result.points, loss, result=result)
+        pacer = PreviewPacer(previews, self._preview_s)
+        request = DragRequest.of(points, self.source, self.config, base=base, **options)
+        return self._stream(request, pacer)
 
-    def _events(
-        self, asked: DragRequest, turns: Generator[Turn, None, EditResult]
-    ) -> Generator[Event, None, EditResult]:
-        while True:
-            try:
-                turn = next(turns)
-            except StopIteration as done:
-                found: EditResult = done.value
-                return found
-            picture = asked.pace.taken(partial(self._preview, turn)) if asked.pace.due() else None
-            handles = turn.prepared.frame.image_points(turn.iteration.handles)
-            points = Points(handles, asked.points.targets)
-            yield Event(turn.iteration.number, points, float(turn.iteration.loss), picture)
+    def _stream(self, request: DragRequest, pacer: PreviewPacer) -> Generator[Event, None, None]:
+        def work(
+            job: Job[tuple[EditResult, State]], tell: Callable[[Event], None]
+        ) -> tuple[EditResult, State]:
+            def shown(
+                iteration: Iteration[Any],
+                scene: Scene[Any, Any],
+                prepared: Prepared[Any],
+                run: Run,
+            ) -> None:
+                picture = None
+                if pacer.is_due():
+                    picture = pacer.make(
+                        lambda: self._preview(request, iteration, scene, prepared, run)
+                    )
+                handles = prepared.frame.image_points(iteration.handles)
+                points = Points(handles, request.points.targets)
+                tell(Event(iteration.number, points, float(iteration.loss), picture))
 
-    def _preview(self, turn: Turn) -> Image:
-        prepared, iteration = turn.prepared, turn.iteration
-        model = prepared.place.model
-        if self._runtime.preview_vae is not None:
-            model = replace(model, vae=self._runtime.preview_vae, halves=None)
-        constants, noise = prepared.start.constants, iteration.seen.noise
-        pixels = turn.run(
-            stages.preview, model, prepared.method, turn.scene, constants, iteration.variable, noise
-        )
+            return self._drag(request, job, shown, request_pacer=pacer)
+
+        started_s = time.monotonic()
+        with self._alone(request.timeout_s):
+            left_s = _left_s(request.timeout_s, started_s)
+            result, state = yield from read_events(
+                lambda watched: self._submit(
+                    watched,
+                    self._use,
+                    what="the drag",
+                    priority=request.priority,
+                    timeout_s=left_s,
+                ),
+                work,
+            )
+            self._preview_s = pacer.cost_s
+            self._undo.add(state)
+        yield Event.last(result)
+
+    def _preview(
+        self,
+        request: DragRequest,
+        iteration: Iteration[Any],
+        scene: Scene[Any, Any],
+        prepared: Prepared[Any],
+        run: Run,
+    ) -> Image:
+        method = request.method
+        decoder = self._runtime.preview_vae
+        preview = method.pipeline.preview
+        pixels = preview(run, method, scene, prepared.start, iteration, decoder)
         return prepared.frame.image_of(pixels)
 
-    def _asked(
+    def _drag(
         self,
-        points: Any,
-        mask: Any,
-        config: DragConfig | None,
-        method: str | Method,
+        request: DragRequest,
+        job: Job[Any],
+        shown: Shown,
+        request_pacer: PreviewPacer | None,
+    ) -> tuple[EditResult, State]:
+        """Do a drag, in the worker's thread. Only what ends well becomes the session's state."""
+        method = request.method
+        pipeline = method.pipeline
+        device = self._runtime.model.device
+        times = StageTimes(device)
+        total = StageTimes(device)
+        run = Run((*self._runtime.observers, times), self._cache)
+        state = self._undo.now
+        base, source = self._base(request, state)
+        try:
+            with total("total"):
+                prepared = self._prepare(
+                    run, source, method, request.settings, request.steps("invert", job)
+                )
+                scene = prepared.scene(
+                    request.points, request.mask, request.settings, request.wants_output
+                )
+                warm = _warm_start(run, base, state.drag, request, prepared, scene)
+                with run.watched("drag"):
+                    loop = self._loops.get(
+                        method,
+                        scene,
+                        prepared.start,
+                        prepared.dtype,
+                        self._runtime.poll_every,
+                        warm,
+                    )
+                watched = run.watching("drag", loop)
+                for iteration in watched if request_pacer is None else request_pacer.timed(watched):
+                    request.report(iteration, job)
+                    shown(iteration, scene, prepared, run)
+                with run.watched("drag"):
+                    optimum = loop.optimum()
+                on_step = request.steps("propagate", job)
+                end = pipeline.finish(run, method, scene, optimum, on_step=on_step)
+                image = prepared.frame.image_of(end.pixels)
+        except BaseException:
+            self._loops.clear()
+            raise
+        timings_ms = times.ms | total.ms
+        result = self._result(request, base, prepared, scene, optimum, end, image, timings_ms)
+        drag = LastDrag(
+            key=preparation_key(method, request.settings, self._use),
+            inversion=prepared.inversion,
+            begun=state.drag.begun if base == "last" and state.drag else optimum.start,
+            variable=optimum.variable,
+            placed=scene.handles,
+            now=optimum.handles[-1],
+        )
+        return result, State(source, image, drag)
+
+    def _result(
+        self,
+        request: DragRequest,
         base: Base,
-        *,
-        record: bool = False,
-        wants_noise: bool = False,
-        progress: Progress | None = None,
-        timeout_s: float | None = None,
-        pace: PreviewPacer | None = None,
-    ) -> DragRequest:
-        row = METHODS.get(method) if isinstance(method, str) else method
-        if row is None:
-            raise ConfigError(f"there is no method {method!r}; known: {', '.join(METHODS)}")
-        if base not in get_args(Base):
-            raise SessionError(f"there is no base {base!r}; known: {', '.join(get_args(Base))}")
-        if timeout_s is not None and not timeout_s > 0:
-            raise ConfigError(f"timeout_s must be above 0, got {timeout_s!r}")
-        config, pairs, picture = config or self.config, Points.of(points), self.source
-        pairs.check_inside(picture.width, picture.height)
-        limit, report = limit_of(mask, picture, config), progress or (lambda stage, done, of: None)
-        check, pace = self._check(timeout_s), pace or PreviewPacer(None)
-        return DragRequest(
-            pairs, limit, config, row, base, record, wants_noise, report, check, pace
-        )
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One at a time. Raises SessionError where waiting would be for ever: inside a stream of the same thread."""
-        mine = threading.get_ident()
-        if self._owner == mine:
-            raise SessionError(
-                "this session is in the middle of a stream of this thread; end the loop, or close the stream, first"
-            )
-        with self._busy:
-            self._owner = mine
-            self._cancelled.clear()  # what was cancelled is over
-            try:
-                yield
-            finally:
-                self._owner = None
-
-    def _check(self, timeout_s: float | None) -> Callable[[], None]:
-        started = time.monotonic()
-
-        def check() -> None:
-            if self._cancelled.is_set():
-                raise CancelledError("the drag was cancelled")
-            if timeout_s is not None and time.monotonic() - started > timeout_s:
-                raise DeadlineError(
-                    f"the drag did not end within {timeout_s:g} s; raise timeout_s or take fewer iterations"
-                )
-
-        return check
-
-    def _turns(self, asked: DragRequest) -> Generator[Turn, None, EditResult]:
-        """A drag, iteration by iteration. Only what ends well becomes the session's state."""
-        with self._alone(), self._runtime.working(self._used):
-            try:
-                result, state = yield from self._dragging(asked)
-            except BaseException:
-                self._loops = LoopCache()  # frees its buffers and its graph
-                raise
-            self._states.add(state)
-            return result
-
-    def _dragging(self, asked: DragRequest) -> Generator[Turn, None, tuple[EditResult, State]]:
-        runtime, config, device = self._runtime, asked.config, self._runtime.model.device
-        times, total = StageTimes(device), StageTimes(device)
-        observers: tuple[Observer, ...] = (*runtime.observers, times)
-        state = self._states.now
-        with total("total"):
-            base, prepared = self._based(asked, state, observers)
-            run, method, model = Run(observers, prepared.keeper), asked.method, prepared.place.model
-            scene = scene_of(prepared, asked.points, asked.limit, config, asked.wants_noise)
-            scene = replace(scene, origin=_origin(base, state.dragged, prepared, scene, observers))
-            turns = stages.iterations(
-                method, scene, runtime.poll_every, prepared=prepared.start, loops=self._loops
-            )
-            with closing(run.each("drag", turns)) as each:
-                optimum = yield from watched(
-                    asked.pace.turns(each),
-                    asked,
-                    partial(Turn, scene=scene, prepared=prepared, run=run),
-                )
-            constants, on_step = optimum.constants, asked.steps("propagate")
-            final = run(
-                stages.propagate, method, scene, constants, optimum.variable, on_step=on_step
-            )
-            pixels = run(stages.decode, model, final)
-            image = prepared.frame.image_of(pixels)
-        goes_on = base == "last" and state.dragged
-        begun = goes_on.begun if goes_on else optimum.start
-        dragged = LastDrag(
-            prepared.key, begun, optimum.variable, scene.handles, optimum.handles[-1]
-        )
+        prepared: Prepared[Any],
+        scene: Scene[Any, Any],
+        optimum: Optimum,
+        end: Finished,
+        image: Image,
+        timings_ms: dict[str, float],
+    ) -> EditResult:
+        runtime = self._runtime
+        method = request.method
         frame = prepared.frame
-        result = EditResult(
+        track = np.array([frame.image_points(handles) for handles in optimum.handles])
+        record = None
+        if request.record:
+            record = method.pipeline.record(prepared, scene, optimum, end)
+        return EditResult(
             image=image,
-            points=Points(frame.image_points(optimum.handles[-1]), asked.points.targets),
+            points=Points(frame.image_points(optimum.handles[-1]), request.points.targets),
             reached=optimum.reached,
-            history=History(
-                optimum.losses.cpu().numpy(),
-                np.array([frame.image_points(handles) for handles in optimum.handles]),
+            history=History(optimum.losses.cpu().numpy(), track),
+            timings_ms=timings_ms,
+            settings=runtime.settings(
+                method.name, request.settings, base=base, adapter=self._use.key
             ),
-            timings_ms=times.ms | total.ms,
-            settings=runtime.settings(method.name, config, base=base, adapter=self._used.key),
-            record=Record(prepared.text, prepared.trajectory, final, pixels, scene, optimum)
-            if asked.record
-            else None,
+            record=record,
             cache=runtime.numbers(),
+            warnings=(*request.notices, *prepared.notices),
         )
-        return result, State(prepared.source, image, dragged)
 
-    def _based(
-        self, asked: DragRequest, state: State, observers: tuple[Observer, ...]
-    ) -> tuple[Base, Prepared]:
-        """Which base it is, and what is prepared there."""
-        base, dragged, key = (
-            asked.base,
-            state.dragged,
-            depends_on(asked.method, asked.config, self._used),
+    def _base(self, request: DragRequest, state: State) -> tuple[Base, Source]:
+        """Return where a drag begins, and on what picture."""
+        base = request.base
+        drag = state.drag
+        same = drag is not None and drag.key == preparation_key(
+            request.method, request.settings, self._use
         )
-        if base == "last" and (dragged is None or dragged.key != key):
-            why = (
-                "there is none"
-                if dragged is None
-                else "its steps, strength, guidance, adapter, method or parity were others"
-            )
+        if base == "last" and not same:
+            why = "there is none"
+            if drag is not None:
+                why = "its method, its adapter or settings of its inversion were others"
             raise SessionError(
                 f"the last drag cannot go on: {why}; use base='source' or base='result'"
             )
-        if base == "result" and dragged is not None and dragged.key != key:
+        if base == "result" and drag is not None and not same:
             base = "inverted"
         source = state.source
-        if base == "inverted" and dragged is not None:
-            source = Source(state.image, source.prompt, negative_prompt=source.negative_prompt)
-        return base, self._prepared(source, asked, observers)
+        if base == "inverted" and drag is not None:
+            source = Source(state.image, source.prompt, source.negative_prompt)
+        return base, source
 
-    def _prepared(
-        self, source: Source, asked: DragRequest, observers: tuple[Observer, ...]
-    ) -> Prepared:
-        key = (source, depends_on(asked.method, asked.config, self._used))
-        found = self._ready.pop(key, None)
-        if found is None or found.method is not asked.method:
-            on_step = asked.steps("invert")
-            found = ready(
-                self._runtime,
-                source,
-                asked.method,
-                asked.config,
-                self._used,
-                observers,
-                on_step=on_step,
+    def _prepare(
+        self,
+        run: Run,
+        source: Source,
+        method: Any,
+        settings: Any,
+        on_step: Callable[[int], None],
+    ) -> Prepared[Any]:
+        model = self._runtime.model
+        prepared: Prepared[Any] = method.pipeline.prepare(
+            run, model, source, method, settings, self._use, on_step=on_step
+        )
+        key = preparation_key(method, settings, self._use)
+        self._prepared = (source, key, prepared.inversion)
+        return prepared
+
+    @contextmanager
+    def _alone(self, timeout_s: float | None = None, what: str = "the drag") -> Iterator[None]:
+        """Hold the session while something of it is going on.
+
+        Raises:
+            SessionError: Where waiting would be for ever: inside a stream of the same thread, or in
+                a callback of the work itself.
+            DeadlineError: Where the wait takes longer than `timeout_s`.
+        """
+        caller = threading.get_ident()
+        inside = self._runtime.worker.is_current_thread() and self._busy.locked()
+        if self._owner == caller or inside:
+            raise SessionError(
+                "this session is in the middle of a stream of this thread; end the loop, or close "
+                "the stream, first"
             )
-        self._ready[key] = found
-        while len(self._ready) > _READY:
-            del self._ready[next(iter(self._ready))]
-        return found
+        if not self._busy.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            raise DeadlineError(
+                f"{what} did not begin within {timeout_s:g} s: the session was busy; "
+                "raise timeout_s"
+            )
+        self._owner = caller
+        try:
+            yield
+        finally:
+            self._owner = None
+            self._job = None
+            self._busy.release()
+
+    def _submit(self, work: Callable[[Job[T]], T], use: AdapterUse, **how: Any) -> Job[T]:
+        job = self._runtime.submit(work, use, **how)
+        self._job = job
+        return job
+
+    def _do(self, work: Callable[[Job[T]], T], use: AdapterUse, **how: Any) -> T:
+        return self._submit(work, use, **how).result()
 
 
-def _origin(
+def _left_s(timeout_s: float | None, started_s: float) -> float | None:
+    """Return what is left of a deadline, a little above zero at least."""
+    if timeout_s is None:
+        return None
+    return max(1e-9, timeout_s - (time.monotonic() - started_s))
+
+
+def _warm_start(
+    run: Run,
     base: Base,
-    dragged: LastDrag | None,
-    prepared: Prepared,
-    scene: Scene,
-    observers: tuple[Observer, ...],
+    drag: LastDrag | None,
+    request: DragRequest,
+    prepared: Prepared[Any],
+    scene: Scene[Any, Any],
 ) -> WarmStart | None:
-    """Where the variable begins: None for the method's own start."""
-    if dragged is None or base in ("source", "inverted"):
+    """Return where the variable begins; None for the method's own start."""
+    if drag is None or base in ("source", "inverted"):
         return None
     if base == "result":
-        return WarmStart(dragged.variable)
-    begun = Start(prepared.start.constants, dragged.begun)
-    seen = reference(prepared, begun, scene.wants_noise or scene.keep is not None, observers)
-    return WarmStart(dragged.variable, seen, _now(scene.handles, dragged))
+        return WarmStart(drag.variable)
+    begun = run.once(_begun, prepared.start, drag.begun)
+    forward = run(
+        reference, request.method, prepared.place, begun, prepared.dtype, scene.needs_output
+    )
+    return WarmStart(drag.variable, forward, _handles_now(scene.handles, drag))
 
 
-def _now(placed: Tensor, dragged: LastDrag) -> Tensor:
-    """Where handles [N, 2] are: those of the last drag where it left them, others where they are placed."""
-    found = [
-        next(
-            (
-                now
-                for before, now in zip(dragged.placed, dragged.now, strict=True)
-                if torch.equal(before, handle)
-            ),
-            handle,
-        )
-        for handle in placed
-    ]
-    return torch.stack(found)
+def _begun(start: Start[Any], variable: Tensor) -> Start[Any]:
+    return replace(start, variable=variable)
+
+
+def _handles_now(placed: Tensor, drag: LastDrag) -> Tensor:
+    """Return where handles [N, 2] are: where the last drag left those it had, else as placed."""
+    pairs = list(zip(drag.placed, drag.now, strict=True))
+    handles = []
+    for handle in placed:
+        moved = (now for before, now in pairs if torch.equal(before, handle))
+        handles.append(next(moved, handle))
+    return torch.stack(handles)

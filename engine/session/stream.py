@@ -1,29 +1,36 @@
-"""A drag to be watched: its events, and when a preview is worth its time."""
+"""A drag to be watched: its events, when a preview is worth its time, and how both are read."""
 
+import queue
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from ..errors import ConfigError
 from ..inputs.image import Image
 from ..inputs.points import Points
+from ..system.worker import Job
 from .result import EditResult
 
-__all__ = ["Event", "PreviewPacer", "Previews"]
+__all__ = ["Event", "PreviewPacer", "Previews", "read_events"]
 
 Previews = Literal["auto"] | int | None
-"""Every so many iterations; "auto": as often as `Pace.SHARE` of the loop's time allows; None: none."""
+"""A preview every so many iterations; "auto": as often as `PreviewPacer.SHARE` of the loop's time
+allows; None: none."""
 
 T = TypeVar("T")
-Y = TypeVar("Y")
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """An iteration, from 0: where the handles are, with their targets, in image pixels; its loss; a preview where it was time for one.
+    """An iteration of a drag, or its end.
 
-    The last event has the result, and where it ended.
+    Attributes:
+        iteration: From 0; of the last event the last iteration again.
+        points: Where the handles are, with their targets, in image pixels.
+        loss: The iteration's loss; NaN where there was none.
+        preview: What the picture is expected to become, where it was time for one.
+        result: The result, in the last event alone.
     """
 
     iteration: int
@@ -32,12 +39,27 @@ class Event:
     preview: Image | None = None
     result: EditResult | None = None
 
+    @classmethod
+    def last(cls, result: EditResult) -> "Event":
+        """Return the event that ends a drag."""
+        losses = result.history.losses
+        loss = float(losses[-1]) if len(losses) else float("nan")
+        return cls(len(result.history.handles) - 1, result.points, loss, result=result)
+
 
 class PreviewPacer:
-    """When to preview. Time counts in seconds that the loop and the previews themselves took, not their consumer.
+    """A clock that says when a preview is due.
 
-    A preview is expected to cost what the last one did (`cost_s`), the first 2.5 iterations: what decoding costs beside an iteration of
-    Stable Diffusion at 512 pixels.
+    It counts the seconds that the loop and the previews themselves took, not their consumer. A
+    preview is expected to cost what the last one did, the first 2.5 iterations: what decoding costs
+    beside an iteration of Stable Diffusion at 512 pixels.
+
+    Args:
+        every: See `Previews`.
+        cost_s: What the last preview of an earlier drag took.
+
+    Raises:
+        ConfigError: For an `every` that is neither.
     """
 
     SHARE = 0.15
@@ -45,37 +67,88 @@ class PreviewPacer:
     def __init__(self, every: Previews, cost_s: float | None = None) -> None:
         _check(every)
         self.cost_s = cost_s
-        self._every, self._loop_s, self._spent_s, self._turns = every, 0.0, 0.0, 0
+        self._every = every
+        self._loop_s = 0.0
+        self._spent_s = 0.0
+        self._iterations = 0
 
-    def turns(self, loop: Generator[Y, None, T]) -> Generator[Y, None, T]:
-        """The loop, timed."""
+    def timed(self, loop: Iterable[T]) -> Iterator[T]:
+        """Yield the loop's items, and count the time of their making."""
+        items = iter(loop)
         while True:
             started = time.perf_counter()
             try:
-                turn = next(loop)
-            except StopIteration as done:
-                found: T = done.value
-                return found
+                item = next(items)
+            except StopIteration:
+                return
             self._loop_s += time.perf_counter() - started
-            self._turns += 1
-            yield turn
+            self._iterations += 1
+            yield item
 
-    def due(self) -> bool:
-        """Whether the turn that has just ended is to be previewed."""
+    def is_due(self) -> bool:
+        """Whether the iteration that has just ended is to be previewed."""
         if self._every is None:
             return False
         if self._every != "auto":
-            return self._turns % self._every == 0
-        cost_s = 2.5 * self._loop_s / self._turns if self.cost_s is None else self.cost_s
+            return self._iterations % self._every == 0
+        cost_s = self.cost_s
+        if cost_s is None:
+            cost_s = 2.5 * self._loop_s / self._iterations
         return self._spent_s + cost_s <= self.SHARE * self._loop_s
 
-    def taken(self, make: Callable[[], Image]) -> Image:
-        """A preview, timed."""
+    def make(self, make: Callable[[], Image]) -> Image:
+        """Make a preview, and count its time."""
         started = time.perf_counter()
         picture = make()
         self.cost_s = time.perf_counter() - started
         self._spent_s += self.cost_s
         return picture
+
+
+class _End:
+    """A mark in a queue of events: the job has ended."""
+
+
+def read_events(
+    submit: Callable[[Callable[[Job[T]], T]], Job[T]],
+    work: Callable[[Job[T], Callable[[Event], None]], T],
+) -> Generator[Event, None, T]:
+    """Hand in a job, yield its events as they come, and return its result.
+
+    The reader holds nothing: events wait in a queue, of at most one an iteration. A reader that
+    leaves cancels the job, unless it has ended.
+
+    Args:
+        submit: Hands work to the worker.
+        work: Called with the job and with what takes an event.
+    """
+    events: queue.SimpleQueue[Event | type[_End]] = queue.SimpleQueue()
+
+    def watched(job: Job[T]) -> T:
+        try:
+            return work(job, events.put)
+        finally:
+            events.put(_End)
+
+    job = submit(watched)
+    try:
+        job.wait_for_start()
+        while not isinstance(event := _next(events, job), type):
+            yield event
+        return job.result()
+    finally:
+        job.cancel()
+        job.wait()
+
+
+def _next(events: "queue.SimpleQueue[Any]", job: Job[Any]) -> Any:
+    """Return the next event, or the mark; a job that was withdrawn leaves none."""
+    while True:
+        try:
+            return events.get(timeout=1.0)
+        except queue.Empty:
+            if job.has_ended() and events.empty():
+                return _End
 
 
 def _check(every: Any) -> None:

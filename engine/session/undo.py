@@ -1,4 +1,4 @@
-"""What can be undone and done again: a row of states and where in it we are, bounded in bytes."""
+"""An undo stack: a row of states and a place in it, bounded in bytes."""
 
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
@@ -8,46 +8,64 @@ from ..errors import SessionError
 __all__ = ["UndoStack"]
 
 
-class Sized(Protocol):
+class _Sized(Protocol):
     @property
     def nbytes(self) -> int: ...
 
 
-T = TypeVar("T", bound=Sized)
+T = TypeVar("T", bound=_Sized)
 
 
 class UndoStack(Generic[T]):
-    """The last state is never dropped, nor is the one that is shown; the oldest go first where all together exceed `limit` bytes."""
+    """A row of states, the oldest first, one of which is shown.
 
-    def __init__(self, states: Sequence[T], at: int, limit: int) -> None:
-        self._states, self._at, self.limit = list(states), at, limit
+    The last state is never dropped, nor is the one that is shown; the oldest go first where all
+    together exceed `limit_bytes`.
+    """
+
+    def __init__(self, states: Sequence[T], at: int, limit_bytes: int) -> None:
+        self._states = list(states)
+        self._at = at
+        self.limit_bytes = limit_bytes
 
     @property
     def now(self) -> T:
+        """The state that is shown."""
         return self._states[self._at]
 
     @property
-    def all(self) -> tuple[tuple[T, ...], int]:
-        """Every state, oldest first, and which of them is shown."""
-        return tuple(self._states), self._at
+    def at(self) -> int:
+        """Its number, from the oldest."""
+        return self._at
+
+    @property
+    def states(self) -> tuple[T, ...]:
+        """Every state, the oldest first."""
+        return tuple(self._states)
 
     def add(self, state: T) -> None:
-        """After the one that is shown; what had been undone is gone."""
+        """Put a state after the one that is shown, and show it; what had been undone is gone."""
         self._states[self._at + 1 :] = [state]
-        while len(self._states) > 1 and sum(kept.nbytes for kept in self._states) > self.limit:
+        while len(self._states) > 1 and self._nbytes() > self.limit_bytes:
             del self._states[0]
         self._at = len(self._states) - 1
 
-    def back(self) -> T:
+    def undo(self) -> T:
+        """Show the state before, and return it. Raises SessionError where there is none."""
         if self._at == 0:
             raise SessionError(
-                "there is nothing to undo: this is the first picture that is kept; raise undo_bytes to keep more"
+                "there is nothing to undo: this is the first picture that is kept; "
+                "raise undo_bytes to keep more"
             )
         self._at -= 1
         return self.now
 
-    def forth(self) -> T:
+    def redo(self) -> T:
+        """Show the state after, and return it. Raises SessionError where there is none."""
         if self._at == len(self._states) - 1:
             raise SessionError("there is nothing to redo: this is the last picture")
         self._at += 1
         return self.now
+
+    def _nbytes(self) -> int:
+        return sum(state.nbytes for state in self._states)

@@ -1,54 +1,78 @@
 """Image to latent, prompt to text embedding, prompt and schedule to what the network is told."""
 
-import warnings
-
 import torch
 from torch import Tensor
 
 from ..diffusion.model import Model
 from ..diffusion.unet import Conditioning
-from ..errors import InputWarning
+from ..run import kept
 
-__all__ = ["condition", "embed", "encode"]
+__all__ = ["condition", "embed", "encode", "prompt_notices"]
 
 
+@kept(on_disk=True)
 @torch.no_grad()
 def encode(model: Model, pixels: Tensor) -> Tensor:
-    """float32 latent [1, 4, h, w], the mean of the VAE's posterior times its scaling factor, of pixels [1, 3, H, W] in -1..1."""
+    """Return the latent of pixels: the mean of the VAE's posterior times its scaling factor.
+
+    Args:
+        pixels: [1, 3, H, W] in -1..1.
+
+    Returns:
+        float32 [1, 4, h, w].
+    """
     mean = model.autoencoder.encode(pixels.to(model.device, model.vae.dtype))
     scaling: float = model.vae.config["scaling_factor"]
     return mean.float() * scaling
 
 
+@kept(on_disk=True)
 @torch.no_grad()
 def embed(model: Model, prompt: str, negative_prompt: str | None = None) -> Tensor:
-    """Text embedding [1, L, D] in the U-Net's precision, L the tokenizer's `model_max_length`; beside a negative prompt [2, L, D], that one first.
+    """Return the text embedding, in the U-Net's precision. A longer prompt is cut.
 
-    A longer prompt is cut there, with an InputWarning that names the tokens seen.
+    Returns:
+        [1, L, D], L the tokenizer's `model_max_length`; beside a negative prompt [2, L, D], the
+        negative one first.
     """
     prompts = (prompt,) if negative_prompt is None else (negative_prompt, prompt)
-    return torch.cat([_embedded(model, one) for one in prompts])
+    return torch.cat([_embedding(model, text) for text in prompts])
 
 
-def _embedded(model: Model, prompt: str) -> Tensor:
+def prompt_notices(model: Model, *prompts: str) -> tuple[str, ...]:
+    """Return a notice for every prompt that is longer than the model reads."""
     length = model.tokenizer.model_max_length
-    count = len(model.tokenizer(prompt, truncation=False, verbose=False).input_ids)
-    if count > length:
-        warnings.warn(
-            f"the prompt has {count} tokens, the model reads {length}; the rest is ignored",
-            InputWarning,
-            stacklevel=3,
-        )
-    ids = model.tokenizer(
-        prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-    ).input_ids
-    embedding: Tensor = model.text_encoder(ids.to(model.device))[0]
+    notices = []
+    for prompt in prompts:
+        count = len(model.tokenizer(prompt, truncation=False, verbose=False).input_ids)
+        if count > length:
+            rest = f"the model reads {length}; the rest is ignored"
+            notices.append(f"the prompt has {count} tokens, {rest}")
+    return tuple(notices)
+
+
+def _embedding(model: Model, prompt: str) -> Tensor:
+    tokens = model.tokenizer(
+        prompt,
+        padding="max_length",
+        max_length=model.tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    )
+    embedding: Tensor = model.text_encoder(tokens.input_ids.to(model.device))[0]
     return embedding.to(model.dtype)
 
 
+@kept(on_disk=False)
 def condition(model: Model, text: Tensor, steps: int, guidance: float = 1.0) -> Conditioning:
-    """Keys and values of the text [1, L, D] and projections of every timestep of a schedule of `steps` steps: once, for every pass of an edit.
+    """Return what the network is told beside the latent, once for every pass of an edit.
 
-    guidance: how far every pass is drawn from the negative to the positive text [2, L, D]; 1: one text, one pass.
+    Keys and values of the text, and projections of every timestep of the schedule.
+
+    Args:
+        text: [1, L, D]; with guidance the negative and the positive text, [2, L, D].
+        steps: Steps of the whole schedule.
+        guidance: How far every pass is drawn from the negative to the positive text; 1: one text,
+            one pass.
     """
     return model.unet.condition(model.schedule(steps).timesteps, text, guidance)

@@ -1,4 +1,4 @@
-"""Noise to latent: DDIM sampling. What is generated needs no inversion to be dragged: the way here is the trajectory."""
+"""Noise to latent: DDIM sampling. A generated picture needs no inversion: its trajectory is known."""
 
 from collections.abc import Callable
 
@@ -7,14 +7,21 @@ from torch import Tensor
 
 from ..diffusion.model import Model
 from ..diffusion.unet import Conditioning
+from ..run import kept
 
 __all__ = ["draw_noise", "generate"]
 
 
 def draw_noise(model: Model, size: tuple[int, int], seed: int) -> Tensor:
-    """Standard normal float32 [1, 4, h, w], size = (h, w) in latent cells: drawn on the CPU, so that a seed means the same noise on every device.
+    """Draw standard normal noise on the CPU, so that a seed means the same on every device.
 
     It is the noise of a diffusers pipeline whose `generator` is a CPU one with that seed.
+
+    Args:
+        size: (h, w) in latent cells.
+
+    Returns:
+        float32 [1, 4, h, w].
     """
     noise = torch.randn(
         (1, model.unet.network.config["in_channels"], *size),
@@ -23,6 +30,7 @@ def draw_noise(model: Model, size: tuple[int, int], seed: int) -> Tensor:
     return noise.to(model.device)
 
 
+@kept(on_disk=True)
 @torch.no_grad()
 def generate(
     model: Model,
@@ -31,9 +39,16 @@ def generate(
     *,
     on_step: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, ...]:
-    """The trajectory: float32 latents [1, 4, h, w], one more than the schedule has steps, from the clean one to `noise`, as `invert` orders them.
+    """Return the trajectory from a clean latent to `noise`, in the order of `invert`.
 
-    The one at n is what n further steps make clean, so the first `active` + 1 are what inverting `active` steps gives, but for the inversion's error.
+    The latent at n is the one that n further steps make clean, so the first `active` + 1 are what
+    inverting `active` steps gives, but for the inversion's error.
+
+    Args:
+        noise: float32 [1, 4, h, w].
+
+    Returns:
+        One more latent than the schedule has steps, float32 [1, 4, h, w] each, the clean one first.
     """
     schedule = model.schedule(len(conditioning.timesteps))
     trajectory = [noise]

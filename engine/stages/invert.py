@@ -7,10 +7,12 @@ from torch import Tensor
 
 from ..diffusion.model import Model
 from ..diffusion.unet import Conditioning
+from ..run import kept
 
 __all__ = ["invert"]
 
 
+@kept(on_disk=True)
 @torch.no_grad()
 def invert(
     model: Model,
@@ -20,9 +22,15 @@ def invert(
     *,
     on_step: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, ...]:
-    """The trajectory: `active` + 1 float32 latents [1, 4, h, w], from the clean one to the noisy one at which the drag happens.
+    """Return the trajectory from a clean latent to the noisy one at which the drag happens.
 
-    `active` of the schedule's steps are inverted, each with one pass, guided as `conditioning` says.
+    Args:
+        latent: The clean latent, float32 [1, 4, h, w].
+        conditioning: Prompt, schedule and guidance.
+        active: Steps of the schedule that are inverted, each with one pass.
+
+    Returns:
+        `active` + 1 latents, float32 [1, 4, h, w] each, the clean one first.
     """
     schedule = model.schedule(len(conditioning.timesteps))
     trajectory = [latent]

@@ -1,12 +1,14 @@
-"""What the model expects the picture to become, while the drag goes on."""
+"""What the picture is expected to become, while the drag goes on."""
 
-import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..diffusion.model import Model
-from ..methods import Method, Scene
+from ..diffusion.vae import Autoencoder
+from ..drag.loop import Iteration
+from ..drag.method import AnyMethod
+from ..drag.scene import Scene
 from .decode import decode
 
 __all__ = ["preview"]
@@ -14,19 +16,17 @@ __all__ = ["preview"]
 
 @torch.no_grad()
 def preview(
-    model: Model,
-    method: Method,
-    scene: Scene,
+    method: AnyMethod,
+    scene: Scene[Any, Any],
     constants: object,
-    variable: Tensor,
-    noise: Tensor | None,
+    iteration: Iteration[Any],
+    decoder: Autoencoder | None = None,
 ) -> Tensor:
-    """Pixels [1, 3, H, W] of the predicted clean latent, x0 = (x - sqrt(1 - a) eps) / sqrt(a), decoded by `model`'s VAE.
+    """Return pixels [1, 3, H, W] of the clean latent that the method expects at an iteration.
 
-    noise: eps of a forward pass, where it computed one; None: a pass of its own, on `variable`.
+    Args:
+        constants: The method's own, of its start.
+        decoder: A smaller VAE; None: the model's own.
     """
-    if noise is None:
-        wanting = dataclasses.replace(scene, wants_noise=True)
-        noise = method.features(wanting, constants, variable.to(scene.model.dtype)).noise
-    assert noise is not None
-    return decode(model, scene.schedule.clean(noise, scene.latent, scene.timestep))
+    clean = method.preview(scene, constants, iteration.variable, iteration.forward)
+    return decode(scene.place.model, clean, decoder)

@@ -1,34 +1,58 @@
-"""From the noisy latent back to a clean one, with the optimum in place."""
+"""From a noisy latent back to a clean one, with a drag's optimum in place."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..methods import Method, Scene
+from ..diffusion.place import Place
+from ..drag.method import AnyMethod
+from ..drag.scene import Scene
 
-__all__ = ["propagate"]
+__all__ = ["Denoising", "Predictor", "propagate"]
+
+Predictor = Callable[[int, int, Tensor], Tensor]
+"""(index of the step, timestep, latent) -> eps, float32 [1, 4, h, w]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Denoising:
+    """Where denoising starts, and what predicts the noise: a method's answer to a drag.
+
+    Attributes:
+        latent: float32 [1, 4, h, w], noisy, at the drag's step.
+        noise: The noise predictor, with the drag's optimum in it.
+    """
+
+    latent: Tensor
+    noise: Predictor
 
 
 @torch.no_grad()
 def propagate(
-    method: Method,
-    scene: Scene,
+    method: AnyMethod,
+    scene: Scene[Place, Any],
     constants: object,
     variable: Tensor,
     *,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """The clean float32 latent [1, 4, h, w]: every remaining DDIM step of the schedule, with the method's own noise predictor.
+    """Return the clean latent that a drag's optimum becomes, float32 [1, 4, h, w].
 
-    `constants` and `variable` are the drag's (`Optimum`); another variable of the same shape may be given.
+    Args:
+        method: Its `finish` says where denoising starts and what predicts the noise.
+        constants: The method's own.
+        variable: The optimum; another variable of the same shape may be given.
     """
-    noise = method.propagate(scene, constants, variable)
-    latent = scene.latent
-    for done, (index, timestep) in enumerate(
-        scene.schedule.active(scene.config.active_steps), start=1
-    ):
-        latent = scene.schedule.denoise(noise(index, timestep, latent), latent, timestep)
+    place = scene.place
+    schedule = place.schedule
+    denoising: Denoising = method.finish(scene, constants, variable)
+    latent = denoising.latent
+    for done, (index, timestep) in enumerate(schedule.active(place.active_steps), start=1):
+        eps = denoising.noise(index, timestep, latent)
+        latent = schedule.denoise(eps, latent, timestep)
         if on_step is not None:
             on_step(done)
     return latent

@@ -1,11 +1,14 @@
-"""A picture learned: an adapter (LoRA) trained on it alone, as DragNoise and DragDiffusion do before they drag.
+"""Learn a picture: train an adapter (LoRA) on it alone, as DragNoise and DragDiffusion do first.
 
-Each step shows the network `batch` noisy versions of the picture, at random times, and asks for the noise (for v where the model predicts v). Mean
-squared error, AdamW (weight decay 0.01), matrices A from a normal distribution of deviation 1 / rank, B nought: as the published code. Unlike there
-the latent is the posterior's mean, encoded once, and the frozen part of all that the text gives is computed once.
+Each step shows the network `batch` noisy versions of the picture, at random times, and asks for the
+noise (for v where the model predicts v). Mean squared error, AdamW (weight decay 0.01), matrices A
+from a normal distribution of deviation 1 / rank, B zero: as the published code. Unlike there the
+latent is the posterior's mean, encoded once, and the frozen part of all that the text gives is
+computed once.
 
-All matrices are one flat float32 tensor, so that the optimiser is one update; the network computes with them in its own precision. No other weight
-has a gradient. A step's work reads nothing on the host, so that it can be a graph on CUDA; its loss is read after it.
+All matrices are one flat float32 tensor, so that the optimiser is one update; the network computes
+with them in its own precision. No other weight has a gradient. A step's work reads nothing on the
+host, so that it can be a graph on CUDA; its loss is read after it.
 """
 
 import math
@@ -16,23 +19,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..cache.structure import storable
 from ..config import PersonaliseConfig
 from ..diffusion.lora.adapter import Adapter, projections
 from ..diffusion.model import Model
 from ..diffusion.unet import UNet
 from ..diffusion.unet.operators import Layer
+from ..run import kept
 from ..system.cuda_graphs import Graph, graph_on
 
-__all__ = ["Learning", "Training", "personalise"]
+__all__ = ["LoraTraining", "TrainingState", "personalise"]
 
-_DECAY, _SMOOTH, _GAIN = 1e-2, 0.95, 0.99
+_DECAY = 1e-2
+_SMOOTH = 0.95
+_GAIN = 0.99
 
 
+@storable
 @dataclass(frozen=True, eq=False)
-class Learning:
-    """A training that was begun: what is needed to go on as if it had not been interrupted.
+class TrainingState:
+    """A training that was begun, with all that it takes to go on as if never interrupted.
 
-    step: how many are done. matrices, first, second: the flat variable and Adam's moments, float32. smoothed, best, waited: of the early stop.
+    Attributes:
+        step: Steps done.
+        matrices: The flat variable, float32.
+        first: Adam's first moment, likewise.
+        second: Adam's second moment, likewise.
+        smoothed: The smoothed loss.
+        best: The best smoothed loss so far.
+        waited: Steps since then.
     """
 
     step: int
@@ -44,30 +59,37 @@ class Learning:
     waited: int
 
 
+@kept(on_disk=True)
 def personalise(
     model: Model,
     latent: Tensor,
     text: Tensor,
     config: PersonaliseConfig,
     *,
-    resume: Learning | None = None,
-    on_step: Callable[[int, float, Callable[[], Learning]], None] | None = None,
+    resume: TrainingState | None = None,
+    on_step: Callable[[int, float, Callable[[], TrainingState]], None] | None = None,
 ) -> Adapter:
-    """The adapter of a picture: latent float32 [1, 4, h, w], text [1, L, D]. Nothing is drawn but from `config.seed`: the same input, the same bits.
+    """Return the adapter of a picture. Only `config.seed` draws: the same input, the same bits.
 
-    resume: a training of the same inputs that was begun; the result is the same as without the interruption.
-    on_step: told the steps done, the loss, and how to get what `resume` takes. What it raises ends the training.
+    Args:
+        model: With no adapter merged.
+        latent: The picture, float32 [1, 4, h, w].
+        text: Its prompt's embedding, [1, L, D].
+        resume: A training of the same inputs that was begun; the result is the same as without the
+            interruption.
+        on_step: Called with the steps done, the loss, and what returns the state that `resume`
+            takes. What it raises ends the training.
     """
-    training = Training(model, latent, text, config, resume)
+    training = LoraTraining(model, latent, text, config, resume)
     while not training.done:
-        loss = training.turn()
+        loss = training.advance()
         if on_step is not None:
             on_step(training.step, loss, training.state)
     return training.adapter()
 
 
-class Training:
-    """One training, step by step."""
+class LoraTraining:
+    """A training, made step by step."""
 
     def __init__(
         self,
@@ -75,7 +97,7 @@ class Training:
         latent: Tensor,
         text: Tensor,
         config: PersonaliseConfig,
-        resume: Learning | None = None,
+        resume: TrainingState | None = None,
     ) -> None:
         self._model, self._config = model, config
         device = latent.device
@@ -139,8 +161,8 @@ class Training:
         config = self._config
         return self.step >= config.steps or bool(config.plateau and self._waited >= config.plateau)
 
-    def turn(self) -> float:
-        """A step; its loss."""
+    def advance(self) -> float:
+        """Make a step and return its loss."""
         timesteps = self._timesteps[self.step]
         noise = self._draw(
             1 + self.step, lambda chance: torch.randn(self._noisy.shape, generator=chance)
@@ -160,18 +182,18 @@ class Training:
         self._best, self._waited = (smoothed, 0) if improved else (self._best, self._waited + 1)
         return loss
 
-    def state(self) -> Learning:
+    def state(self) -> TrainingState:
         kept = self._adam.state[self._flat]
         flat, first, second = (
             tensor.detach().clone() for tensor in (self._flat, kept["exp_avg"], kept["exp_avg_sq"])
         )
-        # As many steps as the matrices have seen: who is interrupted just after the update has not counted it.
-        return Learning(
+        # Adam's own count: an interruption right after an update must not lose that step.
+        return TrainingState(
             int(kept["step"]), flat, first, second, self._smoothed, self._best, self._waited
         )
 
     def adapter(self) -> Adapter:
-        """As it is now."""
+        """Return the adapter as it is now."""
         with torch.no_grad():
             views = self._split(self._flat.detach().cpu())
         return Adapter(
@@ -179,7 +201,7 @@ class Training:
         )
 
     def _show(self, timesteps: Tensor, noise: Tensor) -> None:
-        """The picture with that noise [B, 4, h, w] at those times [B], and what is asked for."""
+        """Write the picture with that noise [B, 4, h, w] at those times [B], and the target."""
         alphas = self._schedule.alphas[timesteps].to(noise.device)[:, None, None, None]
         self._noisy.copy_(alphas.sqrt() * self._latent + (1 - alphas).sqrt() * noise)
         velocity = alphas.sqrt() * noise - (1 - alphas).sqrt() * self._latent
@@ -187,7 +209,7 @@ class Training:
         self._now.copy_(self._times[[self._row[int(t)] for t in timesteps]])
 
     def _work(self) -> None:
-        """Forward, backward, update: on buffers that stay where they are."""
+        """Go forward, backward and update, on buffers that stay where they are."""
         with torch.enable_grad():
             self._views = self._split(self._flat.to(self._model.dtype))
             changes = [self._change(name, self._text) for both in self._told for name in both]
@@ -220,10 +242,13 @@ class Training:
         return torch.cat([torch.randn(down, generator=chance) / self._config.rank, torch.zeros(up)])
 
     def _draw(self, number: int, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        """The seed's draw of that number: drawn by itself, so that a resumed training draws the same, on the CPU, so that every device does."""
+        """Draw by the seed and a number, so that a resumed training draws the same.
+
+        On the CPU, so that every device draws the same.
+        """
         return draw(torch.Generator().manual_seed(self._config.seed * 1_000_003 + number + 1))
 
-    def _resume(self, begun: Learning) -> None:
+    def _resume(self, begun: TrainingState) -> None:
         if begun.matrices.shape != self._flat.shape or begun.step > self._config.steps:
             raise ValueError(
                 "the training to go on with is of another model, rank or number of steps"

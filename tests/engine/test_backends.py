@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dragnoise.engine import BackendError, DragConfig, Editor
-from dragnoise.engine.backends import ATTENTION, BACKENDS, choose
-from dragnoise.engine.backends.compiled import Gate
-from dragnoise.engine.backends.packed import PACKED, objections
+from dragnoise.engine.backends import ATTENTION, BACKENDS, Backend, choose
+from dragnoise.engine.backends.gate import Gate
+from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections
+from dragnoise.engine.backends.verdicts import Verdicts
 from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import Operators, UNet
@@ -62,6 +63,13 @@ def assert_same_edit(mine: EditResult, theirs: EditResult) -> None:
     )
 
 
+def on_a_row_of_ones_own(build: Callable[[Model], UNet]) -> Editor:
+    row: Any = Backend(
+        "mine", "a test's own", lambda model: [], lambda model, _: (build(model), {})
+    )
+    return Editor(model(), backend=row)
+
+
 # Packed weights.
 
 
@@ -93,7 +101,7 @@ def test_a_packed_convolution(
         torch.randn(6).to(dtype),
         torch.randn(6).to(dtype),
     )
-    conv = PACKED.conv(weight, bias, stride, padding)
+    conv = PACKED_OPERATORS.conv(weight, bias, stride, padding)
     for step, sides in enumerate((size, size, (size[0] + 3, size[1] + 1))):
         hidden = torch.randn(2, 5, *sides).to(dtype).contiguous(memory_format=torch.channels_last)
         mine, theirs = hidden.clone().requires_grad_(), hidden.clone().float().requires_grad_()
@@ -118,7 +126,7 @@ def test_a_packed_linear_map() -> None:
         pytest.skip("no bfloat16 here")
     torch.manual_seed(0)
     weight, bias = torch.randn(7, 5).bfloat16(), torch.randn(7).bfloat16()
-    linear = PACKED.linear(weight, bias)
+    linear = PACKED_OPERATORS.linear(weight, bias)
     for shape in ((1, 9, 5), (2, 3, 5)):
         hidden = torch.randn(shape).bfloat16()
         mine, theirs = hidden.clone().requires_grad_(), hidden.float().requires_grad_()
@@ -157,8 +165,7 @@ def test_packed_objects() -> None:
 def test_fused_normalisation_edits_alike() -> None:
     """What runs on CUDA without a compiler, on the CPU: channels_last throughout, our own normalisation."""
     operators = Operators(memory_format=torch.channels_last, norm=FusedNorm)
-    editor = Editor(model(), backend="eager")
-    editor.model = dataclasses.replace(editor.model, unet=UNet(model().unet.network, operators))
+    editor = on_a_row_of_ones_own(lambda model: UNet(model.unet.network, operators))
     assert_same_edit(edited(editor), eagerly())
 
 
@@ -192,9 +199,22 @@ def test_refusals(asked: dict[str, Any], words: str) -> None:
         Editor(model(), **asked)
 
 
+def test_a_row_of_ones_own_has_a_name_of_its_own() -> None:
+    """Names are cache keys: two backends of one name would hand each other their results."""
+    chosen, choice = choose(model(), dataclasses.replace(BACKENDS["eager"], name="mine"))
+    assert choice.backend == "mine"
+    assert "mine" in chosen.how
+    refusing = dataclasses.replace(BACKENDS["eager"], name="mine", objections=lambda model: ["no"])
+    with pytest.raises(BackendError, match="mine: no"):
+        choose(model(), refusing)
+    with pytest.raises(BackendError, match="there is a backend 'eager' already"):
+        choose(model(), dataclasses.replace(BACKENDS["eager"], description="another"))
+    assert choose(model(), BACKENDS["eager"])[1].backend == "eager"
+
+
 def test_every_backend_answers() -> None:
     for backend in BACKENDS.values():
-        assert backend.source
+        assert backend.description
         assert isinstance(backend.objections(model()), list)
     assert ATTENTION["sdpa"].objections(CPU, torch.float32) == []
     assert ATTENTION["xformers"].objections(CPU, torch.float32)
@@ -250,7 +270,7 @@ def given(grad: bool = True) -> tuple[Any, ...]:
 
 
 def gate(compiled: Callable[..., Any], folder: Path) -> Gate:
-    return Gate("folded", a_part, compiled, {"torch": torch.__version__}, folder)
+    return Gate("folded", a_part, compiled, {"torch": torch.__version__}, Verdicts(folder))
 
 
 @pytest.mark.parametrize(
@@ -330,15 +350,13 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(
 @pytest.mark.slow
 def test_the_compiled_backend_edits_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced and cut into forward and backward graphs as for the real compiler, without generating code, which takes minutes on a CPU."""
-    import importlib
-
-    table = importlib.import_module("dragnoise.engine.backends.choose")
+    from dragnoise.engine.backends import compiled
 
     compile_part = torch.compile
     monkeypatch.setattr(
         torch, "compile", lambda run, **how: compile_part(run, backend="aot_eager", dynamic=False)
     )
-    monkeypatch.setattr(table, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(compiled, "_verdict_folder", lambda: tmp_path)
     editor = Editor(model(), backend="compiled")
     assert_same_edit(edited(editor), eagerly())
     gates = editor.running.gates
@@ -380,10 +398,7 @@ def test_passes_through_a_null_graph_are_the_same_bits() -> None:
         captured.append(part)
         return Captured(run, NullGraph)
 
-    editor = Editor(model(), backend="eager")
-    editor.model = dataclasses.replace(
-        editor.model, unet=UNet(model().unet.network, editor.model.unet.operators, prepare)
-    )
+    editor = on_a_row_of_ones_own(lambda model: UNet(model.unet.network, prepare=prepare))
     result = edited(editor)
     assert captured == ["whole", "replaced"]
     assert result.record is not None

@@ -16,6 +16,7 @@ from dragnoise.engine import Adapter, BackendError, Editor, PlanError
 from dragnoise.engine.backends import Artefacts, Placement, choose
 from dragnoise.engine.backends.assemble import CapturedWhile
 from dragnoise.engine.backends.exported_parts import ExportedParts
+from dragnoise.engine.backends.verdicts import Verdicts
 from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile
@@ -157,7 +158,7 @@ def test_a_gradient_is_pytorchs(folder: Path) -> None:
 
 def test_results_belong_to_the_caller(folder: Path) -> None:
     """A second call writes nowhere near the first one's outputs."""
-    server = Editor(model(), backend="onnxruntime", exported=folder).running.served["onnxruntime"]
+    server = Editor(model(), backend="onnxruntime", exported=folder).running.exported["onnxruntime"]
     one = server.decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8))
     kept = one.clone()
     server.decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8, seed=1))
@@ -342,7 +343,7 @@ def test_onnxruntime_says_why_not() -> None:
 
 def test_shapes_that_do_not_belong_together_are_ours_to_tell(folder: Path) -> None:
     """Skips of another size, and times of several steps: TensorRT would speak of a concatenation."""
-    served = Editor(model(), backend="onnxruntime", exported=folder).running.served["onnxruntime"]
+    served = Editor(model(), backend="onnxruntime", exported=folder).running.exported["onnxruntime"]
     step = model().unet.step(481, noise(1, 77, model().unet.network.config["cross_attention_dim"]))
     down = model().unet.down(noise(1, 4, HEIGHT // 8, WIDTH // 8), step)
     wrong = (*down.skips[:3], down.skips[3][:, :, 1:], *down.skips[4:])
@@ -376,7 +377,7 @@ def test_the_last_files_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
         server.decoder(torch.zeros(1, 4, height // 8, 1))
     assert [extent.height for extent in opened] == [8, 16, 24, 16]
     assert server.closed == 2
-    assert len(server.to_dict()) == 2
+    assert len(server.files()) == 2
 
 
 def test_a_captured_pass_is_forgotten_with_what_it_was_captured_of() -> None:
@@ -423,7 +424,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_auto_measures_once(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dragnoise.engine.backends import fastest as measured
+    from dragnoise.engine.backends import fastest
 
     timed: list[float] = []
     took = iter([3.0, 5.0, *(4.0,) * 100])
@@ -433,19 +434,19 @@ def test_auto_measures_once(small: Path, tmp_path: Path, monkeypatch: pytest.Mon
         work()
         return timed[-1]
 
-    monkeypatch.setattr(measured, "_ms", ms)
+    monkeypatch.setattr(fastest, "_ms", ms)
     first = Editor.from_pretrained(
         small, device="cpu", backend="auto", exported=tmp_path / "exported"
     )
-    assert set(first.running.measured) == {"drag", "down", "middle", "up", "vae"}
+    assert set(first.running.measured_ms) == {"drag", "down", "middle", "up", "vae"}
     count = len(timed)
     assert count
     again = Editor.from_pretrained(
         small, device="cpu", backend="auto", exported=tmp_path / "exported"
     )
     assert len(timed) == count
-    assert again.running.measured == first.running.measured
-    drags = first.running.measured["drag"]
+    assert again.running.measured_ms == first.running.measured_ms
+    drags = first.running.measured_ms["drag"]
     assert (
         again.running.backend == first.running.backend == min(drags, key=lambda name: drags[name])
     )
@@ -458,7 +459,7 @@ def test_auto_measures_once(small: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def test_auto_takes_each_part_from_the_fastest(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dragnoise.engine.backends import fastest as measured
+    from dragnoise.engine.backends import fastest
 
     times = {
         "drag": {"eager": 2.0},
@@ -467,8 +468,8 @@ def test_auto_takes_each_part_from_the_fastest(
         "up": {"eager": 2.0},
         "vae": {"eager": 2.0, "onnxruntime": 1.0},
     }
-    monkeypatch.setattr(measured, "_measured", lambda *given: times)
-    monkeypatch.setattr(measured, "_keep", lambda *given: None)
+    monkeypatch.setattr(fastest, "_measure", lambda *given: times)
+    monkeypatch.setattr(Verdicts, "keep", lambda *given: None)
     editor = Editor(model(), backend="auto", exported=folder)
     assert editor.running.placement == Placement(
         drag="eager", down="onnxruntime", vae="onnxruntime"

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from dragnoise.engine import BackendError, DragConfig, Editor, PlanError
+from dragnoise.engine.backends import BACKENDS
 from dragnoise.engine.backends.artefacts import Artefacts
-from dragnoise.engine.backends.tensorrt import Engine, Library, library, objections_to
+from dragnoise.engine.backends.tensorrt import Engine, Library, library, objections_to_tensorrt
 from dragnoise.engine.backends.tensorrt import backend as plans_backend
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile, signature
@@ -46,20 +47,9 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Recording:
     module, found = double()
     monkeypatch.setattr(plans_backend, "library", lambda: Library("tensorrt", module, "10.13"))
     monkeypatch.setattr(plans_backend, "Cuda", lambda device: OnCpu())
-    monkeypatch.setattr(
-        "dragnoise.engine.backends.choose.BACKENDS",
-        {
-            **importlib.import_module("dragnoise.engine.backends.choose").BACKENDS,
-            "tensorrt": _row(),
-        },
-    )
+    row = dataclasses.replace(BACKENDS["tensorrt"], objections=lambda model: [])
+    monkeypatch.setitem(BACKENDS, "tensorrt", row)
     return found
-
-
-def _row() -> Any:
-    from dragnoise.engine.backends.choose import BACKENDS
-
-    return dataclasses.replace(BACKENDS["tensorrt"], objections=lambda model: [])
 
 
 @pytest.fixture
@@ -72,7 +62,7 @@ def decoder(folder: Path) -> Any:
     """Runs the VAE's decoder by the double."""
     return (
         Editor(model(), backend="drag=eager,vae=tensorrt", exported=folder)
-        .running.served["tensorrt"]
+        .running.exported["tensorrt"]
         .decoder
     )
 
@@ -344,7 +334,7 @@ def test_a_library_that_is_missing_or_too_old_says_so(importing: Callable[[Any],
     missing = r"tensorrt cannot be imported \(No module named 'tensorrt'\); pip install 'dragnoise\[tensorrt\]'"
     with pytest.raises(BackendError, match=missing):
         library("tensorrt")
-    assert "tensorrt_rtx cannot be imported" in objections_to()[0]
+    assert "tensorrt_rtx cannot be imported" in objections_to_tensorrt()[0]
     importing(SimpleNamespace(__version__="10.9.0", Builder=object))
     with pytest.raises(
         BackendError, match=r"tensorrt 10\.9\.0 is too old; 10\.12 or newer is needed"
@@ -415,7 +405,7 @@ def test_every_plan_computes_what_pytorch_computes(tmp_path: Path, dtype: str) -
         backend="drag=eager,down=tensorrt,middle=tensorrt,up=tensorrt,vae=tensorrt",
         exported=tmp_path,
     )
-    served = editor.running.served["tensorrt"]
+    served = editor.running.exported["tensorrt"]
     tolerance = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 8e-2}[dtype]
     for part in PARTS:
         given = {name: tensor.cuda() for name, tensor in example(golden(), part, VAE).items()}

@@ -114,11 +114,11 @@ def test_without_a_plan_to_begin_with(adapted: Model, folder: Path) -> None:
 @pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt_rtx"])
 def test_refitting_on_a_device(adapted: Model, tmp_path: Path, flavour: str) -> None:
     """The real library: whether it takes new weights, and gives the old ones back."""
-    from dragnoise.engine.backends.tensorrt import Cuda, library, objections_to
+    from dragnoise.engine.backends.tensorrt import Cuda, library, objections_to_tensorrt
     from dragnoise.export.plans import build_plan, plan_id
 
-    if objections_to(flavour):
-        pytest.skip(objections_to(flavour)[0])
+    if objections_to_tensorrt(flavour):
+        pytest.skip(objections_to_tensorrt(flavour)[0])
     trt, there = library(flavour), tmp_path / "exported"
     base, _ = export_graph(reference(), "middle", SMALL, there, reference=reference())
     build_plan(

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import BackendError
 
-__all__ = ["FLAVOURS", "Library", "Log", "library", "objections_to"]
+__all__ = ["FLAVOURS", "Library", "Log", "library", "objections_to_tensorrt"]
 
 _log = logging.getLogger("dragnoise")
 
@@ -91,7 +91,7 @@ def library(flavour: str | None = None) -> Library:
     raise BackendError("; ".join(reasons))
 
 
-def objections_to(flavour: str | None = None) -> list[str]:
+def objections_to_tensorrt(flavour: str | None = None) -> list[str]:
     """Why there is no TensorRT here; empty if there is."""
     try:
         library(flavour)

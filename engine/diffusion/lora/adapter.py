@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ...cache.digest import digest
+from ...cache.structure import storable
 from ...errors import AdapterError, ConfigError
 from ...system.files import writable, write_whole
 from ..model import Model
@@ -38,6 +39,7 @@ _DOWN = (".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora
 _UP = (".lora_B.weight", ".lora_B.default.weight", ".lora.up.weight", "_lora.up.weight")
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class Adapter:
     """matrices: (layer, A [r, in], B [out, r]) each, float32, sorted by layer: a projection of the U-Net as diffusers names it. alpha / r is in B.

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...cache.structure import storable
 from .guidance import UNGUIDED, Guidance
 
 __all__ = ["Conditioning", "Step"]
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class Step:
     """One step of a schedule, as the network is told of it: what depends on the timestep [S], what depends on the text [B, L, P], and how far the
@@ -20,6 +22,7 @@ class Step:
     guidance: Guidance = UNGUIDED
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class Conditioning:
     """Everything that the network is told beside the latent, computed once for a prompt and a schedule.

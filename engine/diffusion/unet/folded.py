@@ -17,12 +17,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...cache.structure import storable
 from .layers import Resnet, scaled
 from .operators import Convolution, Layer, Operators
 
 __all__ = ["Constants", "FoldedResnet"]
 
 
+@storable
 class Constants(NamedTuple):
     """What the skips [N, S, H, W] and the step contribute to one block, [N, O, H, W] each, and the skip channels [N, B - C_d, H, W] that share a
     group with dynamic ones (None where none does). N: how many texts there are."""

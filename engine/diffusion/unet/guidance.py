@@ -13,9 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...cache.structure import storable
+
 __all__ = ["UNGUIDED", "Guidance"]
 
 
+@storable
 @dataclass(frozen=True)
 class Guidance:
     """scale: g. With 1 there is one text and one pass, and everything is handed on as it is; above, texts are [negative, positive]."""

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from ...cache.structure import storable
 from ...errors import ModelError
 from .check import changes_to, objections
 from .conditioning import Conditioning, Step
@@ -45,6 +46,7 @@ Prepare = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 Place = Callable[["UNet", str, Callable[..., Any]], Callable[..., Any]]
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class Down:
     """What the encoder half hands on: the step, the skips from high to low resolution, and the middle block's input."""
@@ -63,6 +65,7 @@ class Up:
     output: Tensor | None
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class Folded:
     """The decoder half on given skips, as far as it is known before the bottleneck is: what they contribute to every residual block, by level; the

@@ -1,0 +1,102 @@
+"""Say what a backend is, and what was chosen: the types that every backend's file ends in."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..diffusion.model import Model
+from ..diffusion.unet import UNet
+from ..system.cuda_graphs import Captured, graph_on
+from .artefacts import Artefacts
+from .attention import Attention
+from .exported_parts import ExportedParts
+from .gate import Gate
+from .placement import Placement
+
+__all__ = ["Backend", "Choice", "Gates", "PartFunction", "captured"]
+
+PartFunction = Callable[..., Any]
+"""A part of the network, as a function of tensors."""
+
+Gates = dict[str, Gate]
+"""Gates of compiled parts by part; filled as parts come into use."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A row of the table of backends. It runs PyTorch's operators or exported parts.
+
+    Attributes:
+        name: as placements, results and cache keys have it.
+        description: what runs, in a few words.
+        objections: lists why it cannot serve a model; empty if it can.
+        build_unet: returns the model's network as this backend runs it, and what gates its parts.
+            None for a backend without gradients, which no drag can use.
+        open_parts: returns the exported parts of a model. None for a backend of PyTorch's.
+    """
+
+    name: str
+    description: str
+    objections: Callable[[Model], list[str]]
+    build_unet: Callable[[Model, Attention], tuple[UNet, Gates]] | None = None
+    open_parts: Callable[[Model, Artefacts], ExportedParts[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A record of which backends run the network, and why no others.
+
+    Attributes:
+        placement: backends by part.
+        attention: name of the attention.
+        passed_over: candidates before the chosen one, with their objections.
+        gates: gates of compiled parts, as they come into use.
+        exported: exported parts by the backend that runs them, with the files that are open.
+        measured_ms: milliseconds by part and candidate, where times have decided.
+    """
+
+    placement: Placement
+    attention: str
+    passed_over: Mapping[str, list[str]] = field(default_factory=dict)
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+    exported: Mapping[str, ExportedParts[Any]] = field(default_factory=dict)
+    measured_ms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend, or the placement as text if parts differ."""
+        return str(self.placement)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return names, and every reason why something else was not used; JSON-ready.
+
+        Results, records and `dragnoise info` show it.
+        """
+        refused = {
+            part: sorted(set(gate.reasons.values()))
+            for part, gate in self.gates.items()
+            if gate.reasons
+        }
+        record: dict[str, Any] = {
+            "backend": self.backend,
+            "attention": self.attention,
+            "passed_over": dict(self.passed_over),
+            "refused": refused,
+        }
+        if self.exported:
+            record["exported"] = {name: parts.files() for name, parts in self.exported.items()}
+        if self.measured_ms:
+            record["measured_ms"] = dict(self.measured_ms)
+        return record
+
+
+def captured(part: str, run: PartFunction, device: torch.device) -> PartFunction:
+    """Return a part that is replayed as a graph, where it is a whole pass on CUDA; else `run`.
+
+    The drag's own part stays as it is: it lies inside the graph of its iteration.
+    """
+    if device.type != "cuda" or part not in ("whole", "replaced"):
+        return run
+    return Captured(run, graph_on(device))

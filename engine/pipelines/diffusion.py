@@ -1,0 +1,138 @@
+"""An edit with a diffusion model, from top to bottom.
+
+    image -> encode -> invert -> (the drag) -> propagate -> decode -> image
+
+`prepare` is everything before a point is known, `finish` everything after the drag; the drag's loop
+between them (`drag/loop.py`) is the method's. Every stage goes through `run`, which finds what it
+has made before.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from ..config import DiffusionSettings
+from ..diffusion.lora.adapter import AdapterUse
+from ..diffusion.model import Model
+from ..diffusion.place import Place
+from ..diffusion.vae import Autoencoder
+from ..drag.loop import Iteration, Optimum
+from ..drag.method import AnyMethod, Start
+from ..drag.scene import Scene
+from ..drag.start import start
+from ..inputs.frame import Frame
+from ..run import Run
+from ..stages import (
+    condition,
+    decode,
+    embed,
+    encode,
+    invert,
+    preview,
+    propagate,
+)
+from .pipeline import Finished, OnStep, Pipeline, Prepared
+from .prompts import notice_prompts
+from .record import Record
+from .source import Source, preparation_key
+
+__all__ = ["DIFFUSION", "finish", "prepare"]
+
+NO_ADAPTER = AdapterUse()
+
+
+def prepare(
+    run: Run,
+    model: Model,
+    source: Source,
+    method: AnyMethod,
+    settings: DiffusionSettings,
+    use: AdapterUse = NO_ADAPTER,
+    *,
+    on_step: OnStep | None = None,
+) -> Prepared[Place]:
+    """Bring a picture to the place where it is dragged: encode, invert, and the method's start.
+
+    Args:
+        settings: Only its `preparation` is read.
+        use: The adapter that is merged into the model's weights now.
+        on_step: Called with the inverted steps done.
+    """
+    how = settings.preparation
+    bare = run.once(method.prepare, model)
+    tuned = run.once(_tagged, bare, use)
+    frame = Frame.of(source.image, bare.factor, how.parity)
+    negative = source.negative_prompt if how.guidance > 1 else None
+
+    text = run(embed, bare, source.prompt, negative)
+    conditioning = run(condition, tuned, text, how.steps, how.guidance)
+    trajectory = _known_trajectory(source, model, how, preparation_key(method, settings, use))
+    if trajectory is None:
+        latent = run(encode, bare, run.once(Frame.pixels, frame, source.image))
+        trajectory = run(invert, tuned, latent, conditioning, how.active_steps, on_step=on_step)
+    place = run.once(Place.at, tuned, trajectory[-1], conditioning, how.active_steps)
+    return Prepared(
+        source=source,
+        frame=frame,
+        inversion=trajectory,
+        place=place,
+        start=run(start, method, place),
+        cells=(place.latent.shape[2], place.latent.shape[3]),
+        device=bare.device,
+        dtype=bare.dtype,
+        notices=run.once(notice_prompts, bare, source.prompt, source.negative_prompt, how.guidance),
+    )
+
+
+def finish(
+    run: Run,
+    method: AnyMethod,
+    scene: Scene[Place, Any],
+    optimum: Optimum,
+    *,
+    on_step: OnStep | None = None,
+) -> Finished:
+    """Turn a drag's optimum into a picture: denoise from where the method says, and decode."""
+    latent = run(propagate, method, scene, optimum.constants, optimum.variable, on_step=on_step)
+    return Finished(latent, run(decode, scene.place.model, latent))
+
+
+def _preview(
+    run: Run,
+    method: AnyMethod,
+    scene: Scene[Place, Any],
+    start: Start[Any],
+    iteration: Iteration[Any],
+    decoder: Any = None,
+) -> Tensor:
+    vae = None if decoder is None else Autoencoder(decoder)
+    return run(preview, method, scene, start.constants, iteration, vae)
+
+
+def _record(
+    prepared: Prepared[Place], scene: Scene[Place, Any], optimum: Optimum, end: Finished
+) -> Record:
+    text = prepared.place.text
+    return Record(text, prepared.inversion, end.latent, end.pixels, scene, optimum)
+
+
+def _tagged(model: Model, use: AdapterUse) -> Model:
+    return use.tag(model)
+
+
+def _known_trajectory(
+    source: Source, model: Model, how: Any, key: str
+) -> tuple[Tensor, ...] | None:
+    """Return `active_steps` + 1 latents, where the picture was generated or inverted before.
+
+    Raises:
+        ConfigError: Where a generated picture has another model, steps or guidance.
+    """
+    generated = source.generated
+    if generated is None:
+        return source.inversions.get(key)
+    generated.check(model=model.name, steps=how.steps, guidance=how.guidance)
+    return generated.trajectory[: how.active_steps + 1]
+
+
+DIFFUSION = Pipeline("diffusion", prepare, finish, _preview, _record)

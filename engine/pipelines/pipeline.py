@@ -1,0 +1,149 @@
+"""A pipeline: how an image gets to the place where it is dragged, and back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..config import DragSettings
+from ..diffusion.lora.adapter import AdapterUse
+from ..drag.loop import Iteration, Optimum
+from ..drag.method import AnyMethod, Start
+from ..drag.scene import Scene
+from ..inputs.frame import Frame
+from ..inputs.mask import Mask
+from ..inputs.points import Points
+from ..run import Run
+from .source import Source
+
+__all__ = ["Finished", "OnStep", "Pipeline", "Prepared"]
+
+P = TypeVar("P")
+Q = TypeVar("Q", bound=DragSettings)
+
+OnStep = Callable[[int], None]
+"""Called with the steps done; what it raises ends the work."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared(Generic[P]):
+    """A source as a method drags on it: everything before a point is known.
+
+    Attributes:
+        source: The picture.
+        frame: Where its pixels and the model's maps lie.
+        inversion: What inverting it gave, float32 tensors: for a diffusion model the trajectory,
+            [1, 4, h, w] each, the clean latent first.
+        place: Where the drag happens.
+        start: What the method has before its first update.
+        cells: (rows, columns) of the map that the mask holds in place.
+        device: Where the tensors of a scene lie.
+        dtype: What the network computes with.
+        notices: What a person should know of it (a prompt that was cut).
+    """
+
+    source: Source
+    frame: Frame
+    inversion: tuple[Tensor, ...]
+    place: P
+    start: Start[Any]
+    cells: tuple[int, int]
+    device: torch.device
+    dtype: torch.dtype
+    notices: tuple[str, ...] = ()
+
+    def scene(
+        self, points: Points, mask: Mask | None, settings: Q, wants_output: bool = False
+    ) -> Scene[P, Q]:
+        """Return a drag on it; points and mask are in the image's pixels."""
+        handles, targets = self.frame.points(points)
+        keep = None
+        if mask is not None and settings.lam > 0:
+            keep = 1 - self.frame.editable(mask, self.cells)
+            keep = keep.to(self.device) if bool(keep.any()) else None
+        return Scene(
+            place=self.place,
+            handles=handles.to(self.device),
+            targets=targets.to(self.device),
+            resolution=self.frame.supervision,
+            keep=keep,
+            settings=settings,
+            wants_output=wants_output,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """An edit's end.
+
+    Attributes:
+        latent: What the optimum became before it was decoded, float32.
+        pixels: float32 [1, 3, H, W], nominally in -1..1.
+    """
+
+    latent: Tensor
+    pixels: Tensor
+
+
+class _Prepare(Protocol):
+    def __call__(
+        self,
+        run: Run,
+        model: Any,
+        source: Source,
+        method: AnyMethod,
+        settings: Any,
+        use: AdapterUse = ...,
+        *,
+        on_step: OnStep | None = None,
+    ) -> Prepared[Any]: ...
+
+
+class _Finish(Protocol):
+    def __call__(
+        self,
+        run: Run,
+        method: AnyMethod,
+        scene: Scene[Any, Any],
+        optimum: Optimum,
+        *,
+        on_step: OnStep | None = None,
+    ) -> Finished: ...
+
+
+class _Preview(Protocol):
+    def __call__(
+        self,
+        run: Run,
+        method: AnyMethod,
+        scene: Scene[Any, Any],
+        start: Start[Any],
+        iteration: Iteration[Any],
+        decoder: Any = None,
+    ) -> Tensor: ...
+
+
+class _Record(Protocol):
+    def __call__(
+        self, prepared: Prepared[Any], scene: Scene[Any, Any], optimum: Optimum, end: Finished
+    ) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """A row of functions that a method names.
+
+    Attributes:
+        prepare: Everything before a point is known.
+        finish: Everything after the drag.
+        preview: Pixels float32 [1, 3, H, W] of what an iteration is expected to become.
+        record: Every intermediate of an edit, for those who ask for it.
+    """
+
+    name: str
+    prepare: _Prepare
+    finish: _Finish
+    preview: _Preview
+    record: _Record

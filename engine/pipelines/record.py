@@ -1,0 +1,74 @@
+"""Every intermediate of an edit."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..drag.loop import Optimum
+from ..drag.scene import Scene
+
+__all__ = ["Record"]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """Every intermediate of an edit, kept only when asked for; tensors on the model's device.
+
+    Attributes:
+        text: The text embedding [1, L, D], with guidance [2, L, D].
+        trajectory: The clean latent to the inverted one, float32 [1, 4, h, w] each.
+        final_latent: The clean latent after the drag, float32 [1, 4, h, w].
+        pixels: As decoded, float32 [1, 3, H, W], nominally in -1..1.
+        scene: What the drag was given, to go on from here.
+        optimum: Where the drag ended, to go on from here.
+    """
+
+    text: Tensor
+    trajectory: tuple[Tensor, ...]
+    final_latent: Tensor
+    pixels: Tensor
+    scene: Scene[Any, Any]
+    optimum: Optimum
+
+    @property
+    def inverted(self) -> Tensor:
+        """The noisy latent at which the drag happened, float32 [1, 4, h, w]."""
+        return self.trajectory[-1]
+
+    @property
+    def bottleneck(self) -> Tensor:
+        """The optimised variable after the drag, float32."""
+        return self.optimum.variable
+
+    @property
+    def bottleneck_start(self) -> Tensor:
+        """The optimised variable before the drag, float32."""
+        return self.optimum.start
+
+    @property
+    def reference_features(self) -> Tensor | None:
+        """Features of the first forward pass [1, C, h, w]; None without one."""
+        reference = self.optimum.reference
+        return None if reference is None else reference.features
+
+    @property
+    def reference_noise(self) -> Tensor | None:
+        """Predicted noise of the first forward pass [1, 4, h, w]; None without one."""
+        reference = self.optimum.reference
+        return None if reference is None else reference.noise
+
+    @property
+    def handles(self) -> Tensor:
+        """int64 [iterations, N, 2], (row, column) at the supervision resolution."""
+        return self.optimum.handles
+
+    @property
+    def targets(self) -> Tensor:
+        """int64 [N, 2], (row, column) at the supervision resolution."""
+        return self.scene.targets
+
+    @property
+    def keep(self) -> Tensor | None:
+        """1 - mask in the latent's size, float32 [1, 1, h, w], or None."""
+        return self.scene.keep

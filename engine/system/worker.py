@@ -1,0 +1,231 @@
+"""A worker: one thread that owns a device and does one job at a time.
+
+Callers hand in jobs and wait; they never touch the device themselves. So an interruption (Ctrl-C)
+reaches the caller, not the work, which ends at its next check; a slow reader of a stream holds
+nothing; and what a caller's thread is in the middle of (inference mode, autocast) does not reach
+the work.
+
+    queue        the highest priority first, among equals the first come
+    deadline     counts from the hand-in, waiting included
+    cancel       a job that waits is withdrawn, one that runs ends at its next `check()`
+
+A job that hands in another from inside the worker's own thread (a callback that edits) runs it at
+once: waiting would be for ever.
+"""
+
+import contextvars
+import heapq
+import itertools
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from ..errors import CancelledError, ConfigError, DeadlineError
+
+__all__ = ["Job", "Worker"]
+
+T = TypeVar("T")
+
+
+class Job(Generic[T]):
+    """A piece of work that was handed to a worker.
+
+    Attributes:
+        what: A name for messages: "the drag".
+        priority: Higher runs first.
+    """
+
+    def __init__(
+        self, work: "Callable[[Job[T]], T]", what: str, priority: int, timeout_s: float | None
+    ) -> None:
+        if timeout_s is not None and not timeout_s > 0:
+            raise ConfigError(f"timeout_s must be above 0, got {timeout_s!r}")
+        self.what = what
+        self.priority = priority
+        self._work = work
+        self._context = contextvars.copy_context()
+        self._threads = torch.get_num_threads()
+        self._timeout_s = timeout_s
+        self._handed_in_s = time.monotonic()
+        self._cancelled = threading.Event()
+        self._started = threading.Event()
+        self._ended = threading.Event()
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self._state = threading.Lock()
+
+    def cancel(self) -> None:
+        """Ask the job to end: its caller gets CancelledError, unless it has ended already."""
+        self._cancelled.set()
+        if self._claim():
+            self._end(error=CancelledError(f"{self.what} was cancelled"))
+
+    def check(self) -> None:
+        """Raise CancelledError or DeadlineError if the job is to end; called by its work."""
+        if self._cancelled.is_set():
+            raise CancelledError(f"{self.what} was cancelled")
+        if self._overdue():
+            raise self._too_late()
+
+    def wait_for_start(self) -> None:
+        """Wait until the job runs or has ended. Past its deadline it is withdrawn."""
+        if not self._started.wait(self._left_s()) and self._claim():
+            self._end(error=self._too_late())
+
+    def wait(self) -> None:
+        """Wait until the job has ended, however it ended."""
+        self._ended.wait()
+
+    def has_ended(self) -> bool:
+        """Whether the job has ended, however it ended."""
+        return self._ended.is_set()
+
+    def result(self) -> T:
+        """Wait for the job and return what its work returned, or raise what it raised.
+
+        A KeyboardInterrupt while waiting cancels the job and is raised when it has ended.
+        """
+        try:
+            self.wait_for_start()
+            self.wait()
+        except BaseException:
+            self.cancel()
+            self.wait()
+            raise
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self._error = None  # an error that is kept keeps its frames, and they keep tensors
+        return self._result  # type: ignore[return-value]
+
+    def run(self) -> None:
+        """Do the work in this thread, unless the job was withdrawn."""
+        if not self._claim():
+            return
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        try:
+            self.check()
+            result = self._context.run(self._work, self)
+        except BaseException as error:  # noqa: BLE001 the caller is told, whatever it is
+            self._end(error=error)
+        else:
+            self._end(result=result)
+
+    def _claim(self) -> bool:
+        """Whether this caller is the first to start or withdraw the job."""
+        with self._state:
+            first = not self._started.is_set()
+            self._started.set()
+        return first
+
+    def _end(self, result: T | None = None, error: BaseException | None = None) -> None:
+        self._result = result
+        self._error = error
+        del self._work
+        self._ended.set()
+
+    def _left_s(self) -> float | None:
+        if self._timeout_s is None:
+            return None
+        return max(0.0, self._handed_in_s + self._timeout_s - time.monotonic())
+
+    def _overdue(self) -> bool:
+        return self._timeout_s is not None and self._left_s() == 0
+
+    def _too_late(self) -> DeadlineError:
+        limit = f"{self._timeout_s:g} s"
+        return DeadlineError(
+            f"{self.what} did not end within {limit}; raise timeout_s or take fewer iterations"
+        )
+
+
+class Worker:
+    """A thread that owns a device, made when the first job is handed in."""
+
+    def __init__(self) -> None:
+        self._queue = _Queue()
+        weakref.finalize(self, self._queue.close)
+
+    def submit(
+        self,
+        work: Callable[[Job[T]], T],
+        *,
+        what: str,
+        priority: int = 0,
+        timeout_s: float | None = None,
+    ) -> Job[T]:
+        """Hand in a job and return at once.
+
+        Args:
+            work: Called with the job, whose `check` it calls between its steps.
+            what: A name for messages: "the drag".
+            priority: Higher runs first.
+            timeout_s: Seconds from now within which the job must end, waiting included.
+
+        Raises:
+            ConfigError: For a `timeout_s` that is not above 0.
+        """
+        job = Job(work, what, priority, timeout_s)
+        if self.is_current_thread():
+            job.run()
+        else:
+            self._queue.put(job)
+        return job
+
+    def is_current_thread(self) -> bool:
+        """Whether the caller is a job of this worker: it must not wait for another."""
+        return self._queue.is_current_thread()
+
+
+class _Queue:
+    """The jobs that wait, and the thread that takes them; it knows nothing of its worker."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._numbers = itertools.count()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._waiting: list[tuple[int, int, Job[Any]]] = []
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._process = os.getpid()
+
+    def put(self, job: Job[Any]) -> None:
+        if self._process != os.getpid():  # a fork has no threads but the one that forked
+            self._changed = threading.Condition()
+            self._reset()
+        with self._changed:
+            heapq.heappush(self._waiting, (-job.priority, next(self._numbers), job))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="dragnoise", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def is_current_thread(self) -> bool:
+        return self._thread is threading.current_thread()
+
+    def _serve(self) -> None:
+        while (job := self._next()) is not None:
+            job.run()
+            del job  # it holds its result while the thread waits for the next
+
+    def _next(self) -> Job[Any] | None:
+        with self._changed:
+            while not self._waiting:
+                if self._closed:
+                    return None
+                self._changed.wait()
+            return heapq.heappop(self._waiting)[2]
