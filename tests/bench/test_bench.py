@@ -345,13 +345,19 @@ def test_stages_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     ("asked", "words"),
     [
         (["edits", *TINY, "--rows", "graphs"], "there is no row 'graphs' on cpu"),
-        (["edits", *TINY, "--size", "64"], "--size must be WIDTHxHEIGHT"),
         (["edits", "--model", "nowhere"], "no model at 'nowhere'"),
     ],
 )
 def test_refusals(asked: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(asked) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_size_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["edits", *TINY, "--size", "64"])
+    assert ended.value.code == 2
+    assert "'64' is not a size; write it as WxH" in capsys.readouterr().err
 
 
 # The README.
