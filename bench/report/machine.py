@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from dragnoise.engine.cli.info import versions
 from dragnoise.engine.system.cpu import cpu_features, cpu_name
+from dragnoise.engine.system.packages import versions
 
 __all__ = ["device_slug", "machine"]
 

@@ -1,10 +1,9 @@
-"""`python -m dragnoise.bench work`: the work of an edit as a table, and the time that devices take for it at the least.
+"""`python -m dragnoise.bench work`: the work of an edit, and the least time it takes on devices.
 
-The last line of stdout is one JSON document.
+Prints tables; the last line of stdout is one JSON document.
 """
 
-import argparse
-import json
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,25 +11,27 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from dragnoise.engine.errors import ConfigError
-from dragnoise.engine.methods import METHODS
+from dragnoise.engine.cli.options import METHOD_SETTINGS, add_json_option, size
+from dragnoise.engine.cli.show import print_json
 from dragnoise.engine.system.device import DTYPES
 
 from .architectures import ARCHITECTURES, Architecture
 from .ceilings import CEILINGS, Ceiling, Forecast, forecast, measured
 from .work import Work, count
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_options", "run"]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    known = ", ".join(ARCHITECTURES)
+def add_options(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    names = ", ".join(ARCHITECTURES)
     parser.add_argument(
-        "--arch", default="sd15", help=f"{known}, or a diffusers folder (default: %(default)s)"
+        "--arch", default="sd15", help=f"{names}, or a diffusers folder (default: %(default)s)"
     )
     parser.add_argument(
         "--size",
-        metavar="WIDTHxHEIGHT",
+        type=size,
+        metavar="WxH",
         help="of the picture (default: what the model was trained for)",
     )
     parser.add_argument(
@@ -41,47 +42,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--successive", action="store_true", help="a drag on an image that is inverted already"
     )
     parser.add_argument(
-        "--method", default="dragnoise", choices=METHODS, help="(default: %(default)s)"
+        "--method", default="dragnoise", choices=METHOD_SETTINGS, help="(default: %(default)s)"
     )
     parser.add_argument(
         "--dtype", default="bfloat16", choices=DTYPES, help="of the networks (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print the JSON document alone")
+    add_json_option(parser)
 
 
-def run(asked: argparse.Namespace) -> int:
-    """Count and print; returns the exit code. Raises ConfigError, ModelError."""
-    dtype = DTYPES[asked.dtype]
+def run(parsed: Namespace) -> int:
+    """Count, print and return the exit code. Raises ConfigError, ModelError."""
+    dtype = DTYPES[parsed.dtype]
+    side = Architecture.of(parsed.arch).side_px
     work = count(
-        asked.arch,
-        _size(asked.size, asked.arch),
-        asked.iterations,
-        not asked.no_mask,
-        asked.method,
-        asked.successive,
+        parsed.arch,
+        parsed.size or (side, side),
+        parsed.iterations,
+        not parsed.no_mask,
+        parsed.method,
+        parsed.successive,
         dtype,
     )
     ceilings = list(CEILINGS.values())
-    if asked.dtype != "float16":  # which the engine does not run on a CPU
+    if parsed.dtype != "float16":  # which the engine does not run on a CPU
         ceilings.append(measured(torch.device("cpu"), dtype))
     document = work.record() | {"forecast": [_foreseen(work, ceiling) for ceiling in ceilings]}
-    if not asked.json:
+    if not parsed.json:
         console = Console(highlight=False, width=150)
         console.print(_counted(work))
         console.print(_forecasts(work, ceilings))
         console.print(*(f"{ceiling.name}: {ceiling.source}" for ceiling in ceilings), sep="\n")
-    print(json.dumps(document))
+    print_json(document)
     return 0
-
-
-def _size(text: str | None, arch: str) -> tuple[int, int]:
-    """(height, width) of WIDTHxHEIGHT."""
-    if text is None:
-        return (Architecture.of(arch).side_px,) * 2
-    width, times, height = text.partition("x")
-    if not (times and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise ConfigError(f"--size must be WIDTHxHEIGHT, like 512x512, got {text!r}")
-    return int(height), int(width)
 
 
 def _rows(work: Work, ceiling: Ceiling) -> dict[str, Forecast]:

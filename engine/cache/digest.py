@@ -103,7 +103,7 @@ def _pieces(thing: Any, known: Known) -> Iterator[bytes | memoryview]:
         yield f"{type(thing).__qualname__}".encode()
         fields = dataclasses.fields(thing)
         yield from _pieces({field.name: getattr(thing, field.name) for field in fields}, known)
-    elif isinstance(thing, FunctionType) and _is_ours(thing):
+    elif isinstance(thing, (FunctionType, type)) and _is_ours(thing):
         yield f"{thing.__module__}.{thing.__qualname__}".encode()
     else:
         raise UndigestedError(f"{type(thing).__qualname__} has no digest")
@@ -119,8 +119,8 @@ def _numbers(thing: Any) -> Iterator[bytes | memoryview]:
     yield memoryview(plain.view(torch.uint8).numpy().data) if plain.numel() else b""
 
 
-def _is_ours(function: FunctionType) -> bool:
-    """Whether a function's code is known by its name: it is the engine's, and no local one."""
+def _is_ours(function: FunctionType | type) -> bool:
+    """Whether a function's or class's code is known by its name: it is the engine's, and no local one."""
     return function.__module__.startswith(_OURS) and "<" not in function.__qualname__
 
 

@@ -191,7 +191,9 @@ class Session:
             timeout_s: Seconds within which it must end, waiting included.
 
         Raises:
-            ConfigError, CancelledError, DeadlineError
+            ConfigError: A setting is out of its range.
+            CancelledError: It was cancelled.
+            DeadlineError: It did not end within `timeout_s`.
         """
         settings = (config or PersonaliseConfig()).replace(**changes)
         report = progress or silent
@@ -207,10 +209,15 @@ class Session:
             run = Run(self._runtime.observers, self._cache)
             return self._learner.learn(run, self._runtime.model, source, settings, on_step)
 
-        started_s = time.monotonic()
+        since_s = time.monotonic()
         with self._alone(timeout_s, what="the training"):
-            left_s = _left_s(timeout_s, started_s)
-            adapter = self._do(work, AdapterUse(), what="the training", timeout_s=left_s)
+            adapter = self._do(
+                work,
+                AdapterUse(),
+                what="the training",
+                timeout_s=timeout_s,
+                since_s=since_s,
+            )
             self._use = AdapterUse(adapter)
         return adapter
 
@@ -251,7 +258,8 @@ class Session:
 
         Raises:
             SessionError: For a base that there is not.
-            CancelledError, DeadlineError: The session is then as it was.
+            CancelledError: The session is then as it was.
+            DeadlineError: The session is then as it was.
         """
         request = DragRequest.of(
             points,
@@ -267,15 +275,15 @@ class Session:
             if request.on_iteration is not None:
                 request.on_iteration(iteration)
 
-        started_s = time.monotonic()
+        since_s = time.monotonic()
         with self._alone(request.timeout_s):
-            left_s = _left_s(request.timeout_s, started_s)
             result, state = self._do(
                 lambda job: self._drag(request, job, shown, request_pacer=None),
                 self._use,
                 what="the drag",
                 priority=request.priority,
-                timeout_s=left_s,
+                timeout_s=request.timeout_s,
+                since_s=since_s,
             )
             self._undo.add(state)
         return result
@@ -298,12 +306,16 @@ class Session:
         the loop does, cancels the drag; the session is then as it was.
 
         Args:
-            points, base, options: As for `drag`.
+            points: As for `drag`.
+            base: As for `drag`.
+            options: As for `drag`.
             previews: Every so many iterations, None for none; "auto": as many as cost at most 15 %
                 of the loop.
 
         Raises:
-            As `drag`.
+            SessionError: For a base that there is not.
+            CancelledError: The session is then as it was.
+            DeadlineError: The session is then as it was.
         """
         pacer = PreviewPacer(previews, self._preview_s)
         request = DragRequest.of(points, self.source, self.config, base=base, **options)
@@ -330,16 +342,16 @@ class Session:
 
             return self._drag(request, job, shown, request_pacer=pacer)
 
-        started_s = time.monotonic()
+        since_s = time.monotonic()
         with self._alone(request.timeout_s):
-            left_s = _left_s(request.timeout_s, started_s)
             result, state = yield from read_events(
                 lambda watched: self._submit(
                     watched,
                     self._use,
                     what="the drag",
                     priority=request.priority,
-                    timeout_s=left_s,
+                    timeout_s=request.timeout_s,
+                    since_s=since_s,
                 ),
                 work,
             )
@@ -524,13 +536,6 @@ class Session:
 
     def _do(self, work: Callable[[Job[T]], T], use: AdapterUse, **how: Any) -> T:
         return self._submit(work, use, **how).result()
-
-
-def _left_s(timeout_s: float | None, started_s: float) -> float | None:
-    """Return what is left of a deadline, a little above zero at least."""
-    if timeout_s is None:
-        return None
-    return max(1e-9, timeout_s - (time.monotonic() - started_s))
 
 
 def _warm_start(

@@ -405,14 +405,34 @@ def test_the_newest_record_of_a_kind_counts(tmp_path: Path) -> None:
     assert newest["machine"]["date"].startswith("2026-03-01")
     target = tmp_path / "README.md"
     target.write_text("before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n")
-    assert not readme.refresh(target, tmp_path, check=True)
+    assert not readme.refresh([target], tmp_path, check=True)
     assert "old" in target.read_text()
-    assert not readme.refresh(target, tmp_path)
-    assert readme.refresh(target, tmp_path)
+    assert not readme.refresh([target], tmp_path)
+    assert readme.refresh([target], tmp_path)
     text = target.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "a-device, 2 threads, torch 2, 2026-03-01, commit abc" in text
     target.write_text("no markers")
     with pytest.raises(ValueError, match="has no"):
-        readme.refresh(target, tmp_path)
+        readme.refresh([target], tmp_path)
+    target.write_text("<!-- bench:begin -->")
+    with pytest.raises(ValueError, match="has no <!-- bench:end -->"):
+        readme.refresh([target], tmp_path)
+
+
+def test_every_page_is_written_also_after_a_stale_one(tmp_path: Path) -> None:
+    pages = [tmp_path / "one.md", tmp_path / "two.md"]
+    for page in pages:
+        page.write_text("<!-- summary:begin -->\n<!-- summary:end -->\n")
+    assert not readme.refresh(pages, tmp_path / "nothing")
+    assert readme.refresh(pages, tmp_path / "nothing", check=True)
+    assert all("Nothing has been measured yet" in page.read_text() for page in pages)
+
+
+def test_the_summary_has_the_published_code_beside_ours() -> None:
+    text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
+    _, _, rest = text.partition("<!-- summary:begin -->\n")
+    rows = [row.split("|")[1:-1] for row in rest.partition("<!--")[0].splitlines()]
+    assert [row[0].strip() for row in rows[2:]] == ["embedded", "sd15"]
+    assert all("commit" in row[-1] and "threads" in row[-1] for row in rows[2:])

@@ -1,4 +1,4 @@
-"""A single file in Stable Diffusion's original layout is the folder that it was made from, bit for bit."""
+"""A single file in Stable Diffusion's original layout is the folder that it was made from."""
 
 import json
 import shutil
@@ -10,10 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from dragnoise.engine import DragConfig, Editor, ModelError
 from dragnoise.engine.diffusion.load import load
-from dragnoise.engine.diffusion.model import Model
-from dragnoise.engine.stages import decode, embed, encode
 from golden_cases import MODEL, Case
 from original_layout import write_checkpoint
+from same_models import assert_same_model
 
 
 @pytest.fixture(scope="module")
@@ -21,21 +20,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(MODEL, tmp_path_factory.mktemp("checkpoint") / "model.safetensors")
 
 
-def assert_same_outputs(mine: Model, yours: Model) -> None:
-    torch.manual_seed(1)
-    latent, pixels = torch.randn(1, 4, 8, 12), torch.rand(1, 3, 64, 96) * 2 - 1
-    text = embed(mine, "an orange disc")
-    assert torch.equal(text, embed(yours, "an orange disc"))
-    assert torch.equal(
-        mine.unet(latent, mine.unet.step(681, text)), yours.unet(latent, yours.unet.step(681, text))
-    )
-    assert torch.equal(encode(mine, pixels), encode(yours, pixels))
-    assert torch.equal(decode(mine, latent), decode(yours, latent))
-
-
-def test_every_network_gives_the_same_bits(checkpoint: Path) -> None:
+def test_every_network_is_the_same(checkpoint: Path) -> None:
     model = load(checkpoint, device="cpu", config=MODEL)
-    assert_same_outputs(model, load(MODEL, device="cpu"))
+    assert_same_model(model, load(MODEL, device="cpu"), "an orange disc")
     for network in (model.unet.network, model.vae, model.text_encoder):
         assert not network.training
         assert not any(weight.requires_grad or weight.is_meta for weight in network.parameters())
@@ -52,7 +39,8 @@ def test_an_edit_gives_the_same_image(checkpoint: Path) -> None:
             Editor.from_pretrained(MODEL, device="cpu"),
         )
     ]
-    assert (results[0].image.pixels == results[1].image.pixels).all()
+    pixels, others = (result.image.pixels.astype(int) for result in results)
+    assert abs(pixels - others).max() <= 1  # rounding: see assert_same_model
     assert results[0].settings["model"] == str(checkpoint)
 
 
@@ -167,6 +155,5 @@ def test_a_pickled_checkpoint_is_read_only_when_allowed(checkpoint: Path, tmp_pa
     torch.save({"state_dict": load_file(checkpoint)}, pickled)
     with pytest.raises(ModelError, match="allow_pickle=True"):
         load(pickled, device="cpu", config=MODEL)
-    assert_same_outputs(
-        load(pickled, device="cpu", config=MODEL, allow_pickle=True), load(MODEL, device="cpu")
-    )
+    model = load(pickled, device="cpu", config=MODEL, allow_pickle=True)
+    assert_same_model(model, load(MODEL, device="cpu"), "an orange disc")

@@ -1,5 +1,6 @@
-"""Every kind of image, mask and points that a person may hand in, and what is refused."""
+"""Every kind of image that a person may hand in, from and to files and bytes; refusals."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dragnoise.engine import Image, ImageError, Mask, MaskError, OutputError, PointError, Points
+from dragnoise.engine import Image, ImageError, OutputError
 
 RAMP = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10)
 COLOURS = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=2)
@@ -160,102 +161,49 @@ def test_a_failed_write_leaves_the_old_file(
 
 
 @pytest.mark.parametrize(
-    "source",
-    [
-        "60,40:80,40 5,6:7.5,8",
-        [((60, 40), (80, 40)), ((5, 6), (7.5, 8))],
-        [[60, 40, 80, 40], [5, 6, 7.5, 8]],
-        [(60, 40), (80, 40), (5, 6), (7.5, 8)],
-        np.array([[60, 40], [80, 40], [5, 6], [7.5, 8]]),
-        Points(((60, 40), (5, 6)), ((80, 40), (7.5, 8))),
-    ],
+    "format", ["png", "PNG", ".png", "bmp", "tif", "tiff", "jpg", "jpeg", "webp"]
 )
-def test_spellings_of_points(source: Any) -> None:
-    points = Points.of(source)
-    assert points == Points(((60, 40), (5, 6)), ((80, 40), (7.5, 8)))
+def test_to_bytes_and_back(format: str) -> None:
+    data = Image(COLOURS).to_bytes(format)
+    again = Image.from_bytes(data)
+    assert (again.width, again.height) == (10, 12)
+    kind = PIL.Image.open(io.BytesIO(data)).format
+    wanted = format.lower().removeprefix(".").replace("jpg", "jpeg")
+    assert kind == {"tif": "TIFF"}.get(wanted, wanted.upper())
+    if kind in ("PNG", "BMP", "TIFF"):
+        np.testing.assert_array_equal(again.pixels, COLOURS)
 
 
-@pytest.mark.parametrize(
-    ("source", "says"),
-    [
-        ("", "at least one pair"),
-        ([], "at least one pair"),
-        ("60,40", "is not a drag"),
-        ("60,40:80", "is not a drag"),
-        ("a,b:c,d", "is not a drag"),
-        ([(1, 2), (3, 4), (5, 6)], "without a target"),
-        ([(1, 2, 3)], "not a list of points"),
-        ([((1, 2), (3, float("nan")))], "finite"),
-        ("inf,2:3,4", "finite"),
-        ([((1, 2), (3,))], "not a list of points"),
-        (["ab"], "not a list of points"),
-    ],
-)
-def test_refused_points(source: Any, says: str) -> None:
-    with pytest.raises(PointError, match=says):
-        Points.of(source)
+def test_bytes_are_those_of_the_saved_file(tmp_path: Path) -> None:
+    path = Image(COLOURS).save(tmp_path / "out.png")
+    assert Image(COLOURS).to_bytes() == path.read_bytes()
 
 
-def test_points_lie_on_the_image() -> None:
-    Points.of("0,0:9,11").check_inside(10, 12)
-    for outside in ("-1,0:3,3", "10,0:3,3", "0,0:3,12", "0,0:9.5,3"):
-        with pytest.raises(PointError, match="outside the 10x12 image"):
-            Points.of(outside).check_inside(10, 12)
+def test_content_is_treated_as_a_file_is(tmp_path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    rgba = np.dstack([COLOURS, np.full_like(RAMP, 255)])
+    rgba[:4, :, 3] = 0
+    PIL.Image.fromarray(rgba).save(tmp_path / "turned.png", exif=exif)
+    path = tmp_path / "turned.png"
+    np.testing.assert_array_equal(Image.from_bytes(path.read_bytes()).pixels, Image.of(path).pixels)
 
 
-HALF = np.zeros((12, 10), np.bool_)
-HALF[:, 5:] = True
+def test_refused_bytes() -> None:
+    whole = Image(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).to_bytes()
+    for data in (whole[:2000], b"not a picture", b""):
+        with pytest.raises(
+            ImageError, match=f"{len(data)} bytes of data cannot be read as an image"
+        ):
+            Image.from_bytes(data)
+    with pytest.raises(ImageError, match="content is bytes, got str"):
+        Image.from_bytes("picture.png")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        HALF,
-        HALF.astype(np.uint8),
-        HALF.astype(np.int64),
-        HALF * np.uint8(255),
-        HALF * np.uint16(65535),
-        HALF * 1.0,
-        HALF[..., None],
-        PIL.Image.fromarray(HALF),
-        PIL.Image.fromarray(HALF * np.uint8(255)),
-        PIL.Image.fromarray(HALF * np.uint8(255)).convert("RGB"),
-        PIL.Image.fromarray(HALF * np.uint16(65535)),
-    ],
-    ids=[
-        "bool",
-        "0/1",
-        "int64 0/1",
-        "uint8",
-        "uint16",
-        "float",
-        "channel",
-        "pillow 1",
-        "pillow L",
-        "pillow RGB",
-        "pillow I;16",
-    ],
-)
-def test_masks(source: Any) -> None:
-    np.testing.assert_array_equal(Mask.of(source, 10, 12).editable, HALF)
-
-
-def test_mask_file_of_zeros_and_ones(tmp_path: Path) -> None:
-    PIL.Image.fromarray(HALF.astype(np.uint8)).save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(Mask.of(tmp_path / "mask.png", 10, 12).editable, HALF)
-
-
-@pytest.mark.parametrize(
-    ("source", "says"),
-    [
-        (HALF.T, "12x10 but the image is 10x12"),
-        (np.zeros((12, 10, 3), np.uint8), "one channel"),
-        (np.full((12, 10), 300), "int64"),
-        (np.full((12, 10), -0.5), "-0.5"),
-        ("nowhere.png", "no file"),
-        (3, "int"),
-    ],
-)
-def test_refused_masks(source: Any, says: str) -> None:
-    with pytest.raises(MaskError, match=says):
-        Mask.of(source, 10, 12)
+def test_refused_formats() -> None:
+    for format in ("gif", "", "picture.png"):
+        with pytest.raises(OutputError, match="not a known kind of picture; use one of png, jpg"):
+            Image(COLOURS).to_bytes(format)
+    wide = Image(np.zeros((1, 16384, 3), np.uint8))
+    with pytest.raises(OutputError, match="16384x1 cannot be written as webp"):
+        wide.to_bytes("webp")
