@@ -75,7 +75,7 @@ def _motion(channels: int, side: int, points: int) -> Any:
                 lambda leaf: loss(leaf[0], handles, targets, (4 * side, 4 * side), 1), features
             )
 
-        return run(patch_motion.formula), run(patch_motion.motion_loss)
+        return run(patch_motion.reference_loss), run(patch_motion.motion_loss)
 
     return make
 
@@ -90,7 +90,7 @@ def _tracking(channels: int, side: int, points: int) -> Any:
         )
         origins = patch_motion.patches(features, handles, (4 * side, 4 * side), 0)[:, :, 0, 0]
         given = (features, origins, handles, targets, (4 * side, 4 * side), 3)
-        return partial(point_tracking.formula, *given), partial(point_tracking.track, *given)
+        return partial(point_tracking.reference, *given), partial(point_tracking.track, *given)
 
     return make
 
@@ -120,10 +120,7 @@ def _adam(
         )
         return variable, gradient, first, second.abs(), variable.to(dtype), step, done, 0.02
 
-    variable, gradient, first, second, _, *rest = buffers()
-    return partial(adam.formula, variable, gradient, first, second, *rest), partial(
-        adam.adam_step, *buffers()
-    )
+    return partial(adam.reference, *buffers()), partial(adam.adam_step, *buffers())
 
 
 def _norm(channels: int, side: int, groups: int, gradient: bool) -> Any:

@@ -65,7 +65,7 @@ def _supervise(scene: _Scene, reference: Prediction, forward: Prediction, state:
     """Return the loss by its formulas."""
     place = scene.place
     radius = scene.settings.r_m
-    loss: Tensor = patch_motion.formula(
+    loss: Tensor = patch_motion.reference_loss(
         forward.features[0], state.handles, scene.targets, scene.resolution, radius
     )
     if scene.keep is None or forward.noise is None or reference.noise is None:
