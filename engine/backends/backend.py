@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..diffusion.model import Model
+from ..diffusion.parts import Part, PartFunction
 from ..diffusion.unet import UNet
 from ..system.cuda_graphs import Captured, graph_on
 from .artefacts import Artefacts
@@ -15,10 +16,7 @@ from .exported_parts import ExportedParts
 from .gate import Gate
 from .placement import Placement
 
-__all__ = ["Backend", "Choice", "Gates", "PartFunction", "captured"]
-
-PartFunction = Callable[..., Any]
-"""A part of the network, as a function of tensors."""
+__all__ = ["Backend", "Choice", "Gates", "captured"]
 
 Gates = dict[str, Gate]
 """Gates of compiled parts by part; filled as parts come into use."""
@@ -92,11 +90,11 @@ class Choice:
         return record
 
 
-def captured(part: str, run: PartFunction, device: torch.device) -> PartFunction:
+def captured(part: Part, run: PartFunction, device: torch.device) -> PartFunction:
     """Return a part that is replayed as a graph, where it is a whole pass on CUDA; else `run`.
 
     The drag's own part stays as it is: it lies inside the graph of its iteration.
     """
-    if device.type != "cuda" or part not in ("whole", "replaced"):
+    if device.type != "cuda" or not part.whole:
         return run
     return Captured(run, graph_on(device))

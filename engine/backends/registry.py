@@ -62,7 +62,6 @@ def choose(
     placement, passed_over = _complete(model, backend, table)
     _check(model, placement, table)
     artefacts = artefacts or Artefacts(default_folder() / "exported")
-    model.read()  # shared by all views of the model: merging an adapter tells exported parts
     networks: dict[str, UNet] = {}
     exported: dict[str, ExportedParts[Any]] = {}
     gates: list[Gates] = []

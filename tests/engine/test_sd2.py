@@ -53,8 +53,8 @@ def test_the_predicted_noise_is_the_schedulers(folder: Path) -> None:
     ).record
     assert record is not None
     assert record.reference_noise is not None
-    schedule, t, latent = record.scene.schedule, record.scene.timestep, record.inverted
-    v, a = editor.model.unet(latent, record.scene.conditioning.at(t)), schedule.alphas[t]
+    schedule, t, latent = record.scene.place.schedule, record.scene.place.timestep, record.inverted
+    v, a = editor.model.unet(latent, record.scene.place.conditioning.at(t)), schedule.alphas[t]
     torch.testing.assert_close(
         record.reference_noise, a.sqrt() * v + (1 - a).sqrt() * latent, rtol=1e-5, atol=1e-5
     )

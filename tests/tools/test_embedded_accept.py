@@ -1,0 +1,72 @@
+"""Judge edits whose figures are known."""
+
+import dataclasses
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from dragnoise.engine import Editor
+from embedded_model import accept, drags, measure
+from embedded_model.accept import Row
+
+
+def row(**changes: object) -> Row:
+    good = Row(
+        kind="sun",
+        leverage=0.8,
+        completion=0.9,
+        start_px=20.0,
+        end_px=2.0,
+        outside_db=40.0,
+        gain_db=8.0,
+        rebuilt_db=33.0,
+        vae_db=34.0,
+        iterations=30,
+        reached=True,
+        oracle=1.0,
+        controls=(0.0, 0.0, 0.1),
+    )
+    return dataclasses.replace(good, **changes)  # type: ignore[arg-type]
+
+
+def test_a_good_model_is_accepted() -> None:
+    assert accept.verdict([row(), row(kind="house")])["accepted"]
+
+
+@pytest.mark.parametrize(
+    ("change", "unmet"),
+    [
+        ({"leverage": 0.1}, "leverage >= 0.5"),
+        ({"completion": 0.1}, "completion >= 0.6"),
+        ({"kind": "peak", "end_px": 11.0}, "distance halved on every kind"),
+        ({"controls": (0.0, 0.9, 0.0)}, "controls <= 0.2"),
+        ({"outside_db": 10.0}, "outside >= 30 dB"),
+        ({"vae_db": 20.0}, "VAE >= 30 dB"),
+    ],
+)
+def test_each_thing_that_is_wanted_can_be_missed(change: dict[str, object], unmet: str) -> None:
+    verdict = accept.verdict([row(), row(**change)])
+    assert not verdict["accepted"]
+    assert [name for name, met in verdict["wanted"].items() if not met] == [unmet]
+
+
+def test_the_table_has_a_line_for_each_kind_and_one_for_all() -> None:
+    lines = accept.table([row(), row(kind="house")]).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["sun", "house", "all"]
+
+
+def test_an_edit_is_judged_from_source_to_sheet() -> None:
+    editor = Editor.from_pretrained()
+    config = editor.defaults.replace(steps=6, iterations=2)
+    (drag,) = drags.ground_truth_drags(1, 4, ("sun",))
+    trial = measure.edited(editor, drag, config)
+    leverage, goal = measure.oracle(editor, drag, config)
+    assert -1 < leverage < 2
+    assert goal.shape == trial.optimum.start.shape
+    assert not torch.equal(trial.optimum.start, trial.optimum.variable)
+    assert np.array_equal(trial.propagated(trial.optimum.variable), trial.picture)
+    picture = accept.sheet([(trial, trial.picture)] * 3)
+    assert isinstance(picture, PIL.Image.Image)
+    assert picture.size == (8 * 128, 2 * 128)

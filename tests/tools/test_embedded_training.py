@@ -1,0 +1,117 @@
+"""Train and pack the embedded model: the real networks on a little data."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dragnoise.engine import Editor
+from dragnoise.engine.diffusion.load import EMBEDDED
+from embedded_model import networks, pack, recipe, samples, train, words
+from embedded_model.shards import Pairs
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Pairs:
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(2, 30, (6, words.LENGTH), generator=generator).short()
+    return Pairs(torch.randn((6, 2, 4, 32, 32), generator=generator).half(), tokens)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, pairs: Pairs) -> train.Trainer:
+    trainer = train.Trainer(tmp_path_factory.mktemp("work"))
+    trainer.run(pairs, train.Budget(600, steps=2))
+    return trainer
+
+
+def test_a_pair_leads_from_one_latent_to_the_other(pairs: Pairs) -> None:
+    """At the high time the latent on the path is A's noisy latent, and everywhere B less its noise."""
+    alphas = networks.alphas_cumprod()
+    batch = recipe.draw_batch(pairs, alphas, 0.45, torch.Generator().manual_seed(2))
+    a = alphas[batch.time][:, None, None, None]
+    torch.testing.assert_close(
+        (batch.noisy - (1 - a).sqrt() * batch.noise) / a.sqrt(), batch.clean, atol=2e-4, rtol=1e-4
+    )
+    at_start = torch.nonzero(batch.time[-batch.moved :] == batch.high).flatten()
+    assert len(at_start) > 0
+    high = alphas[batch.high][:, None, None, None]
+    own_noise = (batch.source - high.sqrt() * batch.clean[-batch.moved :]) / (1 - high).sqrt()
+    others = (batch.noisy[-batch.moved :] - (1 - high).sqrt() * own_noise) / high.sqrt()
+    for index in at_start.tolist():
+        distances = (pairs.latents.float().flatten(0, 1) - others[index]).abs().amax((1, 2, 3))
+        assert distances.min() < 1e-3
+
+
+def test_a_batch_holds_the_shares_asked_for(pairs: Pairs) -> None:
+    generator = torch.Generator().manual_seed(3)
+    alphas = networks.alphas_cumprod()
+    assert recipe.draw_batch(pairs, alphas, 0.5, generator, 12).moved == 6 + recipe.CONSTANT
+    assert recipe.draw_batch(pairs, alphas, 0.0, generator, 12).moved == 0
+
+
+@pytest.mark.parametrize(("done", "share"), [(None, 1.0), (0.0, 1.0), (0.5, 0.525), (1.0, 0.05)])
+def test_the_last_run_decays_the_rate(done: float | None, share: float) -> None:
+    assert math.isclose(recipe.learning_rate(1e-3, 1000, done), share * 1e-3)
+
+
+def test_training_resumes_where_it_was(trained: train.Trainer, pairs: Pairs) -> None:
+    resumed = train.Trainer(trained.folder)
+    assert resumed.step == trained.step == 2
+    for trainer in (trained, resumed):
+        trainer.run(pairs, train.Budget(600, steps=1))
+    assert resumed.step == trained.step == 3
+    for mine, theirs in zip(trained.networks.weights(), resumed.networks.weights(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert all(torch.equal(value, resumed.average[name]) for name, value in trained.average.items())
+    assert [file.name for file in trained.folder.iterdir()] == [train.CHECKPOINT]
+
+
+def test_deep_skips_stay_masked(trained: train.Trainer) -> None:
+    unet = trained.networks.unet.eval()
+    shape = torch.zeros((1, 4, 32, 32))
+    text = torch.zeros((1, words.LENGTH, networks.WIDTH))
+    with torch.no_grad():
+        embedding, skips, bottleneck = networks.down(unet, shape, torch.tensor([681]), text)
+        resnet = unet.up_blocks[0].resnets[0]
+        zeroed = resnet.conv1.weight[:, bottleneck.shape[1] :]
+    assert not zeroed.any()
+    assert len(skips) == 8
+    assert embedding.isfinite().all()
+
+
+def test_the_packed_folder_is_small_whole_and_loads(trained: train.Trainer, tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    total = pack.pack(trained.folder, networks.read_vae(EMBEDDED), target, EMBEDDED)
+    assert total <= pack.LIMIT_BYTES
+    assert total == pack.size_bytes(target)
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+    editor = Editor.from_pretrained(target)
+    drag = samples.demo_drags()[0]
+    points = [(*drag.handle, *drag.target)]
+    result = editor.edit(
+        drag.before,
+        points,
+        prompt=drag.caption,
+        config=editor.defaults.replace(iterations=1, steps=4),
+    )
+    assert result.image.pixels.shape == drag.before.shape
+
+
+def test_a_model_that_is_too_large_is_refused_and_nothing_is_left(
+    trained: train.Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "LIMIT_BYTES", 1000)
+    with pytest.raises(ValueError, match="more than 1000"):
+        pack.pack(trained.folder, networks.read_vae(EMBEDDED), tmp_path / "model", EMBEDDED)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_warm_start_takes_the_rows_of_known_words() -> None:
+    fresh = networks.new_networks(len(words.tokenizer()))
+    networks.warm_start(fresh, EMBEDDED)
+    started: dict[str, Tensor] = fresh.unet.state_dict()
+    assert all(value.isfinite().all() for value in started.values())
+    assert started["conv_out.weight"].any()
