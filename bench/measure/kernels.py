@@ -84,7 +84,7 @@ def _motion(channels: int, side: int, points: int) -> Make:
         def run(loss: Callable[..., Tensor]) -> Callable[[], object]:
             return _both_ways(lambda leaf: loss(leaf[0], handles, targets, size, 1), features)
 
-        return run(patch_motion.formula), run(patch_motion.motion_loss)
+        return run(patch_motion.reference_loss), run(patch_motion.motion_loss)
 
     return make
 
@@ -96,7 +96,7 @@ def _tracking(channels: int, side: int, points: int) -> Make:
         size = (4 * side, 4 * side)
         origins = patch_motion.patches(features, handles, size, 0)[:, :, 0, 0]
         inputs = (features, origins, handles, targets, size, 3)
-        return partial(point_tracking.formula, *inputs), partial(point_tracking.track, *inputs)
+        return partial(point_tracking.reference, *inputs), partial(point_tracking.track, *inputs)
 
     return make
 
@@ -121,9 +121,7 @@ def _adam(device: torch.device, dtype: torch.dtype) -> Pair:
         done = torch.zeros((), dtype=torch.bool, device=device)
         return variable, gradient, first, second.abs(), variable.to(dtype), step, done, 0.02
 
-    variable, gradient, first, second, _, *rest = buffers()
-    plain = partial(adam.formula, variable, gradient, first, second, *rest)
-    return plain, partial(adam.adam_step, *buffers())
+    return partial(adam.reference, *buffers()), partial(adam.adam_step, *buffers())
 
 
 def _norm(channels: int, side: int, groups: int, gradient: bool) -> Make:
