@@ -39,13 +39,13 @@ class ExportedParts(Generic[W]):
     last `KEPT` parts and extents stay open.
 
     Args:
-        model: whose parts they are.
+        model: Whose parts they are.
         find: (part's name, extent) -> the file, and the identity that it must have; it depends on
             the adapter that is merged at the time.
         load: (file, identity, part's name, extent) -> the file, loaded.
 
     Attributes:
-        closed: number of parts and extents that have had to make room.
+        closed: Number of parts and extents that have had to make room.
     """
 
     KEPT = 20
@@ -79,15 +79,15 @@ class ExportedParts(Generic[W]):
         """Run a part.
 
         Args:
-            part: its row.
-            inputs: tensors in the order of its row, skips each by itself or as a tuple.
+            part: Its row.
+            inputs: Tensors in the order of its row, skips each by itself or as a tuple.
 
         Returns:
             Outputs in the order of its row.
 
         Raises:
-            BackendError: for an input of another shape.
-            PlanError: where there is no file, or not the right one.
+            BackendError: For an input of another shape.
+            PlanError: Where there is no file, or not the right one.
         """
         tensors = tuple(_flat(inputs))
         skips = len(tensors) - len(part.inputs) + 1

@@ -40,12 +40,12 @@ class Gate:
     """A compiled part that is called like its eager self, and is it where the two disagree.
 
     Attributes:
-        part: name of the part, for messages and for the verdict's key.
-        eager: a function of tensors, nests of tensors and constants.
-        compiled: what is to be used in its place.
-        identity: what a verdict holds for, beside the part and the kind of input.
-        verdicts: where verdicts are kept.
-        reasons: why the eager part runs, by kind of input; shown in results.
+        part: Name of the part, for messages and for the verdict's key.
+        eager: A function of tensors, nests of tensors and constants.
+        compiled: What is to be used in its place.
+        identity: What a verdict holds for, beside the part and the kind of input.
+        verdicts: Where verdicts are kept.
+        reasons: Why the eager part runs, by kind of input; shown in results.
     """
 
     part: str

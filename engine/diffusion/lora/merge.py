@@ -42,7 +42,7 @@ class Adapters:
         `active` (by a callback that edits), they are the outer one's again on leaving.
 
         Raises:
-            AdapterError: for an adapter of another model.
+            AdapterError: For an adapter of another model.
         """
         self._entered.append(use)
         try:
