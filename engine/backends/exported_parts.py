@@ -33,7 +33,7 @@ class Executable(Protocol):
 
 
 class ExportedParts(Generic[W]):
-    """The frozen parts of a model, run from files.
+    """A model's frozen parts, run from files.
 
     A file is opened when it is first needed, once for all extents that it serves; those of the
     last `KEPT` parts and extents stay open.
@@ -91,20 +91,20 @@ class ExportedParts(Generic[W]):
         """
         tensors = tuple(_flat(inputs))
         skips = len(tensors) - len(part.inputs) + 1
-        given = dict(zip(part.input_names(skips), tensors, strict=True))
-        extent = extent_of(self._model, part, given)
+        by_name = dict(zip(part.input_names(skips), tensors, strict=True))
+        extent = extent_of(self._model, part, by_name)
         names = self._signature(part, extent)
-        if len(names.inputs) != len(given):
+        if len(names.inputs) != len(by_name):
             raise BackendError(f"{part.name} takes {', '.join(names.inputs)}")
         dtype = precision_of(self._model, part.name)
         for name, shape in names.inputs.items():
-            if tuple(given[name].shape) != shape:
+            if tuple(by_name[name].shape) != shape:
                 raise BackendError(
                     f"{part.name} takes {name} of shape {list(shape)} at {extent}, "
-                    f"got {list(given[name].shape)}"
+                    f"got {list(by_name[name].shape)}"
                 )
-            given[name] = given[name].detach().to(dtype).contiguous()
-        outputs = self._executable(part, extent)(given)
+            by_name[name] = by_name[name].detach().to(dtype).contiguous()
+        outputs = self._executable(part, extent)(by_name)
         return tuple(outputs[name] for name in names.outputs)
 
     def files(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Keep what was found out about this machine: one JSON file a verdict."""
+"""Keep verdicts about this machine: one JSON file each."""
 
 import json
 import logging

@@ -20,7 +20,7 @@ __all__ = ["LoadedFrom", "Model"]
 
 @dataclass(frozen=True)
 class LoadedFrom:
-    """Where a model was loaded from and how, so that a command can load it again.
+    """A note of how a model was loaded, so that a command can load it again.
 
     Attributes:
         path: A diffusers folder or a checkpoint.

@@ -55,7 +55,7 @@ SKIPS = "skips"
 """In inputs and outputs: stands for skip_0 .. skip_N, as many as the network has."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """A row of the table of parts.
 

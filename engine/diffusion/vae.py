@@ -52,9 +52,8 @@ class Autoencoder:
 
     def _run(self, part: Part) -> PartFunction:
         """Return what runs a part: the backend's, wrapped when it is first wanted."""
-        function = self.functions[part]
         if self._wrap is None:
-            return function
+            return self.functions[part]
         if part not in self._wrapped:
-            self._wrapped[part] = self._wrap(part, function)
+            self._wrapped[part] = self._wrap(part, self.functions[part])
         return self._wrapped[part]

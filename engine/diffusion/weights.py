@@ -16,7 +16,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Weights:
-    """The weights of networks, known by a digest of their content.
+    """A set of weights that is known by a digest of its content.
 
     They are read once, when the digest is first wanted. Later changes are not seen, except merged
     adapters, which are told by `merged`.

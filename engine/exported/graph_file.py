@@ -2,7 +2,7 @@
 
 With the graph's identity as STEM there are STEM.onnx, STEM.onnx.data (its weights) and STEM.json,
 the report of how it was made and checked. The report has the identity, and the length and digest of
-both files: where one of them is cut off, changed or another's, it is told.
+both files: a file that is cut off, changed or another's is noticed.
 """
 
 import json

@@ -90,7 +90,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class GraphId:
-    """The identity of an ONNX graph.
+    """An identity of an ONNX graph.
 
     Attributes:
         part: Name of the part.
@@ -130,7 +130,7 @@ class GraphId:
 
 @dataclass(frozen=True)
 class PlanId:
-    """The identity of a TensorRT plan.
+    """An identity of a TensorRT plan.
 
     Attributes:
         graph: What it was built of.

@@ -30,7 +30,7 @@ __all__ = ["Constants", "FoldedResnet"]
 
 @storable
 class Constants(NamedTuple):
-    """The contribution of the skips [N, S, H, W] and the step to one block; N texts.
+    """A contribution of the skips [N, S, H, W] and the step to one block; N texts.
 
     Attributes:
         straddling: The skip channels [N, B - C_d, H, W] that share a group with dynamic ones; None

@@ -89,7 +89,7 @@ class Norm:
 
 
 class FusedNorm(Norm):
-    """The same in one kernel of ours, in any memory order, and differentiable in the map alone."""
+    """A `Norm` in one kernel of ours, in any memory order, differentiable in the map alone."""
 
     def __call__(self, hidden: Tensor) -> Tensor:
         return group_norm_silu(hidden, self.groups, self.weight, self.bias, self.eps, self.silu)

@@ -57,7 +57,7 @@ T = TypeVar("T")
 @storable
 @dataclass(frozen=True, eq=False)
 class Down:
-    """The results of the encoder half.
+    """A result of the encoder half.
 
     Attributes:
         step: The step that it ran at.
@@ -72,7 +72,7 @@ class Down:
 
 @dataclass(frozen=True, eq=False)
 class Up:
-    """The results of the decoder half.
+    """A result of the decoder half.
 
     Attributes:
         features: The feature map of the wanted block [B, C, h, w]; guided [1, 2 C, h, w]. None if
@@ -87,7 +87,7 @@ class Up:
 @storable
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """The decoder half on fixed skips, as far as it is known before the bottleneck is.
+    """A decoder half on fixed skips, as far as it is known before the bottleneck is.
 
     Attributes:
         constants: What the skips contribute to every residual block, by level.
@@ -292,11 +292,10 @@ class UNet:
 
     def run(self, part: Part) -> PartFunction:
         """Return what runs a part: the backend's, wrapped when it is first wanted."""
-        function = self.functions[part]
         if self._wrap is None:
-            return function
+            return self.functions[part]
         if part not in self._wrapped:
-            self._wrapped[part] = self._wrap(part, function)
+            self._wrapped[part] = self._wrap(part, self.functions[part])
         return self._wrapped[part]
 
     # The parts: functions of tensors, as in the table above.
