@@ -1,10 +1,9 @@
-"""`python -m dragnoise.bench work`: the work of an edit as a table, and the time that devices take for it at the least.
+"""`python -m dragnoise.bench work`: the work of an edit, and the least time it takes on devices.
 
-The last line of stdout is one JSON document.
+Prints tables; the last line of stdout is one JSON document.
 """
 
-import argparse
-import json
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,25 +11,28 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from dragnoise.engine.errors import ConfigError
-from dragnoise.engine.methods import METHODS
+from dragnoise.engine.cli.options import METHOD_SETTINGS, add_json_option, size
+from dragnoise.engine.cli.show import print_json
 from dragnoise.engine.system.device import DTYPES
 
 from .architectures import ARCHITECTURES, Architecture
 from .ceilings import CEILINGS, Ceiling, Forecast, forecast, measured
+from .counts import Counts
 from .work import Work, count
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_options", "run"]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    known = ", ".join(ARCHITECTURES)
+def add_options(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    names = ", ".join(ARCHITECTURES)
     parser.add_argument(
-        "--arch", default="sd15", help=f"{known}, or a diffusers folder (default: %(default)s)"
+        "--arch", default="sd15", help=f"{names}, or a diffusers folder (default: %(default)s)"
     )
     parser.add_argument(
         "--size",
-        metavar="WIDTHxHEIGHT",
+        type=size,
+        metavar="WxH",
         help="of the picture (default: what the model was trained for)",
     )
     parser.add_argument(
@@ -41,112 +43,110 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--successive", action="store_true", help="a drag on an image that is inverted already"
     )
     parser.add_argument(
-        "--method", default="dragnoise", choices=METHODS, help="(default: %(default)s)"
+        "--method", default="dragnoise", choices=METHOD_SETTINGS, help="(default: %(default)s)"
     )
     parser.add_argument(
         "--dtype", default="bfloat16", choices=DTYPES, help="of the networks (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print the JSON document alone")
+    add_json_option(parser)
 
 
-def run(asked: argparse.Namespace) -> int:
-    """Count and print; returns the exit code. Raises ConfigError, ModelError."""
-    dtype = DTYPES[asked.dtype]
+def run(parsed: Namespace) -> int:
+    """Count, print and return the exit code. Raises ConfigError, ModelError."""
+    dtype = DTYPES[parsed.dtype]
+    side = Architecture.of(parsed.arch).side_px
     work = count(
-        asked.arch,
-        _size(asked.size, asked.arch),
-        asked.iterations,
-        not asked.no_mask,
-        asked.method,
-        asked.successive,
+        parsed.arch,
+        parsed.size or (side, side),
+        parsed.iterations,
+        not parsed.no_mask,
+        parsed.method,
+        parsed.successive,
         dtype,
     )
     ceilings = list(CEILINGS.values())
-    if asked.dtype != "float16":  # which the engine does not run on a CPU
+    if parsed.dtype != "float16":  # which the engine does not run on a CPU
         ceilings.append(measured(torch.device("cpu"), dtype))
     document = work.record() | {"forecast": [_foreseen(work, ceiling) for ceiling in ceilings]}
-    if not asked.json:
+    if not parsed.json:
         console = Console(highlight=False, width=150)
         console.print(_counted(work))
         console.print(_forecasts(work, ceilings))
         console.print(*(f"{ceiling.name}: {ceiling.source}" for ceiling in ceilings), sep="\n")
-    print(json.dumps(document))
+    print_json(document)
     return 0
 
 
-def _size(text: str | None, arch: str) -> tuple[int, int]:
-    """(height, width) of WIDTHxHEIGHT."""
-    if text is None:
-        return (Architecture.of(arch).side_px,) * 2
-    width, times, height = text.partition("x")
-    if not (times and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise ConfigError(f"--size must be WIDTHxHEIGHT, like 512x512, got {text!r}")
-    return int(height), int(width)
-
-
 def _rows(work: Work, ceiling: Ceiling) -> dict[str, Forecast]:
-    return {
-        name: forecast(counts, ceiling)
-        for name, counts in (*work.stages.items(), ("total", work.total))
-    }
+    """Return the forecast of every stage and of all together."""
+    return {name: forecast(counts, ceiling) for name, counts in _counts(work)}
+
+
+def _counts(work: Work) -> list[tuple[str, Counts]]:
+    return [*work.stages.items(), ("total", work.total)]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _foreseen(work: Work, ceiling: Ceiling) -> dict[str, Any]:
-    peaks = {
-        str(dtype).removeprefix("torch."): flops for dtype, flops in ceiling.flops_per_s.items()
-    }
-    found = {name: vars(row) for name, row in _rows(work, ceiling).items()}
-    described = {
+    """Return a device's forecast, ready for JSON."""
+    return {
         "name": ceiling.name,
         "source": ceiling.source,
-        "flops_per_s": peaks,
+        "flops_per_s": {_name(dtype): flops for dtype, flops in ceiling.flops_per_s.items()},
         "bytes_per_s": ceiling.bytes_per_s,
+        "stages": {name: vars(row) for name, row in _rows(work, ceiling).items()},
     }
-    return described | {"stages": found}
 
 
 def _counted(work: Work) -> Table:
+    """Return the table of what was counted, one row a stage."""
     case = work.case
-    what = f"{case.method}, {case.arch}, {case.size[1]}x{case.size[0]}, {str(case.dtype).removeprefix('torch.')}"
-    how = f"{work.active_steps} steps, {work.iterations} iterations, {'mask' if case.mask else 'no mask'}"
-    table = Table(title=f"work, counted: {what}, {how}", box=None, title_justify="left")
-    table.add_column("stage")
-    for name in (
-        "TFLOP",
-        "weights read GB",
-        "read GB",
-        "written GB",
-        "operators",
-        "launches",
-        "waits",
-        "peak GB",
-    ):
-        table.add_column(name, justify="right")
-    for name, counts in (*work.stages.items(), ("total", work.total)):
-        moved = (counts.weight_bytes, counts.activation_bytes_read, counts.activation_bytes_written)
+    height, width = case.size
+    what = f"{case.method}, {case.arch}, {width}x{height}, {_name(case.dtype)}"
+    mask = "mask" if case.mask else "no mask"
+    how = f"{work.active_steps} steps, {work.iterations} iterations, {mask}"
+    moved = ("weights read GB", "read GB", "written GB")
+    table = _table(
+        f"work, counted: {what}, {how}",
+        ("TFLOP", *moved, "operators", "launches", "waits", "peak GB"),
+    )
+    for name, counts in _counts(work):
         table.add_row(
             name,
             f"{counts.flops / 1e12:.2f}",
-            *(f"{amount / 1e9:.2f}" for amount in moved),
-            *(
-                f"{number:,}"
-                for number in (counts.operators, counts.launches, counts.synchronisations)
-            ),
+            f"{counts.weight_bytes / 1e9:.2f}",
+            f"{counts.activation_bytes_read / 1e9:.2f}",
+            f"{counts.activation_bytes_written / 1e9:.2f}",
+            f"{counts.operators:,}",
+            f"{counts.launches:,}",
+            f"{counts.synchronisations:,}",
             f"{counts.peak_bytes / 1e9:.2f}",
         )
     return table
 
 
 def _forecasts(work: Work, ceilings: Sequence[Ceiling]) -> Table:
-    title = "forecast (ms): what these devices need at the least, everything else fused away / as launched"
+    """Return the table of what devices need at the least, one row a stage."""
+    table = _table(
+        "forecast (ms): what these devices need at the least, "
+        "everything else fused away / as launched",
+        [ceiling.name for ceiling in ceilings],
+    )
+    columns = [_rows(work, ceiling) for ceiling in ceilings]
+    for name, _ in _counts(work):
+        cells = [
+            f"{rows[name].fused_ms:,.1f} / {rows[name].dispatched_ms:,.1f}" for rows in columns
+        ]
+        table.add_row(name, *cells)
+    return table
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, box=None, title_justify="left")
     table.add_column("stage")
-    for ceiling in ceilings:
-        table.add_column(ceiling.name, justify="right")
-    columns = [_rows(work, ceiling) for ceiling in ceilings]
-    for name in (*work.stages, "total"):
-        table.add_row(
-            name,
-            *(f"{rows[name].fused_ms:,.1f} / {rows[name].dispatched_ms:,.1f}" for rows in columns),
-        )
+    for column in columns:
+        table.add_column(column, justify="right")
     return table

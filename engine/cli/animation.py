@@ -1,4 +1,9 @@
-"""The way of a drag as an animation: what the model expects the picture to be (the predicted clean latent) at several iterations, then the result."""
+"""A drag as an animation: the image with its points, how it moves, the result.
+
+On the way a frame is a preview: what the model expects the picture to be, which is the predicted
+clean latent, decoded. Finished frames are what the edit would give if it stopped there: sharp, but
+each costs as much as the end of an edit.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,55 +14,114 @@ from torch import Tensor
 from .. import stages
 from ..drag.loop import Iteration
 from ..editor import Editor
+from ..errors import ConfigError
 from ..inputs.frame import Frame
 from ..inputs.image import Image
 from ..inputs.points import Points
-from ..session.result import EditResult
+from ..methods import method_row
+from ..session.result import EditResult, Record
 from ..system.files import write_whole
-from .drawing import enlarge, with_points
+from .drawing import MARKERS, enlarge, with_points
 
-__all__ = ["Trajectory"]
+__all__ = ["DragAnimation"]
 
-_FRAMES, _FRAME_MS, _LAST_MS = 24, 90, 1500
+_FIRST_MS = 900
+_MOVING_MS = 2200
+"""All frames between the first and the last together, unless there are very few."""
+
+_LONGEST_MS = 200
+_LAST_MS = 1800
 
 
-class Trajectory:
-    """Collects a drag's iterations (`on_iteration=`), then draws them. Costs a copy of the predicted noise an iteration, and a decode a frame."""
+class DragAnimation:
+    """A callback (`on_iteration=`) that collects a drag's iterations and draws them afterwards.
 
-    def __init__(self) -> None:
+    It costs a copy of the predicted noise and of the optimised variable an iteration.
+
+    Args:
+        frames: most frames between the first and the last.
+        finished: whether these frames are denoised to their end instead of being previews.
+    """
+
+    def __init__(self, frames: int = 24, finished: bool = False) -> None:
+        self._frames = frames
+        self._finished = finished
         self._noises: list[Tensor] = []
+        self._variables: list[Tensor] = []
 
     def __call__(self, iteration: Iteration[Any]) -> None:
-        assert iteration.forward.noise is not None
-        self._noises.append(iteration.forward.noise)
-
-    def frames(self, editor: Editor, source: Image, result: EditResult) -> list[PIL.Image.Image]:
-        """At most 24 previews with the handles where they were, then the result. `result` must have been recorded."""
-        if result.record is None:
-            raise ValueError("a trajectory needs the edit's record; call edit(..., record=True)")
-        scene = result.record.scene
-        frame = Frame.of(source, editor.model.factor, scene.settings.parity)
-        seen = len(result.record.handles)
-        every = max(1, -(-seen // _FRAMES))
-        pictures = []
-        for number in range(0, min(seen, len(self._noises)), every):
-            clean = scene.place.schedule.clean(
-                self._noises[number], scene.place.latent, scene.place.timestep
+        """Keep an iteration. Raises ConfigError if it has no predicted noise."""
+        noise = iteration.forward.noise
+        if noise is None:
+            raise ConfigError(
+                "an iteration without predicted noise cannot be drawn; "
+                "pass the animation to edit(..., on_iteration=)"
             )
-            preview = frame.image_of(stages.decode(editor.model, clean))
-            handles = Points(
-                frame.image_points(result.record.handles[number]), result.points.targets
-            )
-            pictures.append(with_points(preview, handles))
-        return [*pictures, enlarge(result.image)]
+        self._noises.append(noise.clone())
+        self._variables.append(iteration.variable.detach().clone())
 
-    def save(self, path: Path, editor: Editor, source: Image, result: EditResult) -> Path:
-        """The frames as an endless GIF, written whole or not at all. Raises OutputError."""
-        first, *rest = self.frames(editor, source, result)
-        durations = [_FRAME_MS] * len(rest) + [_LAST_MS]
+    def frames(self, editor: Editor, image: Image, result: EditResult) -> list[PIL.Image.Image]:
+        """Return the image with its points, the frames on the way with the handles, the result.
+
+        Raises ConfigError if the result has no record.
+        """
+        record = result.record
+        if record is None:
+            raise ConfigError("an animation needs the edit's record; call edit(..., record=True)")
+        frame = Frame.of(image, editor.model.factor, record.scene.settings.parity)
+
+        def drawn(picture: Image, number: int) -> PIL.Image.Image:
+            handles = frame.image_points(record.handles[number])
+            return with_points(picture, Points(handles, result.points.targets))
+
+        iterations = min(len(record.handles), len(self._noises))
+        every = max(1, -(-iterations // self._frames))
+        moving = [
+            drawn(frame.image_of(self._pixels(number, result, record)), number)
+            for number in range(0, iterations, every)
+        ]
+        return [drawn(image, 0), *moving, enlarge(result.image)]
+
+    def _pixels(self, number: int, result: EditResult, record: Record) -> Tensor:
+        """Return what an iteration looks like, float32 [1, 3, H, W] in -1..1."""
+        place = record.scene.place
+        if self._finished:
+            method = method_row(result.settings["method"])
+            variable = self._variables[number]
+            latent = stages.propagate(method, record.scene, record.optimum.constants, variable)
+        else:
+            latent = place.schedule.clean(self._noises[number], place.latent, place.timestep)
+        return stages.decode(place.model, latent)
+
+    def save(self, path: Path, editor: Editor, image: Image, result: EditResult) -> Path:
+        """Write the frames as an endless GIF, whole or not at all. Raises OutputError."""
+        frames = _with_shared_colours(self.frames(editor, image, result))
+        moving = len(frames) - 2
+        each_ms = min(_LONGEST_MS, _MOVING_MS // max(moving, 1))
         return write_whole(
             path,
-            lambda part: first.save(
-                part, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0
+            lambda target: frames[0].save(
+                target,
+                format="GIF",
+                save_all=True,
+                append_images=frames[1:],
+                duration=[_FIRST_MS, *[each_ms] * moving, _LAST_MS],
+                loop=0,
             ),
         )
+
+
+def _with_shared_colours(frames: list[PIL.Image.Image]) -> list[PIL.Image.Image]:
+    """Return the frames in one palette without dithering, so that colours do not flicker.
+
+    The colours of the points have places of their own: they are too few pixels to be chosen.
+    """
+    width, height = frames[0].size
+    strip = PIL.Image.new("RGB", (width, height * len(frames)))
+    for number, frame in enumerate(frames):
+        strip.paste(frame, (0, height * number))
+    chosen = strip.quantize(256 - len(MARKERS), PIL.Image.Quantize.MEDIANCUT, kmeans=1)
+    colours = chosen.getpalette() or []
+    palette = PIL.Image.new("P", (1, 1))
+    palette.putpalette([*(value for colour in MARKERS for value in colour), *colours])
+    return [frame.quantize(palette=palette, dither=PIL.Image.Dither.NONE) for frame in frames]

@@ -212,7 +212,8 @@ def test_more_work_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     row = METHODS["dragnoise"]
 
     def features(scene, constants, bottleneck):  # type: ignore[no-untyped-def]
-        scene.model.unet.down(scene.latent, scene.step)
+        place = scene.place
+        place.model.unet.down(place.latent, place.step)
         return row.features(scene, constants, bottleneck)
 
     monkeypatch.setitem(
@@ -359,7 +360,7 @@ def _bfloat16() -> Trace:
 @pytest.mark.parametrize("alone", [True, False])
 def test_command_line(alone: bool, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
-    work_cli.add_arguments(parser)
+    work_cli.add_options(parser)
     asked = [
         "--arch",
         str(MODEL),
@@ -382,8 +383,9 @@ def test_command_line(alone: bool, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("size", ["512", "512x", "0x8", "ax8", "8x8x8"])
-def test_command_line_refuses(size: str) -> None:
+def test_command_line_refuses(size: str, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
-    work_cli.add_arguments(parser)
-    with pytest.raises(ConfigError, match="WIDTHxHEIGHT"):
-        work_cli.run(parser.parse_args(["--size", size]))
+    work_cli.add_options(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--size", size])
+    assert "write it as WxH" in capsys.readouterr().err

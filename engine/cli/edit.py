@@ -1,0 +1,115 @@
+"""`dragnoise edit`: drag on an image."""
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from ..errors import OutputError
+from ..inputs.image import Image
+from ..system.files import writable
+from .options import (
+    add_cache_option,
+    add_json_option,
+    add_mask_option,
+    add_method_options,
+    add_model_options,
+    drag_settings,
+    load_editor,
+    mask_of,
+    points_of,
+)
+from .program import Command
+from .show import print_edits, print_json, progress_bar
+
+__all__ = ["EDIT"]
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("image", help="PNG, JPEG, WebP, BMP or TIFF")
+    parser.add_argument(
+        "--drag",
+        action="append",
+        required=True,
+        metavar="X,Y:X,Y",
+        help="handle and target in image pixels; repeat for more pairs",
+    )
+    add_mask_option(parser)
+    for name, metavar, about in (
+        ("--prompt", "TEXT", "what the image shows"),
+        ("--negative-prompt", "TEXT", "what guidance draws away from"),
+    ):
+        parser.add_argument(name, default="", metavar=metavar, help=about)
+    for name, metavar, about in (
+        ("--output", "FILE", "where to write (default: IMAGE_dragged.png)"),
+        ("--trajectory", "FILE.gif", "also write the drag as an animation"),
+        ("--adapter", "FILE", "what `dragnoise personalise` wrote, or any LoRA of the U-Net"),
+    ):
+        short = ["-o"] if name == "--output" else []
+        parser.add_argument(*short, name, metavar=metavar, help=about)
+    parser.add_argument(
+        "--adapter-scale",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="how much of the adapter (default: 1)",
+    )
+    add_json_option(parser)
+    add_method_options(parser)
+    add_model_options(parser)
+    add_cache_option(parser)
+
+
+def _run(parsed: Namespace) -> int:
+    output = _output_of(parsed)
+    gif = None if parsed.trajectory is None else writable(parsed.trajectory, (".gif",))
+    image = Image.of(parsed.image)
+    points = points_of(parsed.drag)
+    points.check_inside(image.width, image.height)
+    mask = mask_of(parsed.mask, image.width, image.height)
+    drag_settings(parsed)
+
+    editor = load_editor(parsed)
+    from .animation import DragAnimation
+
+    animation = None if gif is None else DragAnimation()
+    with progress_bar() as progress:
+        result = editor.edit(
+            image,
+            points,
+            mask=mask,
+            prompt=parsed.prompt,
+            negative_prompt=parsed.negative_prompt,
+            config=drag_settings(parsed, editor.defaults),
+            adapter=parsed.adapter,
+            adapter_scale=parsed.adapter_scale,
+            method=parsed.method,
+            record=animation is not None,
+            progress=progress,
+            on_iteration=animation,
+        )
+    written = [result.image.save(output)]
+    if gif is not None and animation is not None:
+        written.append(animation.save(gif, editor, image, result))
+    if parsed.json:
+        print_json(result.to_dict() | {"written": [str(path) for path in written]})
+    else:
+        print_edits([(output.name, result)])
+        print("\n".join(f"wrote {path}" for path in written))
+    return 0
+
+
+def _output_of(parsed: Namespace) -> Path:
+    """Return the file to write. Raises OutputError if it cannot be written or is the input."""
+    output = writable(parsed.output or f"{Path(parsed.image).with_suffix('')}_dragged.png")
+    if output.exists() and os.path.exists(parsed.image) and output.samefile(parsed.image):
+        raise OutputError(f"{str(output)!r} is the input image; write somewhere else with -o")
+    return output
+
+
+EDIT = Command(
+    name="edit",
+    summary="drag on an image",
+    description="Drag what is under each handle to its target and write the edited image.",
+    add_options=_add_options,
+    run=_run,
+)

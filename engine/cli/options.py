@@ -1,0 +1,232 @@
+"""The options of the commands, and what they mean.
+
+The options of settings are made from the settings' dataclasses: the name and the type of a field,
+and the line about it in the class's docstring. Nothing here loads PyTorch before the arguments
+are known to be good.
+"""
+
+import argparse
+import dataclasses
+import inspect
+import re
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..config import DragConfig
+from ..errors import ConfigError
+from ..inputs.mask import Mask
+from ..inputs.points import Points
+
+if TYPE_CHECKING:
+    from ..editor import Editor
+
+__all__ = [
+    "METHOD_SETTINGS",
+    "add_cache_option",
+    "add_json_option",
+    "add_mask_option",
+    "add_method_options",
+    "add_model_options",
+    "add_settings",
+    "drag_settings",
+    "given_settings",
+    "load_editor",
+    "mask_of",
+    "points_of",
+    "size",
+]
+
+METHOD_SETTINGS: Mapping[str, type[DragConfig]] = {
+    "dragnoise": DragConfig,
+    "baseline": DragConfig,
+    "baseline-plain": DragConfig,
+}
+"""The settings of every method, by name: as in `METHODS`, which loads PyTorch. A test compares."""
+
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
+
+
+def size(text: str) -> tuple[int, int]:
+    """Return (height, width) of "WxH", in pixels."""
+    width, _, height = text.partition("x")
+    if not all(side.isdecimal() and int(side) for side in (width, height)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size; write it as WxH, for example 512x768"
+        )
+    return int(height), int(width)
+
+
+def points_of(drags: Sequence[str]) -> Points:
+    """Return the pairs of every `--drag`, in order. Raises PointError."""
+    pairs = [Points.of(drag) for drag in drags]
+    handles = tuple(handle for each in pairs for handle in each.handles)
+    targets = tuple(target for each in pairs for target in each.targets)
+    return Points(handles, targets)
+
+
+def mask_of(path: str | None, width: int, height: int) -> Mask | None:
+    """Return the mask of `--mask` for an image of this size. Raises MaskError."""
+    return None if path is None else Mask.of(path, width, height)
+
+
+# Settings: options from dataclasses.
+
+
+def add_settings(
+    parser: ArgumentParser, title: str, *classes: type, **defaults: float | None
+) -> None:
+    """Add an option for every field of the classes; what is not given on the command line is None.
+
+    Args:
+        parser: of the command.
+        title: of the group of options.
+        classes: dataclasses of settings; a field that several have becomes one option.
+        defaults: values of options that are not given, by field, instead of None.
+    """
+    group = parser.add_argument_group(title)
+    fields = {
+        field.name: (cls, field) for cls in reversed(classes) for field in dataclasses.fields(cls)
+    }
+    for name, (cls, field) in fields.items():
+        default = defaults.get(name)
+        about = _about_field(cls, name)
+        if default is not None:
+            about += f" (default: {default})"
+        option = f"--{name.replace('_', '-')}"
+        if field.type is bool:
+            group.add_argument(option, action="store_true", default=default, help=about)
+        else:
+            kind: Any = field.type
+            group.add_argument(
+                option, type=kind, default=default, metavar=_METAVARS[kind], help=about
+            )
+
+
+def given_settings(parsed: Namespace, *classes: type) -> dict[str, Any]:
+    """Return the settings that were given, by field."""
+    names = {field.name for cls in classes for field in dataclasses.fields(cls)}
+    values = vars(parsed)
+    return {name: values[name] for name in sorted(names) if values.get(name) is not None}
+
+
+def _about_field(cls: type, name: str) -> str:
+    """Return the first sentence about a field in a docstring of its class, as argparse takes it."""
+    line = rf"^ *{name}: (.+?)(?=\.\s|\.?\n *\w+: |\.?\n\n|\.?\Z)"
+    for each in cls.__mro__:
+        found = re.search(line, inspect.cleandoc(each.__doc__ or ""), re.DOTALL | re.MULTILINE)
+        if found is not None:
+            return " ".join(found[1].split()).replace("%", "%%")
+    return ""
+
+
+# A drag: the method and its settings.
+
+
+def add_method_options(parser: ArgumentParser, **defaults: float | None) -> None:
+    """Add `--method` and the settings of all methods; defaults: of settings, by field."""
+    parser.add_argument(
+        "--method",
+        default="dragnoise",
+        choices=METHOD_SETTINGS,
+        metavar="NAME",
+        help=f"how to drag: {', '.join(METHOD_SETTINGS)} (default: %(default)s)",
+    )
+    title = "settings (default: the model's own)"
+    add_settings(parser, title, *dict.fromkeys(METHOD_SETTINGS.values()), **defaults)
+
+
+def drag_settings(parsed: Namespace, defaults: DragConfig | None = None) -> DragConfig:
+    """Return the settings of the method that was chosen.
+
+    Args:
+        parsed: the command's arguments.
+        defaults: the model's own settings; None to check the arguments before a model is loaded.
+
+    Raises:
+        ConfigError: a value is out of its range, or the method has no such setting.
+    """
+    cls = METHOD_SETTINGS[parsed.method]
+    given = given_settings(parsed, *METHOD_SETTINGS.values())
+    known = {field.name for field in dataclasses.fields(cls)}
+    if unknown := [name for name in given if name not in known]:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in unknown)
+        raise ConfigError(f"the method {parsed.method!r} has no setting {options}; leave it out")
+    base = defaults if isinstance(defaults, cls) else cls()
+    return base.replace(**given)
+
+
+# The model and what runs it.
+
+
+def add_mask_option(parser: ArgumentParser) -> None:
+    """Add `--mask`."""
+    parser.add_argument(
+        "--mask", metavar="FILE", help="white where the picture may change (default: everywhere)"
+    )
+
+
+def add_json_option(parser: ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def add_cache_option(parser: ArgumentParser) -> None:
+    """Add `--cache`."""
+    parser.add_argument(
+        "--cache",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="keep inversions and adapters on disk, and use them",
+    )
+
+
+def add_model_options(parser: ArgumentParser) -> None:
+    """Add the options that `load_editor` reads."""
+    group = parser.add_argument_group("model")
+    backends = "packed, compiled, eager, tensorrt, onnxruntime, part=NAME,part=NAME, or auto"
+    for name, metavar, about in (
+        ("--model", "PATH", "diffusers folder or .safetensors file (default: the embedded model)"),
+        ("--model-config", "FOLDER", "for a checkpoint: a diffusers folder like it"),
+        ("--backend", "NAME", f"what runs the network: {backends} (measured once)"),
+        ("--exported", "FOLDER", "where exported parts lie (default: in the cache folder)"),
+    ):
+        group.add_argument(name, metavar=metavar, help=about)
+    for name, default, about in (
+        ("--device", "auto", "auto, cpu, cuda, cuda:1"),
+        ("--dtype", "float32", "float32, bfloat16 or (CUDA) float16"),
+        ("--attention", "sdpa", "sdpa or xformers"),
+    ):
+        group.add_argument(name, default=default, help=f"{about} (default: %(default)s)")
+    group.add_argument(
+        "--build-missing", action="store_true", help="export the parts that are missing"
+    )
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's)")
+
+
+def load_editor(parsed: Namespace) -> "Editor":
+    """Return an editor on the model that was asked for; loading PyTorch takes seconds.
+
+    Raises ConfigError, ModelError, DeviceError, BackendError, PlanError.
+    """
+    import torch
+
+    from ..editor import Editor
+    from .cache import store_of
+
+    if parsed.threads is not None:
+        if parsed.threads < 1:
+            raise ConfigError(f"--threads must be 1 or more, got {parsed.threads}")
+        torch.set_num_threads(parsed.threads)
+    return Editor.from_pretrained(
+        parsed.model,
+        device=parsed.device,
+        dtype=parsed.dtype,
+        config=parsed.model_config,
+        backend=parsed.backend,
+        exported=parsed.exported,
+        build_missing=parsed.build_missing,
+        attention=parsed.attention,
+        cache=store_of(getattr(parsed, "cache", None)),
+    )

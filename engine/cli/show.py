@@ -1,0 +1,73 @@
+"""What the commands print: a table, a JSON document, a progress bar."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..session.result import EditResult, Progress
+
+__all__ = ["print_edits", "print_json", "print_table", "progress_bar", "rounded"]
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document as the last line of stdout."""
+    print(json.dumps(document), flush=True)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows of text under the names of their columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else 140
+    Console(highlight=False, width=width).print(table)
+
+
+def print_edits(edits: Sequence[tuple[str, "EditResult"]]) -> None:
+    """Print a table of named edits: iterations, whether they reached, seconds by stage."""
+    stages = list(edits[0][1].timings_ms)
+    columns = ["edit", "iterations", "reached", *(f"{stage} (s)" for stage in stages)]
+    rows = []
+    for name, result in edits:
+        seconds = [f"{result.timings_ms[stage] / 1e3:.2f}" for stage in stages]
+        reached = "yes" if result.reached else "no"
+        rows.append([name, str(len(result.history.losses)), reached, *seconds])
+    print_table(columns, rows)
+
+
+def rounded(timings_ms: Mapping[str, float]) -> dict[str, float]:
+    """Return times in milliseconds, rounded to microseconds."""
+    return {stage: round(ms, 3) for stage, ms in timings_ms.items()}
+
+
+@contextmanager
+def progress_bar() -> Iterator["Progress"]:
+    """Show what is being done and how far it is, in one line on stderr that is gone when done.
+
+    Gives a function of (what, done, total). Where stderr is not a terminal, nothing is shown.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    stderr = Console(stderr=True)
+    with Progress(
+        *columns, console=stderr, transient=True, disable=not sys.stderr.isatty()
+    ) as bars:
+        bar = bars.add_task("")
+
+        def report(what: str, done: int, total: int) -> None:
+            bars.update(bar, description=what, completed=done, total=max(total, 1))
+
+        yield report

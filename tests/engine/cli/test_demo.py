@@ -1,0 +1,55 @@
+"""`dragnoise demo` and `dragnoise info`."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from command_line import ON_GOLDEN, printed, run
+from dragnoise.engine import Image
+from dragnoise.engine.cli import demo
+
+
+def test_it_writes_a_sheet_and_an_animation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two of the shipped samples, with the embedded model and its own settings."""
+    shipped = demo.samples()
+    assert len(shipped) >= 3
+    chosen = tuple(sample for sample in shipped if sample.name in ("sun", "peak"))
+    monkeypatch.setattr(demo, "samples", lambda: chosen)
+    folder = tmp_path / "sheets"
+    assert run("demo", "-o", folder, "--device", "cpu", "--json") == 0
+    document = printed(capsys)
+    names = [sample.name for sample in chosen]
+    assert list(document["edits"]) == names
+    assert document["written"] == str(folder / "sheet.png")
+    assert document["animation"] == str(folder / "drag.gif")
+    pictures = [f"{name}_{which}.png" for name in names for which in ("before", "after")]
+    assert sorted(os.listdir(folder)) == sorted([*pictures, "sheet.png", "drag.gif"])
+    for name in names:
+        before = Image.of(folder / f"{name}_before.png").pixels.astype(int)
+        after = Image.of(folder / f"{name}_after.png").pixels.astype(int)
+        assert np.abs(after - before).max() > 64
+    assert (folder / "drag.gif").stat().st_size < 1_500_000
+    with PIL.Image.open(folder / "drag.gif") as animation:
+        assert 5 <= getattr(animation, "n_frames", 1) <= 26
+
+
+def test_it_refuses_a_file_as_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert run("demo", "-o", tmp_path / "file") == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info", "--device", "cpu", "--json") == 0
+    document = printed(capsys)
+    assert document["native"] == "built"
+    assert document["torch"] != "-"
+    assert document["model parameters"] > 1e6
+    assert "dragnoise" in document["methods"]
+    assert run("info", *ON_GOLDEN) == 0
+    assert "model parameters" in capsys.readouterr().out
