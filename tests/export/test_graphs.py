@@ -80,7 +80,9 @@ def test_a_graph_says_what_it_is(exported: Path, part: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_half_precision_is_in_the_graph(exported: Path, dtype: str) -> None:
-    """Inputs, outputs and weights; statistics of norms in float32. The VAE of a float16 model stays float32."""
+    """Inputs, outputs and weights; statistics of norms in float32. The VAE of a float16 model stays
+    float32.
+    """
     path, graph = graphs(exported, ("down",), SMALL, dtype)["down"]
     model = onnx.load(str(path))
     wanted = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[dtype]
@@ -110,7 +112,9 @@ def test_features_beside_the_prediction(exported: Path) -> None:
 
 
 def test_the_pieces_are_the_whole(exported: Path) -> None:
-    """down, middle and up in a row, by their names, are unet; with another bottleneck, unet-replaced."""
+    """down, middle and up in a row, by their names, are unet; with another bottleneck,
+    unet-replaced.
+    """
     found = graphs(exported, ("down", "middle", "up", "unet", "unet-replaced"), SMALL)
     given = example(reference(), "unet", SMALL.usual, seed=2)
     told = {name: given[name] for name in ("times", "text_kv")}

@@ -122,7 +122,9 @@ def test_what_needs_a_gpu_says_so(exported: Path, tmp_path: Path) -> None:
 
 
 def test_what_tensorrt_has_timed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Per device and version (with a stand-in for the builder's configuration: TensorRT is not here)."""
+    """Per device and version (with a stand-in for the builder's configuration: TensorRT is not
+    here).
+    """
     from dragnoise.export import plans as module
 
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")

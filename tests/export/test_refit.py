@@ -1,4 +1,6 @@
-"""Plans for other weights without building anew, on the double (recording_tensorrt.py), which is not TensorRT: what is kept, and what is refused."""
+"""Plans for other weights without building anew, on the double (recording_tensorrt.py), which is
+not TensorRT: what is kept, and what is refused.
+"""
 
 import dataclasses
 import json
