@@ -186,6 +186,11 @@ class Worker:
             self._queue.put(job)
         return job
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for the one that runs."""
+        return self._queue.waiting()
+
     def is_current_thread(self) -> bool:
         """Whether the caller is a job of this worker: it must not wait for another."""
         return self._queue.is_current_thread()
@@ -220,6 +225,10 @@ class _Queue:
         with self._changed:
             self._closed = True
             self._changed.notify()
+
+    def waiting(self) -> int:
+        with self._changed:
+            return len(self._waiting)
 
     def is_current_thread(self) -> bool:
         return self._thread is threading.current_thread()

@@ -140,7 +140,7 @@ def test_the_encoder_half_is_in_the_loop() -> None:
             names.append(part.name)
             return run(part)
 
-        unet.run = watched  # type: ignore[method-assign, assignment]
+        unet.run = watched  # type: ignore[method-assign]
         config = DragConfig(steps=6, strength=0.5, iterations=4, lr=0.02, lam=0.1)
         own = SETTINGS[method.name] if method is LATENT else config
         one.edit(SMALL, POINTS, method=method, config=own)

@@ -1,0 +1,142 @@
+"""What one drag has computed, the next does not compute again; other keys are other results."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dragnoise.engine import (
+    Editor,
+    EditResult,
+    Store,
+)
+from dragnoise.engine.methods import METHODS
+from dragnoise.engine.system.cuda_graphs import NullGraph
+from golden_cases import MODEL
+from sessions import (
+    FIRST,
+    FURTHER,
+    MASK,
+    ONE_BIT,
+    OTHERS,
+    PICTURE,
+    POINTS,
+    QUICK,
+    REST,
+    assert_same,
+    editor,
+    opened,
+    same,
+)
+
+
+def test_a_first_drag_is_an_edit_and_the_next_starts_at_the_drag() -> None:
+    session = opened()
+    first = session.drag(POINTS, mask=MASK)
+    assert_same(first, editor().edit(PICTURE, POINTS, mask=MASK, prompt="a face", config=QUICK))
+    assert list(first.timings_ms) == FIRST + REST
+    second = session.drag(OTHERS)
+    assert list(second.timings_ms) == REST
+    assert_same(second, editor().edit(PICTURE, OTHERS, prompt="a face", config=QUICK))
+    assert second.cache == {}
+    assert same(session.source, PICTURE)
+    assert same(session.image, second)
+
+
+def test_prepared_ahead() -> None:
+    session, seen = opened(), []
+    session.prepare(progress=lambda *said: seen.append(said))
+    assert seen == [("invert", number, 3) for number in (1, 2, 3)]
+    assert list(session.drag(POINTS).timings_ms) == REST
+
+
+def test_a_store_serves_other_sessions_and_other_processes(tmp_path: Path) -> None:
+    alone = editor().edit(PICTURE, POINTS, prompt="a face", config=QUICK)
+    first = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path))
+    assert_same(opened(first).drag(POINTS), alone)
+    again = opened(first).drag(POINTS)
+    assert list(again.timings_ms) == REST
+    assert again.cache["stages"]["invert"]["hits"] == {"host": 1}
+    second = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path))
+    found = second.edit(PICTURE, POINTS, prompt="a face", config=QUICK)
+    assert list(found.timings_ms) == ["condition", "start", *REST]
+    assert found.cache["stages"]["invert"] == found.cache["stages"]["invert"] | {
+        "hits": {"disk": 1},
+        "misses": 0,
+    }
+    assert found.cache["stages"]["invert"]["saved_ms"] != 0
+    assert_same(found, alone)
+
+
+@pytest.mark.parametrize(
+    ("what", "made"),
+    [
+        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK.replace(iterations=1, lr=0.5, lam=0.0)), set()),
+        (lambda one: one.edit(PICTURE, POINTS, prompt="two faces", config=QUICK), {"embed", "condition", "invert", "start"}),
+        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK.replace(steps=20)), {"condition", "invert", "start"}),
+        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK.replace(strength=0.5)), {"invert", "start"}),
+        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK.replace(guidance=2.0)), {"embed", "condition", "invert", "start"}),
+        (lambda one: one.edit(ONE_BIT, POINTS, prompt="a face", config=QUICK), {"encode", "invert", "start"}),
+        (lambda one: one.edit(PICTURE, POINTS, prompt="a face", config=QUICK, method="baseline"), set(FIRST)),
+    ],
+    ids=["settings of the drag", "prompt", "steps", "strength", "guidance", "one bit of the picture", "another method"],
+)  # fmt: skip
+def test_a_key_is_exactly_what_a_stage_depends_on(
+    what: Callable[[Editor], EditResult], made: set[str]
+) -> None:
+    one = Editor.from_pretrained(MODEL, device="cpu", cache=Store())
+    one.edit(PICTURE, POINTS, prompt="a face", config=QUICK)
+    assert what(one).timings_ms.keys() - set(REST) == made
+
+
+def test_other_weights_backends_and_precisions_have_other_keys() -> None:
+    digests = {
+        Editor.from_pretrained(MODEL, device="cpu", backend=backend, dtype=dtype).model.digest
+        for backend in ("eager", "packed")
+        for dtype in ("float32", "bfloat16")
+    }
+    changed = Editor.from_pretrained(MODEL, device="cpu", backend="eager")
+    changed.model.unet.network.conv_in.weight.data[0, 0, 0, 0] += 1e-6
+    assert len(digests | {changed.model.digest}) == 5
+    methods = ("dragnoise", "baseline", "baseline-plain")
+    assert len({METHODS[name].prepare(editor().model).digest for name in methods}) == 3
+    used = Editor.from_pretrained(MODEL, device="cpu")
+    used.edit(PICTURE, POINTS, config=QUICK)
+    assert used.model.digest == editor().model.digest
+
+
+def test_a_like_drag_uses_the_last_ones_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured: list[object] = []
+
+    class Recorded(NullGraph):
+        def __init__(self, work: Callable[[], None]) -> None:
+            captured.append(work)
+            super().__init__(work)
+
+    monkeypatch.setattr("dragnoise.engine.drag.loop.graph_on", lambda device: Recorded)
+    session = opened()
+    results = [session.drag(points, mask=MASK) for points in (POINTS, FURTHER, POINTS)]
+    assert len(captured) == 1
+    assert_same(results[0], results[2])
+    assert not same(results[0], results[1])
+    session.drag(OTHERS, mask=MASK)  # two handles
+    session.drag(OTHERS)  # no mask
+    session.drag(OTHERS, config=QUICK.replace(lr=0.03))
+    assert len(captured) == 4
+
+
+@pytest.mark.gpu
+def test_on_cuda_a_like_drag_replays_the_last_ones_graph() -> None:
+    one = Editor.from_pretrained(MODEL, device="cuda", backend="eager")
+    session = one.open(PICTURE, prompt="a face", config=QUICK)
+    first = session.drag(POINTS, mask=MASK)
+    loop = session._loops._last
+    assert loop is not None
+    graph = loop._graph
+    other = session.drag(FURTHER, mask=MASK)
+    again = session.drag(POINTS, mask=MASK)
+    assert session._loops._last is loop
+    assert loop._graph is graph
+    assert_same(first, again)
+    assert not same(first, other)
+    assert_same(other, one.edit(PICTURE, FURTHER, mask=MASK, prompt="a face", config=QUICK))
