@@ -84,7 +84,7 @@ def test_engine_room_imports_only_from_its_left(room: str) -> None:
 
 
 def test_a_drag_knows_no_network() -> None:
-    """What optimises a bottleneck can optimise anything: the loop knows neither model nor method."""
+    """What optimises a bottleneck can optimise anything: the loop knows no model and no method."""
     known = {
         parts[1]
         for path in files(ROOT / "engine" / "drag")

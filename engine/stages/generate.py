@@ -1,4 +1,4 @@
-"""Noise to latent: DDIM sampling. A generated picture needs no inversion: its trajectory is known."""
+"""Sample a latent from noise (DDIM); a generated picture needs no inversion afterwards."""
 
 from collections.abc import Callable
 

@@ -106,7 +106,7 @@ def test_a_graph_that_tensorrt_refuses(exported: Path, tmp_path: Path) -> None:
 
 @without_gpu
 def test_what_needs_a_gpu_says_so(exported: Path, tmp_path: Path) -> None:
-    """Weights that can be replaced cannot be built without one; neither can TensorRT's own plans."""
+    """Weights that can be replaced cannot be built without one; nor can TensorRT's own plans."""
     graph, _ = graphs(exported, ("middle",), SMALL)["middle"]
     rtx = library("tensorrt_rtx")
     built = plan_id(graph_id(golden(), "middle", SMALL), rtx, refittable=True)
