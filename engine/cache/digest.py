@@ -83,12 +83,12 @@ def bytes_digest(raw: bytes | memoryview) -> str:
 
 def file_digest(*paths: Path) -> str:
     """Digest the bytes of files one after the other, as `bytes_digest` does, piece by piece."""
-    found = hashlib.blake2b(digest_size=32)
+    result = hashlib.blake2b(digest_size=32)
     for path in paths:
         with path.open("rb") as file:
             while piece := file.read(2**24):
-                found.update(piece)
-    return found.hexdigest()
+                result.update(piece)
+    return result.hexdigest()
 
 
 def _nothing_known(thing: object) -> None:

@@ -10,9 +10,11 @@ import torch
 
 from dragnoise.engine.cache.digest import (
     UndigestedError,
+    bytes_digest,
     code_digest,
     digest,
     environment_digest,
+    file_digest,
 )
 from dragnoise.engine.stages import decode
 
@@ -139,6 +141,13 @@ def test_a_files_name_and_other_bytes_count(tmp_path: Path) -> None:
     assert first != code_digest([other])
     one.write_bytes(b"2")
     assert first != code_digest([one])
+
+
+def test_the_bytes_of_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"some ")
+    (tmp_path / "b").write_bytes(b"bytes")
+    assert file_digest(tmp_path / "a", tmp_path / "b") == bytes_digest(b"some bytes")
+    assert len(bytes_digest(b"")) == 64
 
 
 def test_the_environment_is_its_threads_and_switches_too() -> None:
