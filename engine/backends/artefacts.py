@@ -42,8 +42,8 @@ class Artefacts:
     """A folder of exported parts.
 
     Attributes:
-        folder: where `python -m dragnoise.export` writes.
-        build_missing: run that command where a file is missing, instead of raising with it.
+        folder: Where `python -m dragnoise.export` writes.
+        build_missing: Run that command where a file is missing, instead of raising with it.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ class Artefacts:
         The one made for the extent, else a dynamic one that covers it.
 
         Raises:
-            PlanError: where there is none, with the command that makes it.
+            PlanError: Where there is none, with the command that makes it.
         """
         wanted = graph_id(model, part, Profile.at(extent))
 
@@ -77,7 +77,7 @@ class Artefacts:
         The one made for the extent, else a dynamic one that covers it.
 
         Raises:
-            PlanError: where there is none, with the command that makes it.
+            PlanError: Where there is none, with the command that makes it.
         """
         graph = graph_id(model, part, Profile.at(extent))
         capability = None
@@ -156,7 +156,7 @@ class Artefacts:
         """Return the command that makes a file.
 
         Raises:
-            PlanError: where no command can: the model or its adapter lies in no file.
+            PlanError: Where no command can: the model or its adapter lies in no file.
         """
         extent = graph.profile.usual
         where = f"lies in {str(self.folder)!r}"

@@ -39,11 +39,11 @@ def assemble(
     """Return the model with its parts run as placed.
 
     Args:
-        model: as it was loaded.
-        placement: with the drag's backend filled in.
-        networks: the U-Net by each of PyTorch's backends that is placed.
-        exported: exported parts by each of the other backends that is placed.
-        tags: what the model's cache keys are to have of this, beside the weights.
+        model: As it was loaded.
+        placement: With the drag's backend filled in.
+        networks: The U-Net by each of PyTorch's backends that is placed.
+        exported: Exported parts by each of the other backends that is placed.
+        tags: What the model's cache keys are to have of this, beside the weights.
     """
     unet = networks[placement.drag]
     if placement.frozen.keys() - {VAE_DECODER.placed_by}:

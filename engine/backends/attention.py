@@ -20,9 +20,9 @@ class Attention:
     """A row of the table of attentions.
 
     Attributes:
-        name: as options, results and cache keys have it.
-        attend: query, key, value [B, L, heads, d] -> [B, L, heads, d].
-        objections: lists why it cannot serve on a device in a dtype; empty if it can.
+        name: As options, results and cache keys have it.
+        attend: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
+        objections: Lists why it cannot serve on a device in a dtype; empty if it can.
     """
 
     name: str

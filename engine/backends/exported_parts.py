@@ -33,19 +33,19 @@ class Executable(Protocol):
 
 
 class ExportedParts(Generic[W]):
-    """The frozen parts of a model, run from files.
+    """A model's frozen parts, run from files.
 
     A file is opened when it is first needed, once for all extents that it serves; those of the
     last `KEPT` parts and extents stay open.
 
     Args:
-        model: whose parts they are.
+        model: Whose parts they are.
         find: (part's name, extent) -> the file, and the identity that it must have; it depends on
             the adapter that is merged at the time.
         load: (file, identity, part's name, extent) -> the file, loaded.
 
     Attributes:
-        closed: number of parts and extents that have had to make room.
+        closed: Number of parts and extents that have had to make room.
     """
 
     KEPT = 20
@@ -79,32 +79,32 @@ class ExportedParts(Generic[W]):
         """Run a part.
 
         Args:
-            part: its row.
-            inputs: tensors in the order of its row, skips each by itself or as a tuple.
+            part: Its row.
+            inputs: Tensors in the order of its row, skips each by itself or as a tuple.
 
         Returns:
             Outputs in the order of its row.
 
         Raises:
-            BackendError: for an input of another shape.
-            PlanError: where there is no file, or not the right one.
+            BackendError: For an input of another shape.
+            PlanError: Where there is no file, or not the right one.
         """
         tensors = tuple(_flat(inputs))
         skips = len(tensors) - len(part.inputs) + 1
-        given = dict(zip(part.input_names(skips), tensors, strict=True))
-        extent = extent_of(self._model, part, given)
+        by_name = dict(zip(part.input_names(skips), tensors, strict=True))
+        extent = extent_of(self._model, part, by_name)
         names = self._signature(part, extent)
-        if len(names.inputs) != len(given):
+        if len(names.inputs) != len(by_name):
             raise BackendError(f"{part.name} takes {', '.join(names.inputs)}")
         dtype = precision_of(self._model, part.name)
         for name, shape in names.inputs.items():
-            if tuple(given[name].shape) != shape:
+            if tuple(by_name[name].shape) != shape:
                 raise BackendError(
                     f"{part.name} takes {name} of shape {list(shape)} at {extent}, "
-                    f"got {list(given[name].shape)}"
+                    f"got {list(by_name[name].shape)}"
                 )
-            given[name] = given[name].detach().to(dtype).contiguous()
-        outputs = self._executable(part, extent)(given)
+            by_name[name] = by_name[name].detach().to(dtype).contiguous()
+        outputs = self._executable(part, extent)(by_name)
         return tuple(outputs[name] for name in names.outputs)
 
     def files(self) -> list[dict[str, Any]]:

@@ -58,7 +58,10 @@ def fastest_placement(
 
 
 def _placement(times: Times) -> Placement:
-    fastest = {part: min(found, key=lambda name: found[name]) for part, found in times.items()}
+    fastest = {
+        part: min(candidates, key=lambda name: candidates[name])
+        for part, candidates in times.items()
+    }
     drag = fastest.pop(_DRAG)
     elsewhere = {part: name for part, name in fastest.items() if name not in (drag, "eager")}
     return Placement(drag, **elsewhere)

@@ -47,11 +47,11 @@ class _Session:
     """A graph, loaded by onnxruntime.
 
     Args:
-        path: its ONNX file.
-        wanted: the identity that it must have.
+        path: Its ONNX file.
+        wanted: The identity that it must have.
 
     Raises:
-        PlanError: for a file that is another's, not whole, or that does not load.
+        PlanError: For a file that is another's, not whole, or that does not load.
     """
 
     def __init__(self, path: Path, wanted: GraphId) -> None:

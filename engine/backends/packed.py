@@ -69,7 +69,7 @@ class _PackedConv:
     They are packed again if they have changed since.
 
     Attributes:
-        plain: the convolution; its weight is [O, C, k, k].
+        plain: The convolution; its weight is [O, C, k, k].
         packed: (version of the weight, packed weight) by direction, "forward" or "backward".
     """
 
@@ -173,7 +173,7 @@ class _PackedLinear:
     """A linear map in bfloat16, packed like a convolution.
 
     Attributes:
-        plain: the map; its weight is [O, C].
+        plain: The map; its weight is [O, C].
         packed: (version of the weight, packed weight) by direction, "forward" or "backward".
     """
 

@@ -20,13 +20,13 @@ __all__ = ["LoadedFrom", "Model"]
 
 @dataclass(frozen=True)
 class LoadedFrom:
-    """Where a model was loaded from and how, so that a command can load it again.
+    """A note of how a model was loaded, so that a command can load it again.
 
     Attributes:
-        path: a diffusers folder or a checkpoint.
-        config: for a checkpoint, the folder with its configuration.
-        variant: of the weights' files, as in diffusers ("fp16").
-        allow_pickle: whether pickles were allowed.
+        path: A diffusers folder or a checkpoint.
+        config: For a checkpoint, the folder with its configuration.
+        variant: Of the weights' files, as in diffusers ("fp16").
+        allow_pickle: Whether pickles were allowed.
     """
 
     path: Path
@@ -40,19 +40,19 @@ class Model:
     """A loaded model. The VAE may have another precision than the U-Net.
 
     Attributes:
-        name: where it came from, for messages and results.
-        unet: the U-Net in parts.
-        vae: the VAE's network.
-        text_encoder: the text encoder's network.
-        tokenizer: the text encoder's.
-        scheduler: configuration of its scheduler.
-        device: where all networks lie.
-        defaults: the drag settings that it brings (`drag.json`), else ours.
-        how: what runs it and what was merged into it, by name: the same weights run otherwise
+        name: Where it came from, for messages and results.
+        unet: The U-Net in parts.
+        vae: The VAE's network.
+        text_encoder: The text encoder's network.
+        tokenizer: The text encoder's.
+        scheduler: Configuration of its scheduler.
+        device: Where all networks lie.
+        defaults: The drag settings that it brings (`drag.json`), else ours.
+        how: What runs it and what was merged into it, by name: the same weights run otherwise
             give other bits, so this is part of its digest.
-        halves: what runs the VAE; None for PyTorch.
+        halves: What runs the VAE; None for PyTorch.
         loaded_from: None for a model that came from no file.
-        weights: shared by all views of one model, so that a merged adapter is seen by all.
+        weights: Shared by all views of one model, so that a merged adapter is seen by all.
     """
 
     name: str

@@ -55,21 +55,21 @@ SKIPS = "skips"
 """In inputs and outputs: stands for skip_0 .. skip_N, as many as the network has."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """A row of the table of parts.
 
     Attributes:
-        name: as files, commands and results have it.
-        network: whose weights it reads.
-        inputs: names of its tensors in order; `SKIPS` for all skips.
-        outputs: names of its results in order; several of them, or skips, come as a tuple.
-        placed_by: the field of `Placement` that says who runs it.
-        sized_by: the input whose height and width say how large the picture is.
-        exported: whether it can be exported; then no gradient goes through it.
-        in_edit: whether the usual edit runs it; whole passes run down, middle and up in a row.
-        whole: whether it is a whole pass through the U-Net.
-        has_features: whether it can give the feature map of an up block too.
+        name: As files, commands and results have it.
+        network: Whose weights it reads.
+        inputs: Names of its tensors in order; `SKIPS` for all skips.
+        outputs: Names of its results in order; several of them, or skips, come as a tuple.
+        placed_by: The field of `Placement` that says who runs it.
+        sized_by: The input whose height and width say how large the picture is.
+        exported: Whether it can be exported; then no gradient goes through it.
+        in_edit: Whether the usual edit runs it; whole passes run down, middle and up in a row.
+        whole: Whether it is a whole pass through the U-Net.
+        has_features: Whether it can give the feature map of an up block too.
     """
 
     name: str

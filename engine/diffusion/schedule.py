@@ -25,8 +25,8 @@ class Schedule:
     """A DDIM schedule of a number of steps.
 
     Attributes:
-        timesteps: descending, one a step.
-        alphas: cumulative products, float32 [1000], on the CPU.
+        timesteps: Descending, one a step.
+        alphas: Cumulative products, float32 [1000], on the CPU.
         prediction: "epsilon" or "v_prediction".
     """
 
@@ -39,12 +39,12 @@ class Schedule:
         """Make a model's schedule: leading spacing, offset 1, as the published methods have it.
 
         Args:
-            config: of the model's scheduler.
-            steps: how many.
+            config: Of the model's scheduler.
+            steps: How many.
 
         Raises:
-            ModelError: for a model that predicts neither noise nor v.
-            ConfigError: for as many steps as it was trained on, or more; or a schedule that begins
+            ModelError: For a model that predicts neither noise nor v.
+            ConfigError: For as many steps as it was trained on, or more; or a schedule that begins
                 at pure noise.
         """
         prediction = config.get("prediction_type", "epsilon")

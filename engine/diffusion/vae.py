@@ -14,18 +14,19 @@ class Autoencoder:
     """A VAE in two parts. Latents here are the VAE's own: not scaled.
 
     Args:
-        network: an `AutoencoderKL`, or for the decoder alone an `AutoencoderTiny`.
-        wrap: returns what is run in a part's place; None to run the parts themselves.
+        network: An `AutoencoderKL`, or for the decoder alone an `AutoencoderTiny`.
+        wrap: Returns what is run in a part's place; None to run the parts themselves.
     """
 
     def __init__(self, network: Any, wrap: PartWrapper | None = None) -> None:
         self.network = network
-        self.functions: Mapping[Part, PartFunction] = {
-            VAE_ENCODER: self.part_encoder,
-            VAE_DECODER: self.part_decoder,
-        }
         self._wrap = wrap
         self._wrapped: dict[Part, PartFunction] = {}
+
+    @property
+    def functions(self) -> Mapping[Part, PartFunction]:
+        """The parts themselves, whatever is run in their place."""
+        return {VAE_ENCODER: self.part_encoder, VAE_DECODER: self.part_decoder}
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Return the mean of the posterior [B, 4, h, w].
@@ -51,9 +52,8 @@ class Autoencoder:
 
     def _run(self, part: Part) -> PartFunction:
         """Return what runs a part: the backend's, wrapped when it is first wanted."""
-        function = self.functions[part]
         if self._wrap is None:
-            return function
+            return self.functions[part]
         if part not in self._wrapped:
-            self._wrapped[part] = self._wrap(part, function)
+            self._wrapped[part] = self._wrap(part, self.functions[part])
         return self._wrapped[part]

@@ -16,19 +16,19 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Weights:
-    """The weights of networks, known by a digest of their content.
+    """A set of weights that is known by a digest of its content.
 
     They are read once, when the digest is first wanted. Later changes are not seen, except merged
     adapters, which are told by `merged`.
 
     Args:
-        networks: by name.
-        tokenizer: its vocabulary counts too.
+        networks: By name.
+        tokenizer: Its vocabulary counts too.
 
     Attributes:
-        merged: key of the adapter that is in the weights now (`AdapterUse.key`); None where they
+        merged: Key of the adapter that is in the weights now (`AdapterUse.key`); None where they
             are as they were loaded.
-        merged_from: the adapter's file; "" where it came from none.
+        merged_from: The adapter's file; "" where it came from none.
     """
 
     def __init__(self, networks: Mapping[str, Any], tokenizer: Any = None) -> None:

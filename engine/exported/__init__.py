@@ -15,13 +15,13 @@ from .parts import (
     signature,
 )
 from .plan_file import SUFFIX, about_plan, read_plan, write_plan
-from .spelling import EXPORTED, exported_vae
+from .spelling import SPELLED, exported_vae
 
 __all__ = [
     "DTYPES",
     "EXPORTABLE",
-    "EXPORTED",
     "OF_AN_EDIT",
+    "SPELLED",
     "SUFFIX",
     "Extent",
     "GraphId",

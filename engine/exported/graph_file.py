@@ -2,7 +2,7 @@
 
 With the graph's identity as STEM there are STEM.onnx, STEM.onnx.data (its weights) and STEM.json,
 the report of how it was made and checked. The report has the identity, and the length and digest of
-both files: where one of them is cut off, changed or another's, it is told.
+both files: a file that is cut off, changed or another's is noticed.
 """
 
 import json
@@ -27,12 +27,12 @@ def write_report(path: Path, graph: GraphId, report: Mapping[str, Any]) -> Path:
     """Write the report beside an ONNX file, with the length and digest of its files.
 
     Args:
-        path: the ONNX file.
-        graph: its identity.
-        report: how it was made and checked, JSON-ready.
+        path: The ONNX file.
+        graph: Its identity.
+        report: How it was made and checked, JSON-ready.
 
     Raises:
-        OutputError: where the disk refuses.
+        OutputError: Where the disk refuses.
     """
     files = files_of(path)
     fields = {
@@ -50,7 +50,7 @@ def about_graph(path: Path) -> tuple[GraphId, dict[str, Any]]:
     """Return the identity and the report of an ONNX file, from its report alone.
 
     Raises:
-        PlanError: where the report cannot be read.
+        PlanError: Where the report cannot be read.
     """
     beside = path.with_suffix(".json")
     try:
@@ -70,7 +70,7 @@ def check_graph(path: Path, wanted: GraphId) -> dict[str, Any]:
     """Return the report, if the files are whole and the graph that is wanted.
 
     Raises:
-        PlanError: that says what is wrong with them.
+        PlanError: That says what is wrong with them.
     """
     graph, report = about_graph(path)
     wrong = differences(graph.to_dict(), wanted.to_dict())

@@ -50,9 +50,9 @@ class Profile:
     """A range of extents that a file serves; where all three are the same, it is static.
 
     Attributes:
-        least: smallest extent.
-        usual: the extent that the file was tuned for.
-        most: largest extent.
+        least: Smallest extent.
+        usual: The extent that the file was tuned for.
+        most: Largest extent.
     """
 
     least: Extent
@@ -80,7 +80,7 @@ class Profile:
         """Read the range in a file's name; it does not say which extent is the usual one.
 
         Raises:
-            ValueError: for any other text.
+            ValueError: For any other text.
         """
         first, _, last = text.partition("_to_")
         least = Extent.read(first)
@@ -90,16 +90,16 @@ class Profile:
 
 @dataclass(frozen=True)
 class GraphId:
-    """The identity of an ONNX graph.
+    """An identity of an ONNX graph.
 
     Attributes:
-        part: name of the part.
-        features: number of the up block whose map `up` returns too.
-        model: digest of the weights as they were loaded.
-        adapter: digest of what is merged into them; "" for nothing.
-        profile: extents that it serves.
-        dtype: name in `DTYPES`, of inputs, outputs and weights.
-        code: digest of our code that makes the graph.
+        part: Name of the part.
+        features: Number of the up block whose map `up` returns too.
+        model: Digest of the weights as they were loaded.
+        adapter: Digest of what is merged into them; "" for nothing.
+        profile: Extents that it serves.
+        dtype: Name in `DTYPES`, of inputs, outputs and weights.
+        code: Digest of our code that makes the graph.
     """
 
     part: str
@@ -130,15 +130,15 @@ class GraphId:
 
 @dataclass(frozen=True)
 class PlanId:
-    """The identity of a TensorRT plan.
+    """An identity of a TensorRT plan.
 
     Attributes:
-        graph: what it was built of.
+        graph: What it was built of.
         flavour: "tensorrt" or "tensorrt_rtx".
-        version: of that library.
-        target: the compute capability that it is for ("sm90"), or "any" of those that TensorRT
+        version: Of that library.
+        target: The compute capability that it is for ("sm90"), or "any" of those that TensorRT
             for RTX compiles for on arrival.
-        refittable: whether its weights can be replaced.
+        refittable: Whether its weights can be replaced.
     """
 
     graph: GraphId
@@ -163,7 +163,7 @@ def graph_id(model: Model, name: str, profile: Profile, features: int | None = N
     Reads all weights, the first time.
 
     Raises:
-        ExportError: for a part or feature block that does not exist, and for extents that the
+        ExportError: For a part or feature block that does not exist, and for extents that the
             model cannot take.
     """
     part = part_named(name)
@@ -240,8 +240,8 @@ def read_graph_id(fields: Mapping[str, Any]) -> GraphId:
     """Read what `GraphId.to_dict` wrote.
 
     Raises:
-        TypeError: for anything else.
-        KeyError: likewise.
+        TypeError: For anything else.
+        KeyError: Likewise.
     """
     extents = {name: Extent(**fields["profile"][name]) for name in ("least", "usual", "most")}
     return GraphId(**{**fields, "profile": Profile(**extents)})
@@ -251,8 +251,8 @@ def read_plan_id(fields: Mapping[str, Any]) -> PlanId:
     """Read what `PlanId.to_dict` wrote.
 
     Raises:
-        TypeError: for anything else.
-        KeyError: likewise.
+        TypeError: For anything else.
+        KeyError: Likewise.
     """
     return PlanId(**{**fields, "graph": read_graph_id(fields["graph"])})
 

@@ -43,9 +43,9 @@ class Extent:
     """A size that a part runs at.
 
     Attributes:
-        height: of the picture in pixels, a multiple of the VAE's factor.
-        width: of the picture in pixels, likewise.
-        batch: number of texts: 1, or 2 with guidance.
+        height: Of the picture in pixels, a multiple of the VAE's factor.
+        width: Of the picture in pixels, likewise.
+        batch: Number of texts: 1, or 2 with guidance.
     """
 
     height: int
@@ -60,7 +60,7 @@ class Extent:
         """Read what `str` wrote: "512x512-b1".
 
         Raises:
-            ValueError: for any other text.
+            ValueError: For any other text.
         """
         numbers = re.fullmatch(r"(\d+)x(\d+)-b(\d+)", text)
         if numbers is None:
@@ -81,7 +81,7 @@ def part_named(name: str) -> Part:
     """Return the row of a part that can be exported.
 
     Raises:
-        ExportError: for a name that is none of theirs.
+        ExportError: For a name that is none of theirs.
     """
     if name not in EXPORTABLE:
         raise ExportError(f"there is no part {name!r}; use {', '.join(EXPORTABLE)}")
@@ -92,10 +92,10 @@ def signature(model: Model, name: str, extent: Extent, features: int | None = No
     """Return the signature of a part at an extent.
 
     Args:
-        model: whose part it is.
-        name: of the part.
-        extent: what it runs at.
-        features: number of the up block whose map `up` returns too.
+        model: Whose part it is.
+        name: Of the part.
+        extent: What it runs at.
+        features: Number of the up block whose map `up` returns too.
     """
     part = part_named(name)
     shapes = _shapes(model, extent)
@@ -170,10 +170,10 @@ def part_of(model: Model, unet: UNet, name: str, features: int | None = None) ->
     """Return a part as a function of its inputs, flat and in the order of its signature.
 
     Args:
-        model: whose part it is.
-        unet: what runs the U-Net's parts: the model's, or one on another's weights.
-        name: of the part.
-        features: number of the up block whose map `up` returns too.
+        model: Whose part it is.
+        unet: What runs the U-Net's parts: the model's, or one on another's weights.
+        name: Of the part.
+        features: Number of the up block whose map `up` returns too.
     """
     part = part_named(name)
     function = {**unet.functions, **model.autoencoder.functions}[part]

@@ -32,13 +32,13 @@ def write_plan(
     """Write a plan into `folder`, whole or not at all, and return its path.
 
     Args:
-        folder: where it goes.
-        identity: of the plan.
+        folder: Where it goes.
+        identity: Of the plan.
         plan: TensorRT's bytes.
-        made: figures of the build, JSON-ready.
+        made: Figures of the build, JSON-ready.
 
     Raises:
-        OutputError: where the disk refuses.
+        OutputError: Where the disk refuses.
     """
     fields = {
         "built": identity.to_dict(),
@@ -62,7 +62,7 @@ def about_plan(path: Path) -> tuple[PlanId, dict[str, Any]]:
     """Return a plan's identity and the figures of its build, from the header alone.
 
     Raises:
-        PlanError: for a file that is no plan of ours, or cut off.
+        PlanError: For a file that is no plan of ours, or cut off.
     """
     identity, fields, _ = _read_header(path)
     return identity, dict(fields["made"])
@@ -72,7 +72,7 @@ def read_plan(path: Path, wanted: PlanId) -> bytes:
     """Return TensorRT's bytes, if the file is whole and the plan that is wanted.
 
     Raises:
-        PlanError: that says what is wrong with the file.
+        PlanError: That says what is wrong with the file.
     """
     identity, fields, start = _read_header(path)
     wrong = differences(identity.to_dict(), wanted.to_dict())

@@ -15,7 +15,7 @@ from ..diffusion.unet import Operators
 from ..diffusion.unet.operators import Conv, Norm
 from ..diffusion.weights import frozen_view
 
-__all__ = ["EXPORTED", "exported_vae"]
+__all__ = ["SPELLED", "exported_vae"]
 
 
 class _Conv(Conv):
@@ -50,7 +50,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return ((query @ key.transpose(2, 3)).softmax(dim=-1) @ value).transpose(1, 2)
 
 
-EXPORTED = Operators(
+SPELLED = Operators(
     memory_format=torch.contiguous_format, conv=_Conv, norm=_Norm, attention=_attend
 )
 """What the layers of an exported U-Net are computed with."""

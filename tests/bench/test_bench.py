@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,21 @@ import pytest
 import torch
 
 from dragnoise.bench.__main__ import main
-from dragnoise.bench.measure import personalise, sessions, timing
+from dragnoise.bench.measure import edits, exports, personalise, sessions, timing
 from dragnoise.bench.measure.edits import Case, measure
 from dragnoise.bench.measure.exports import edit_table, exports_table
 from dragnoise.bench.measure.kernels import CASES
 from dragnoise.bench.measure.models import model
 from dragnoise.bench.measure.rows import ROWS, rows_for
 from dragnoise.bench.report import machine, readme, record
-from dragnoise.engine import DragConfig, Editor, ModelError, PersonaliseConfig
-from dragnoise.engine.exported import EXPORTABLE
+from dragnoise.engine import DragConfig, Editor, ModelError, PersonaliseConfig, PlanError
+from dragnoise.engine.exported import EXPORTABLE, OF_AN_EDIT
 from dragnoise.engine.methods import METHODS
+from exported_parts import HEIGHT, WIDTH, at, plans
 
 CPU = torch.device("cpu")
+SHARED = at(HEIGHT, WIDTH)
+SHARED_SIZE = f"{WIDTH}x{HEIGHT}"
 TINY = [
     "--model",
     "golden",
@@ -280,9 +284,18 @@ def test_personalise_on_the_command_line(
     assert "| ours | 2 | 0.125 | 3.00 (3.00 to 3.00) |" in readme.rendered(tmp_path)
 
 
-def test_exports_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def shared(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Exported parts of all tests: what the bench would make is there for `SHARED_SIZE`."""
+    for module in (edits, exports):
+        monkeypatch.setattr(module, "measure", partial(module.measure, exported=exported))
+    return exported
+
+
+def test_exports_on_the_command_line(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every part in both formats; errors beside PyTorch; times only of what runs here."""
-    assert main(["exports", "--model", "golden", "--size", "64x64", "--rounds", "1"]) == 0
+    plans(shared, EXPORTABLE, SHARED)
+    assert main(["exports", "--model", "golden", "--size", SHARED_SIZE, "--rounds", "1"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [row["part"] for row in said["rows"]] == list(EXPORTABLE)
     for row in said["rows"]:
@@ -302,8 +315,31 @@ def test_exports_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None
     )
 
 
-def test_a_row_of_exported_parts(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["edits", *TINY, "--rows", "packed,onnxruntime"]) == 0
+def test_parts_are_made_in_a_folder_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a shared folder one is made, and goes with the measurement."""
+    made: list[Path] = []
+
+    def make(model: object, size: object, folder: Path, *rest: object) -> list[Any]:
+        assert folder.is_dir()
+        made.append(folder)
+        return []
+
+    monkeypatch.setattr(edits, "make", make)
+    monkeypatch.setattr(exports, "make", make)
+    config = DragConfig(steps=20, strength=0.2, iterations=1)
+    case = Case((64, 64), True, config, config)
+    with pytest.raises(PlanError):
+        exports.measure("golden", (64, 64), CPU, torch.float32, 1, lambda what: None)
+    with pytest.raises(PlanError):
+        measure(model("golden", "cpu", "float32"), rows_for(CPU, "onnxruntime"), case, 1)
+    assert len(set(made)) == 2
+    assert not any(folder.exists() for folder in made)
+
+
+def test_a_row_of_exported_parts(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plans(shared, OF_AN_EDIT, SHARED)
+    asked = ["edits", *TINY, "--size", SHARED_SIZE, "--rows", "packed,onnxruntime"]
+    assert main(asked) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     placed = said["rows"][1]
     assert placed["settings"]["backend"].endswith("up=onnxruntime,vae=onnxruntime")

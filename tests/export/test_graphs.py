@@ -215,7 +215,7 @@ def test_a_wrong_graph_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             return super().__call__(hidden) * 1.01
 
     monkeypatch.setattr(
-        "dragnoise.export.onnx.EXPORTED", dataclasses.replace(operators.EXPORTED, norm=Wrong)
+        "dragnoise.export.onnx.SPELLED", dataclasses.replace(operators.SPELLED, norm=Wrong)
     )
     with pytest.raises(
         ExportError,

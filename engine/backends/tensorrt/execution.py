@@ -30,8 +30,8 @@ class Device(Protocol):
     """A device that plans run on.
 
     Attributes:
-        device: where tensors lie.
-        name: of the card.
+        device: Where tensors lie.
+        name: Of the card.
     """
 
     device: torch.device
@@ -83,15 +83,15 @@ class Engine:
     """A plan, loaded; called with inputs by name, it returns outputs by name.
 
     Args:
-        library: the flavour that runs it.
+        library: The flavour that runs it.
         plan: TensorRT's bytes, read and checked.
-        names: names and shapes of the part's inputs and outputs.
-        device: where it runs.
-        title: name of the plan's file, for messages.
-        compiled: file for what TensorRT for RTX compiles for this device; None to keep nothing.
+        names: Names and shapes of the part's inputs and outputs.
+        device: Where it runs.
+        title: Name of the plan's file, for messages.
+        compiled: File for what TensorRT for RTX compiles for this device; None to keep nothing.
 
     Raises:
-        PlanError: for a plan that does not load here, with what TensorRT says.
+        PlanError: For a plan that does not load here, with what TensorRT says.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Engine:
         to (NVIDIA/TensorRT#3628).
 
         Raises:
-            PlanError: where TensorRT does not take them, with its reasons.
+            PlanError: Where TensorRT does not take them, with its reasons.
         """
         trt = self._library.module
         with self._device.here():

@@ -36,7 +36,7 @@ class Log:
 
     Attributes:
         lines: (severity, text) each.
-        logger: what TensorRT is handed.
+        logger: What TensorRT is handed.
     """
 
     lines: list[tuple[str, str]] = field(default_factory=list)
@@ -54,9 +54,9 @@ class Library:
     """A flavour of TensorRT that is installed here.
 
     Attributes:
-        flavour: a key of `FLAVOURS`.
-        module: its Python module.
-        version: of the module.
+        flavour: A key of `FLAVOURS`.
+        module: Its Python module.
+        version: Of the module.
     """
 
     flavour: str
@@ -83,7 +83,7 @@ class Library:
         """Return the targets of plans that run on a device, the usual first.
 
         Args:
-            capability: the device's compute capability; None without a device.
+            capability: The device's compute capability; None without a device.
 
         Returns:
             "sm89"; for TensorRT for RTX also "any" of those that it knows.
@@ -96,7 +96,7 @@ def library(flavour: str | None = None) -> Library:
     """Return a flavour, or the first that is installed.
 
     Raises:
-        BackendError: with the reasons of each that is not.
+        BackendError: With the reasons of each that is not.
     """
     if flavour is not None and flavour not in FLAVOURS:
         raise BackendError(

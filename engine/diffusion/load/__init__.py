@@ -41,17 +41,17 @@ def load(
     """Load a model.
 
     Args:
-        source: a diffusers folder, a `.safetensors` checkpoint, or None for the embedded model.
+        source: A diffusers folder, a `.safetensors` checkpoint, or None for the embedded model.
         device: "auto", "cpu", "cuda", "cuda:1".
         dtype: "float32", "bfloat16", or (CUDA only) "float16".
-        config: for a checkpoint, a diffusers folder with the configuration and tokenizer of the
+        config: For a checkpoint, a diffusers folder with the configuration and tokenizer of the
             same architecture; None for what diffusers itself downloaded earlier.
-        variant: of the weights' files, as in diffusers ("fp16").
-        allow_pickle: also read `.bin` and `.ckpt`, which can run code: only for files you trust.
+        variant: Of the weights' files, as in diffusers ("fp16").
+        allow_pickle: Also read `.bin` and `.ckpt`, which can run code: only for files you trust.
 
     Raises:
-        ModelError: for missing or broken files, or an architecture that cannot be dragged.
-        DeviceError: for a device or precision that is not here.
+        ModelError: For missing or broken files, or an architecture that cannot be dragged.
+        DeviceError: For a device or precision that is not here.
     """
     where = choose_device(device)
     precision = choose_dtype(dtype, where)

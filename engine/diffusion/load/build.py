@@ -29,15 +29,15 @@ def build_model(
     """Freeze networks, move them, and return them as a model.
 
     Args:
-        name: for messages and results.
-        components: by name, as `COMPONENTS` lists them.
-        device: where they go.
-        dtype: their precision; None to leave precision and device as they are.
-        defaults: the drag settings that the model brings.
+        name: For messages and results.
+        components: By name, as `COMPONENTS` lists them.
+        device: Where they go.
+        dtype: Their precision; None to leave precision and device as they are.
+        defaults: The drag settings that the model brings.
         loaded_from: None where it came from no file.
 
     Raises:
-        ModelError: where they are not Stable Diffusion's, or do not belong together.
+        ModelError: Where they are not Stable Diffusion's, or do not belong together.
     """
     for network in NETWORKS:
         frozen = components[network].requires_grad_(False).eval()

@@ -36,12 +36,12 @@ def read_checkpoint(
     """Read a checkpoint's networks, and the rest from a folder; components by name.
 
     Args:
-        path: the checkpoint.
-        config: a diffusers folder of the same architecture; None for what diffusers downloaded.
-        allow_pickle: whether it may be a pickle.
+        path: The checkpoint.
+        config: A diffusers folder of the same architecture; None for what diffusers downloaded.
+        allow_pickle: Whether it may be a pickle.
 
     Raises:
-        ModelError: for files that are missing, broken or do not belong together.
+        ModelError: For files that are missing, broken or do not belong together.
     """
     if path.suffix != ".safetensors" and not allow_pickle:
         raise ModelError(

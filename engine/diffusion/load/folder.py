@@ -48,7 +48,7 @@ def read_folder(path: Path, variant: str | None, allow_pickle: bool) -> dict[str
     """Read the components of a folder, by name.
 
     Raises:
-        ModelError: for a folder that is no model's, not whole, or cannot be dragged.
+        ModelError: For a folder that is no model's, not whole, or cannot be dragged.
     """
     check_folder(path)
     lazy = {"low_cpu_mem_usage": is_accelerate_available()}
@@ -65,7 +65,7 @@ def check_folder(path: Path) -> None:
     """Refuse a folder that is not a model's, or whose U-Net cannot be cut, before reading weights.
 
     Raises:
-        ModelError: with the reasons.
+        ModelError: With the reasons.
     """
     missing = [name for name in COMPONENTS if not (path / name).is_dir()]
     if missing:
@@ -88,7 +88,7 @@ def _check_json(file: Path) -> None:
     """Refuse what is no JSON object: the libraries fail on it with anything, even a bare Exception.
 
     Raises:
-        ModelError: with the file's name.
+        ModelError: With the file's name.
     """
     if not isinstance(attempt(file, lambda: json.loads(file.read_bytes())), dict):
         raise ModelError(f"{str(file)!r} holds no JSON object; is the folder whole?")
@@ -114,11 +114,11 @@ def _network(
     """Read a network and every one of its weights.
 
     Args:
-        kind: its class.
-        folder: with its configuration and weights.
-        variant: of the weights' files; None for the usual ones, or the only ones there are.
-        allow_pickle: whether weights may be read from a pickle.
-        settings: more arguments of `from_pretrained`.
+        kind: Its class.
+        folder: With its configuration and weights.
+        variant: Of the weights' files; None for the usual ones, or the only ones there are.
+        allow_pickle: Whether weights may be read from a pickle.
+        settings: More arguments of `from_pretrained`.
     """
     safe = sorted(file.name for file in folder.glob("*.safetensors"))
     pickles = sorted(file.name for file in folder.glob("*.bin"))
@@ -148,7 +148,7 @@ def check_complete(source: Path, missing: Iterable[str], verb: str = "lack") -> 
     """Refuse weights that lack some of a network's.
 
     Raises:
-        ModelError: with the first few names.
+        ModelError: With the first few names.
     """
     absent = sorted(name for name in missing if not name.endswith("position_ids"))
     if not absent:

@@ -25,9 +25,9 @@ def of_pipeline(pipeline: "DiffusionPipeline") -> Model:
     The pipeline itself is not changed.
 
     Raises:
-        ModelError: if it is not a Stable Diffusion pipeline, or if its weights are moved about as
+        ModelError: If it is not a Stable Diffusion pipeline, or if its weights are moved about as
             it runs.
-        DeviceError: for float16 on a CPU.
+        DeviceError: For float16 on a CPU.
     """
     kind = type(pipeline).__name__
     missing = [name for name in COMPONENTS if getattr(pipeline, name, None) is None]

@@ -45,10 +45,10 @@ class Adapter:
     Attributes:
         matrices: (layer, A [r, in], B [out, r]) each, float32, sorted by layer: a projection of
             the U-Net as diffusers names it. alpha / r is in B.
-        file: where it was loaded from; "" where it came from no file.
+        file: Where it was loaded from; "" where it came from no file.
 
     Raises:
-        AdapterError: if a layer stands there twice.
+        AdapterError: If a layer stands there twice.
     """
 
     matrices: tuple[tuple[str, Tensor, Tensor], ...]
@@ -75,7 +75,7 @@ class Adapter:
         """Write a `.safetensors` file that `Adapter.load` and diffusers read, whole or not at all.
 
         Raises:
-            OutputError: where the disk refuses.
+            OutputError: Where the disk refuses.
         """
         target = writable(path, (".safetensors",))
         tensors = {}
@@ -93,7 +93,7 @@ class Adapter:
         Also with the older names `lora.down`, `lora.up` and `processor.to_q_lora`.
 
         Raises:
-            AdapterError: for a file that is no adapter, or one that changes more than the U-Net's
+            AdapterError: For a file that is no adapter, or one that changes more than the U-Net's
                 linear layers.
         """
         file = _file_in(Path(path))
@@ -115,10 +115,10 @@ class AdapterUse:
 
     Attributes:
         adapter: None for the weights as they were loaded.
-        scale: how much of it.
+        scale: How much of it.
 
     Raises:
-        ConfigError: for a scale that is no finite number.
+        ConfigError: For a scale that is no finite number.
     """
 
     adapter: Adapter | None = None

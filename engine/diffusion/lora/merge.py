@@ -17,7 +17,7 @@ _BETWEEN = ("between two adapters", 0.0)
 
 
 class Adapters:
-    """The one place where a model's working weights are changed.
+    """A switch between adapters: the one place where a model's working weights are changed.
 
     Merging writes into the weights where they lie, so that compiled code, graphs and views stay
     valid and packed weights notice; what was there is kept and comes back bit for bit. What is cut
@@ -42,7 +42,7 @@ class Adapters:
         `active` (by a callback that edits), they are the outer one's again on leaving.
 
         Raises:
-            AdapterError: for an adapter of another model.
+            AdapterError: For an adapter of another model.
         """
         self._entered.append(use)
         try:

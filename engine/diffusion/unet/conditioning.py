@@ -17,9 +17,9 @@ class Step:
 
     Attributes:
         timestep: 0 to 999.
-        times: every residual block's projection of the time embedding [S].
-        text: every cross attention's keys and values [B, L, P].
-        guidance: how far the text guides.
+        times: Every residual block's projection of the time embedding [S].
+        text: Every cross attention's keys and values [B, L, P].
+        guidance: How far the text guides.
     """
 
     timestep: int
@@ -35,11 +35,11 @@ class Conditioning:
 
     Attributes:
         timesteps: T of them, each 0 to 999.
-        embedding: the text [B, L, D].
-        text: every cross attention's keys and values [B, L, P].
-        times: every residual block's projection of the time embedding, with its convolution's bias
+        embedding: The text [B, L, D].
+        text: Every cross attention's keys and values [B, L, P].
+        times: Every residual block's projection of the time embedding, with its convolution's bias
             [T, S].
-        guidance: with a scale above 1, the texts are [negative, positive] and B is 2.
+        guidance: With a scale above 1, the texts are [negative, positive] and B is 2.
     """
 
     timesteps: tuple[int, ...]

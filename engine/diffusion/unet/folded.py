@@ -30,13 +30,13 @@ __all__ = ["Constants", "FoldedResnet"]
 
 @storable
 class Constants(NamedTuple):
-    """The contribution of the skips [N, S, H, W] and the step to one block; N texts.
+    """A contribution of the skips [N, S, H, W] and the step to one block; N texts.
 
     Attributes:
-        straddling: the skip channels [N, B - C_d, H, W] that share a group with dynamic ones; None
+        straddling: The skip channels [N, B - C_d, H, W] that share a group with dynamic ones; None
             where none does.
-        inner: to the first convolution's output [N, O, H, W].
-        outer: to the shortcut's output [N, O, H, W].
+        inner: To the first convolution's output [N, O, H, W].
+        outer: To the shortcut's output [N, O, H, W].
     """
 
     straddling: Tensor | None
@@ -49,15 +49,15 @@ class FoldedResnet:
     """A residual block split at its boundary: weights only, so made once for a network.
 
     Attributes:
-        resnet: the block itself.
+        resnet: The block itself.
         dynamic: C_d above.
         bound: B above.
-        norm: of the dynamic channels.
-        conv: of the dynamic channels.
-        rest_norm: of the constant channels; None where there are none.
-        rest_conv: of the constant channels; None where there are none.
-        shortcut: of the dynamic channels.
-        rest_shortcut: of the constant channels.
+        norm: Of the dynamic channels.
+        conv: Of the dynamic channels.
+        rest_norm: Of the constant channels; None where there are none.
+        rest_conv: Of the constant channels; None where there are none.
+        shortcut: Of the dynamic channels.
+        rest_shortcut: Of the constant channels.
     """
 
     resnet: Resnet
@@ -77,10 +77,10 @@ class FoldedResnet:
         """Split a residual block.
 
         Args:
-            operators: what layers are computed with.
-            resnet: the block.
-            module: the module of diffusers that it was made of.
-            skip_channels: how many of its last inputs are a skip.
+            operators: What layers are computed with.
+            resnet: The block.
+            module: The module of diffusers that it was made of.
+            skip_channels: How many of its last inputs are a skip.
         """
         norm = module.norm1
         conv = module.conv1

@@ -27,7 +27,7 @@ class Guidance:
     """How far a text guides.
 
     Attributes:
-        scale: g. With 1 there is one text and one pass, and everything is handed on as it is;
+        scale: G. With 1 there is one text and one pass, and everything is handed on as it is;
             above, texts are [negative, positive].
     """
 

@@ -29,11 +29,11 @@ class Build:
     """A builder of layers that remembers which slice of times and text each of them reads.
 
     Attributes:
-        operators: what layers are computed with.
-        adapt: what is computed in place of an attention's projection, if anything.
-        times: projections of the time embedding, with the convolution whose bias they take along,
+        operators: What layers are computed with.
+        adapt: What is computed in place of an attention's projection, if anything.
+        times: Projections of the time embedding, with the convolution whose bias they take along,
             in the order of the packed times.
-        texts: projections of the text to keys and values, in the order of the packed text.
+        texts: Projections of the text to keys and values, in the order of the packed text.
     """
 
     operators: Operators
@@ -74,13 +74,13 @@ class Resnet:
     """A residual block on maps [B, C, H, W]; its first convolution's bias comes with the times.
 
     Attributes:
-        norm1: before the first convolution.
-        conv1: the first convolution.
-        norm2: before the second convolution.
-        conv2: the second convolution.
-        shortcut: of the input; None for the input itself.
-        scale: what the sum is divided by.
-        times: the block's slice of the packed times.
+        norm1: Before the first convolution.
+        conv1: The first convolution.
+        norm2: Before the second convolution.
+        conv2: The second convolution.
+        shortcut: Of the input; None for the input itself.
+        scale: What the sum is divided by.
+        times: The block's slice of the packed times.
     """
 
     norm1: Layer
@@ -131,12 +131,12 @@ class _Attention:
     """Self-attention, or cross-attention on packed keys and values.
 
     Attributes:
-        query: projection of the tokens [B, L, C].
-        own: projections of the tokens to keys and values; None for cross-attention.
-        text: slices of the packed text with keys and values; None for self-attention.
-        out: projection of the result.
-        heads: how many.
-        attend: query, key, value [B, L, heads, d] -> [B, L, heads, d].
+        query: Projection of the tokens [B, L, C].
+        own: Projections of the tokens to keys and values; None for cross-attention.
+        text: Slices of the packed text with keys and values; None for self-attention.
+        out: Projection of the result.
+        heads: How many.
+        attend: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
     """
 
     query: Layer
@@ -239,9 +239,9 @@ class Level:
     """A block of the U-Net.
 
     Attributes:
-        resnets: residual blocks.
-        transformers: the attention after each; None where there is none.
-        sampler: the convolution that changes the size; None in the last block.
+        resnets: Residual blocks.
+        transformers: The attention after each; None where there is none.
+        sampler: The convolution that changes the size; None in the last block.
     """
 
     resnets: tuple[Resnet, ...]

@@ -34,8 +34,8 @@ class Conv:
     Attributes:
         weight: [O, C, k, k].
         bias: [O] or None.
-        stride: in both directions.
-        padding: on every side.
+        stride: In both directions.
+        padding: On every side.
     """
 
     weight: Tensor
@@ -72,9 +72,9 @@ class Norm:
     Attributes:
         weight: [C].
         bias: [C].
-        groups: how many.
-        eps: added to the variance.
-        silu: whether SiLU follows.
+        groups: How many.
+        eps: Added to the variance.
+        silu: Whether SiLU follows.
     """
 
     weight: Tensor
@@ -89,7 +89,7 @@ class Norm:
 
 
 class FusedNorm(Norm):
-    """The same in one kernel of ours, in any memory order, and differentiable in the map alone."""
+    """A `Norm` in one kernel of ours, in any memory order, differentiable in the map alone."""
 
     def __call__(self, hidden: Tensor) -> Tensor:
         return group_norm_silu(hidden, self.groups, self.weight, self.bias, self.eps, self.silu)
@@ -115,11 +115,11 @@ class Operators:
     """A row of what layers are computed with.
 
     Attributes:
-        memory_format: how maps [B, C, H, W] lie in memory between layers.
+        memory_format: How maps [B, C, H, W] lie in memory between layers.
         conv: (weight [O, C, k, k], bias [O], stride, padding) -> a convolution.
         linear: (weight [O, C], bias [O]) -> a linear map.
         norm: (weight [C], bias [C], groups, eps, silu) -> a group normalisation.
-        attention: query, key, value [B, L, heads, d] -> [B, L, heads, d].
+        attention: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
     """
 
     memory_format: torch.memory_format = torch.contiguous_format

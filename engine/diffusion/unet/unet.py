@@ -57,12 +57,12 @@ T = TypeVar("T")
 @storable
 @dataclass(frozen=True, eq=False)
 class Down:
-    """The results of the encoder half.
+    """A result of the encoder half.
 
     Attributes:
-        step: the step that it ran at.
+        step: The step that it ran at.
         skips: [B, C_i, h_i, w_i] each, from high to low resolution.
-        bottom: the middle block's input [B, C, h, w].
+        bottom: The middle block's input [B, C, h, w].
     """
 
     step: Step
@@ -72,12 +72,12 @@ class Down:
 
 @dataclass(frozen=True, eq=False)
 class Up:
-    """The results of the decoder half.
+    """A result of the decoder half.
 
     Attributes:
-        features: the feature map of the wanted block [B, C, h, w]; guided [1, 2 C, h, w]. None if
+        features: The feature map of the wanted block [B, C, h, w]; guided [1, 2 C, h, w]. None if
             no block was named.
-        output: the network's output [B, 4, H, W]; guided [1, 4, H, W]. None if not wanted.
+        output: The network's output [B, 4, H, W]; guided [1, 4, H, W]. None if not wanted.
     """
 
     features: Tensor | None
@@ -87,13 +87,13 @@ class Up:
 @storable
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """The decoder half on fixed skips, as far as it is known before the bottleneck is.
+    """A decoder half on fixed skips, as far as it is known before the bottleneck is.
 
     Attributes:
-        constants: what the skips contribute to every residual block, by level.
-        text: the text's keys and values [B, L, P].
+        constants: What the skips contribute to every residual block, by level.
+        text: The text's keys and values [B, L, P].
         sizes: (height, width) that every level upsamples to; None for the double.
-        guidance: how far the text guides.
+        guidance: How far the text guides.
     """
 
     constants: tuple[tuple[Constants, ...], ...]
@@ -110,14 +110,14 @@ class UNet:
     bottlenecks) is a batch of as many as there are texts, and features and outputs come out as one.
 
     Args:
-        network: diffusers' network; its weights are used where they lie.
-        operators: what layers are computed with.
-        wrap: returns what is run in a part's place; None to run the parts themselves.
-        adapt: returns what is computed in place of an attention's projection. Not of the text's
+        network: Diffusers' network; its weights are used where they lie.
+        operators: What layers are computed with.
+        wrap: Returns what is run in a part's place; None to run the parts themselves.
+        adapt: Returns what is computed in place of an attention's projection. Not of the text's
             keys and values, which come packed (`texts`: their layers).
 
     Raises:
-        ModelError: for a network that cannot be cut, with every reason.
+        ModelError: For a network that cannot be cut, with every reason.
     """
 
     def __init__(
@@ -135,14 +135,6 @@ class UNet:
             )
         self.network = network
         self.operators = operators or Operators()
-        self.functions: Mapping[Part, PartFunction] = {
-            DOWN: self.part_down,
-            MIDDLE: self.part_middle,
-            UP: self.part_up,
-            UNET: self.part_whole,
-            UNET_REPLACED: self.part_replaced,
-            FOLDED: self.part_folded,
-        }
         self._build = build = Build(self.operators, adapt)
         self._conv_in = conv_of(self.operators, network.conv_in)
         self._downs = tuple(Level.of(build, block) for block in network.down_blocks)
@@ -160,6 +152,18 @@ class UNet:
         return dtype
 
     @property
+    def functions(self) -> Mapping[Part, PartFunction]:
+        """The parts themselves, whatever is run in their place."""
+        return {
+            DOWN: self.part_down,
+            MIDDLE: self.part_middle,
+            UP: self.part_up,
+            UNET: self.part_whole,
+            UNET_REPLACED: self.part_replaced,
+            FOLDED: self.part_folded,
+        }
+
+    @property
     def texts(self) -> tuple[tuple[nn.Linear, nn.Linear], ...]:
         """Projections of the text to keys and to values, in the order of the packed text."""
         return tuple(self._build.texts)
@@ -171,12 +175,12 @@ class UNet:
         """Compute all that the network reads beside the latent.
 
         Args:
-            timesteps: each 0 to 999.
-            text: embeddings [B, L, D]; with a guidance above 1 two of them, [negative, positive].
-            guidance: scale; 1 for none.
+            timesteps: Each 0 to 999.
+            text: Embeddings [B, L, D]; with a guidance above 1 two of them, [negative, positive].
+            guidance: Scale; 1 for none.
 
         Raises:
-            ValueError: for a guidance with another number of texts.
+            ValueError: For a guidance with another number of texts.
         """
         guide = Guidance(guidance)
         if guidance != 1 and len(text) != guide.texts:
@@ -214,10 +218,10 @@ class UNet:
         """Run the decoder half with `bottleneck` [B, C, h, w] in place of the middle block's.
 
         Args:
-            down: the encoder half's results.
+            down: The encoder half's results.
             bottleneck: [B, C, h, w].
-            feature_block: number of the up block whose feature map is returned, 0 to 3.
-            output: whether the network's output is wanted; without it the pass stops after
+            feature_block: Number of the up block whose feature map is returned, 0 to 3.
+            output: Whether the network's output is wanted; without it the pass stops after
                 `feature_block`.
         """
         step = down.step
@@ -288,11 +292,10 @@ class UNet:
 
     def run(self, part: Part) -> PartFunction:
         """Return what runs a part: the backend's, wrapped when it is first wanted."""
-        function = self.functions[part]
         if self._wrap is None:
-            return function
+            return self.functions[part]
         if part not in self._wrapped:
-            self._wrapped[part] = self._wrap(part, function)
+            self._wrapped[part] = self._wrap(part, self.functions[part])
         return self._wrapped[part]
 
     # The parts: functions of tensors, as in the table above.
@@ -380,8 +383,8 @@ class UNet:
             bottleneck: [B, C, h, w].
             text: [B, L, P].
             sizes: (height, width) that every level upsamples to; None for the double.
-            feature_block: number of the level whose map is returned, if any.
-            output: whether to go on to the network's output.
+            feature_block: Number of the level whose map is returned, if any.
+            output: Whether to go on to the network's output.
         """
         hidden = bottleneck.to(self.dtype, memory_format=self.operators.memory_format)
         features = None
@@ -419,8 +422,8 @@ class UNet:
         """Return [C, h, w] of every skip, from high to low resolution; the last is the bottom's.
 
         Args:
-            height: of the latent.
-            width: of the latent.
+            height: Of the latent.
+            width: Of the latent.
         """
         shapes = [(self.network.conv_in.out_channels, height, width)]
         for block in self.network.down_blocks:

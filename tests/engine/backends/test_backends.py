@@ -73,7 +73,10 @@ def test_packed_is_the_cpus_choice_and_edits_alike() -> None:
 
 
 def test_fused_normalisation_edits_alike() -> None:
-    """What runs on CUDA without a compiler, on the CPU: channels_last throughout, our own normalisation."""
+    """What runs on CUDA without a compiler edits alike on a CPU.
+
+    That is channels_last throughout, and our own normalisation.
+    """
     operators = Operators(memory_format=torch.channels_last, norm=FusedNorm)
     editor = on_a_row_of_ones_own(lambda model: UNet(model.unet.network, operators))
     assert_same_edit(edited(editor), eagerly())
@@ -132,7 +135,10 @@ def test_every_backend_answers() -> None:
 
 @pytest.mark.slow
 def test_the_compiled_backend_edits_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traced and cut into forward and backward graphs as for the real compiler, without generating code, which takes minutes on a CPU."""
+    """The parts are traced and cut into forward and backward graphs as for the real compiler.
+
+    No code is generated: that takes minutes on a CPU.
+    """
     from dragnoise.engine.backends import compiled
 
     compile_part = torch.compile
@@ -161,16 +167,19 @@ def test_passes_through_a_null_graph_are_the_same_bits() -> None:
     editor = on_a_row_of_ones_own(lambda model: UNet(model.unet.network, wrap=wrap))
     result = edited(editor)
     assert captured == ["unet", "unet-replaced"]
-    assert result.record is not None
-    assert eagerly().record is not None
-    assert torch.equal(result.record.final_latent, eagerly().record.final_latent)  # type: ignore[union-attr]
+    mine = result.record
+    theirs = eagerly().record
+    assert mine is not None
+    assert theirs is not None
+    assert torch.equal(mine.final_latent, theirs.final_latent)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", ["eager", "compiled"])
 def test_edits_on_cuda_are_the_cpus(backend: str) -> None:
     result = edited(Editor(load(MODEL, device="cuda"), backend=backend))
-    assert result.record is not None
-    assert eagerly().record is not None
-    final = eagerly().record.final_latent  # type: ignore[union-attr]
-    assert float((result.record.final_latent.cpu() - final).abs().max()) < 5e-2
+    mine = result.record
+    theirs = eagerly().record
+    assert mine is not None
+    assert theirs is not None
+    assert float((mine.final_latent.cpu() - theirs.final_latent).abs().max()) < 5e-2

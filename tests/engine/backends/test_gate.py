@@ -93,7 +93,7 @@ def test_the_gate_refuses_a_planted_fault(
 
 
 def test_the_gate_lets_right_code_through_and_remembers(tmp_path: Path) -> None:
-    """Judged once a kind of input; the verdict is on disk, so the next process does not run the eager part at all."""
+    """Code is judged once a kind of input, and the next process reads the verdict from disk."""
     calls: list[str] = []
 
     def compiled(*args: Any) -> Any:

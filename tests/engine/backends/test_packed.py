@@ -1,4 +1,4 @@
-"""Weights packed for oneDNN compute what plain ones do, both ways, and are tried before they are believed."""
+"""Weights packed for oneDNN compute what plain ones do, and are tried before they are used."""
 
 import pytest
 import torch
@@ -27,7 +27,10 @@ can_pack = pytest.mark.skipif(
 def test_a_packed_convolution(
     dtype: torch.dtype, kernel: int, stride: int, padding: int, size: tuple[int, int]
 ) -> None:
-    """Value, gradient of the map, a bias given at the call; weights that change in place; maps of another size afterwards."""
+    """Value, gradient of the map, and a bias at the call.
+
+    Also after weights have changed in place, and on maps of another size.
+    """
     if objections_to(CPU, dtype):
         pytest.skip("no bfloat16 here")
     torch.manual_seed(0)

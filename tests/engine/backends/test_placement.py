@@ -1,4 +1,4 @@
-"""Parts placed with several backends: whole edits through exported graphs are PyTorch's, and what is missing or wrong is said before it is used."""
+"""Edits through exported parts are PyTorch's; what is missing or wrong is said before use."""
 
 import dataclasses
 import json
@@ -126,7 +126,7 @@ def test_one_dynamic_file_serves_every_size(exported: Path, tmp_path: Path) -> N
 
 
 def test_odd_sizes_have_files_of_their_own(exported: Path) -> None:
-    """Maps that cannot be halved without a remainder: the middle block's file is the one of the next full size."""
+    """Where maps do not halve evenly, the middle block's file is that of the next full size."""
     graphs(exported, OF_AN_EDIT, at(72, 104))
     pair = [Editor(model(), backend=name, exported=exported) for name in ("onnxruntime", "eager")]
     mine, theirs = (
@@ -187,7 +187,10 @@ def adapter_of(file: Path, seed: int = 0) -> Path:
 
 @pytest.mark.slow
 def test_an_adapter_has_files_of_its_own(folder: Path, tmp_path: Path) -> None:
-    """Another session's adapter is never run by this one's file; what is missing is made by the command that is said, with the adapter."""
+    """No file of one adapter ever serves another.
+
+    What is missing is made by the command in the message, with the adapter.
+    """
     shutil.copytree(folder, tmp_path / "exported", ignore=shutil.ignore_patterns("*.lock"))
     file = adapter_of(tmp_path / "ring.safetensors")
     editor = Editor(
@@ -233,7 +236,7 @@ def test_what_is_missing_is_said_with_its_command(tmp_path: Path) -> None:
 
 
 def test_the_command_loads_the_same_model(tmp_path: Path) -> None:
-    """A checkpoint with its configuration beside it, a variant, a pickle: nothing of that is left out."""
+    """A configuration beside a checkpoint, a variant, a pickle: none is left out."""
     shutil.copytree(MODEL, tmp_path / "model")
     for file in (tmp_path / "model").rglob("*.safetensors"):
         file.rename(file.with_suffix(".fp16.safetensors"))
@@ -349,7 +352,7 @@ def test_onnxruntime_says_why_not() -> None:
 
 
 def test_shapes_that_do_not_belong_together_are_ours_to_tell(folder: Path) -> None:
-    """Skips of another size, and times of several steps: TensorRT would speak of a concatenation."""
+    """Skips of another size, and times of several steps are refused by name."""
     parts = Editor(model(), backend="onnxruntime", exported=folder).running.exported["onnxruntime"]
     step = model().unet.step(481, noise(1, 77, model().unet.network.config["cross_attention_dim"]))
     down = model().unet.down(noise(1, 4, HEIGHT // 8, WIDTH // 8), step)
@@ -388,7 +391,7 @@ def test_the_last_files_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_captured_pass_is_forgotten_with_what_it_was_captured_of() -> None:
-    """What a graph replays are addresses: of another adapter's plan, or of one that was closed, they are wrong."""
+    """A graph replays addresses, which are wrong for another adapter's plan or a closed one."""
     valid, runs = ["one"], []
 
     class Replays:

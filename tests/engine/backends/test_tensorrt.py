@@ -1,7 +1,8 @@
-"""The TensorRT runtime of ours on a double (recording_tensorrt.py), which is not TensorRT: how it is called, and what is said when it says no.
+"""Our TensorRT runtime on a double: how it is called, and what is said when it says no.
 
-The double computes with onnxruntime on the memory it is given, so that a whole edit through it also proves cut, placement and buffers. What TensorRT
-itself computes is the business of the tests marked `gpu`.
+The double (recording_tensorrt.py) is not TensorRT. It computes with onnxruntime on the memory that
+it is handed, so that a whole edit through it also proves cut, placement and buffers. What TensorRT
+itself computes is for the tests marked `gpu`.
 """
 
 import dataclasses
@@ -77,7 +78,8 @@ def test_an_edit_through_the_runtime(folder: Path, recording: Recording) -> None
     assert sorted(one["file"].split(".")[0] for one in said) == sorted(OF_AN_EDIT)
     assert all(one["working_bytes"] == 1000 and one["weights_bytes"] > 0 for one in said)
     assert recording.contexts == len(OF_AN_EDIT)
-    # 3 steps inverted, 1 drag begun, 3 steps denoised of which the first is the drag's own decoder half; two halves of the VAE
+    # 3 steps inverted, 1 drag begun, 3 steps denoised of which the first is the drag's own
+    # decoder half; two halves of the VAE
     assert recording.calls.count("execute_async_v3") == 3 * 3 + 2 + 1 + 2 * 2 + 2
 
 
@@ -94,7 +96,7 @@ def test_outputs_belong_to_the_caller(folder: Path, recording: Recording) -> Non
     [
         (
             "deserialize_cuda_engine",
-            "does not load the plan .* on Double 9000: Error Code 1: this plan is for another device",
+            "does not load the plan .* on Double 9000: Error Code 1: this plan is for another",
         ),
         ("create_execution_context", "gives no execution context: out of memory"),
         (
@@ -129,7 +131,10 @@ def test_each_thread_has_a_context(folder: Path, recording: Recording) -> None:
 def test_a_dynamic_plan_is_loaded_once(
     exported: Path, tmp_path: Path, recording: Recording
 ) -> None:
-    """Its weights are there once, whatever the sizes; a context, which knows shapes and may be captured with, is there for each."""
+    """Its weights are there once, whatever the sizes; a context is there for each.
+
+    A context knows its shapes, and may have been captured with them.
+    """
     doubles(
         exported,
         tmp_path,
@@ -268,7 +273,7 @@ def test_plans_of_another_device_library_or_size_are_not_read(
     for other in (Library("tensorrt", module, "11.0"), Library("tensorrt_rtx", module, "10.13")):
         with pytest.raises(
             PlanError,
-            match=r"\(there is one for tensorrt-10.13.none, which cannot be used here\); make it with: ",
+            match=r"\(there is one for tensorrt-10.13.none, which cannot be used here\); make ",
         ):
             artefacts.plan(model(), "up", VAE, other)
     with pytest.raises(PlanError, match="no plan of up for 128x128-b1"):
@@ -328,7 +333,10 @@ def test_a_library_that_is_missing_or_too_old_says_so(importing: Callable[[Any],
     ):
         library("fast")
     importing(ImportError("No module named 'tensorrt'"))
-    missing = r"tensorrt cannot be imported \(No module named 'tensorrt'\); pip install 'dragnoise\[tensorrt\]'"
+    missing = (
+        r"tensorrt cannot be imported \(No module named 'tensorrt'\); "
+        r"pip install 'dragnoise\[tensorrt\]'"
+    )
     with pytest.raises(BackendError, match=missing):
         library("tensorrt")
     assert "tensorrt_rtx cannot be imported" in objections_to_tensorrt()[0]

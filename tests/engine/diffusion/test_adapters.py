@@ -1,4 +1,4 @@
-"""Adapters of others, files that are wrong, and weights that stay right whatever happens while they change."""
+"""Adapters of others, files that are wrong, and weights that stay right while they change."""
 
 import copy
 import math
@@ -156,7 +156,10 @@ def test_no_layer_twice(editor: Editor) -> None:
 def test_interrupted_while_weights_change_they_come_back(
     editor: Editor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the first, at a later layer, and while the former adapter is taken out: who comes next finds the weights as they were loaded."""
+    """The next to come finds the weights as they were loaded.
+
+    Interrupted at the first and at a later layer, and while the former adapter is taken out.
+    """
     weights = {
         name: weight.clone() for name, weight in editor.model.unet.network.named_parameters()
     }

@@ -1,4 +1,4 @@
-"""Names and files of exported parts: a file is right if its identity is, and what is wrong with a plan's file is told apart."""
+"""A file of an exported part is right if its identity is; what is wrong with one is said."""
 
 import dataclasses
 import json
@@ -161,8 +161,8 @@ def test_there_and_back(model: Model) -> None:
         (("down", Profile.at(Extent(100, 128))), "multiples of 8 pixels, got 128x100"),
         (("down", Profile.at(Extent(0, 128))), "multiples of 8 pixels, got 128x0"),
         (("down", Profile.at(Extent(64, 64, 0))), "batch must be 1 or more, got 0"),
-        (("down", Profile(Extent(64, 64), Extent(72, 64), Extent(128, 128))), "dynamic sizes of this model are multiples of 64"),
-        (("down", Profile(Extent(64, 64), Extent(256, 64), Extent(128, 128))), "256x64|does not lie between"),
+        (("down", Profile(Extent(64, 64), Extent(72, 64), Extent(128, 128))), "dynamic sizes .* of 64"),
+        (("down", Profile(Extent(64, 64), Extent(256, 64), Extent(128, 128))), "does not lie b"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_exported(model: Model, ask: tuple[object, ...], words: str) -> None:
@@ -241,7 +241,10 @@ def test_another_plan_under_this_name(
 
 
 def test_random_damage_is_never_taken_for_a_plan(model: Model, tmp_path: Path) -> None:
-    """Every byte changed, one at a time, every third in the header's JSON: an error, or (in figures of the build) the same plan."""
+    """Every third byte changed, one at a time: an error, or the same plan.
+
+    The same plan where only figures of the build have changed.
+    """
     path = write_plan(tmp_path, built(model), bytes(range(64)), {"seconds": 1.25})
     raw = path.read_bytes()
     for place in range(0, len(raw), 3):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from dragnoise.engine import ConfigError, DragConfig, Editor, EditResult, Image, Session, Store
+from dragnoise.engine.diffusion.parts import Part
 from dragnoise.engine.drag.method import AnyMethod
 from dragnoise.engine.methods import METHODS
 from dragnoise.engine.run import Run
@@ -135,18 +136,18 @@ def test_the_encoder_half_is_in_the_loop() -> None:
         unet = one.model.unet
         run_part = unet.run
 
-        def watched(part: str, run: Any = run_part, names: list[str] = names) -> Any:
-            names.append(part)
+        def watched(part: Part, run: Any = run_part, names: list[str] = names) -> Any:
+            names.append(part.name)
             return run(part)
 
-        unet.run = watched  # type: ignore[method-assign]
+        unet.run = watched  # type: ignore[method-assign, assignment]
         config = DragConfig(steps=6, strength=0.5, iterations=4, lr=0.02, lam=0.1)
         own = SETTINGS[method.name] if method is LATENT else config
         one.edit(SMALL, POINTS, method=method, config=own)
     assert ran["toy-latent"].count("down") == 4
     assert ran["dragnoise"].count("down") == 1
-    assert ran["toy-latent"].count("whole") == 3 + 3  # to invert, and to denoise
-    assert "replaced" not in ran["toy-latent"]
+    assert ran["toy-latent"].count("unet") == 3 + 3  # to invert, and to denoise
+    assert "unet-replaced" not in ran["toy-latent"]
 
 
 def test_denoising_starts_where_the_method_says() -> None:
