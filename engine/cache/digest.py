@@ -137,7 +137,7 @@ def _numbers(thing: Any) -> Iterator[bytes | memoryview]:
 
 
 def _is_ours(function: FunctionType | type) -> bool:
-    """Whether a function's or class's code is known by its name: it is the engine's, and no local one."""
+    """Whether the code of a function or class is told by its name: ours, and not local."""
     return function.__module__.startswith(_OURS) and "<" not in function.__qualname__
 
 

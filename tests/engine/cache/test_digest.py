@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dragnoise.engine.cache import Store
 from dragnoise.engine.cache.digest import (
     UndigestedError,
     bytes_digest,
@@ -47,7 +48,7 @@ DIFFERENT: list[Any] = [
     *(0, 0.0, False, None, "0", b"0", "", (), [], {}, ((),), (0,), [0], {"0": 0}, {0: 0}),
     *(torch.zeros(2), torch.zeros(2, dtype=torch.int32), torch.zeros(1, 2), np.zeros(2)),
     *(torch.zeros(0), torch.zeros(0, 1), torch.float32, torch.device("cpu")),
-    *(Size(1, 2), Size(2, 1), Turned(1, 2), {"width": 1, "height": 2}, Named(), decode),
+    *(Size(1, 2), Size(2, 1), Turned(1, 2), {"width": 1, "height": 2}, Named(), decode, Store),
 ]
 
 
