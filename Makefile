@@ -8,7 +8,7 @@ INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kerne
 # Tests run in two processes: one thread each, and idle threads sleep.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test lint types check clean venv
+.PHONY: demo test lint types docs check clean venv
 
 demo: $(INSTALLED)
 	$(BIN)/dragnoise demo -o demo/
@@ -22,9 +22,12 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
-	$(BIN)/mypy tests
+	$(BIN)/mypy tests examples
 
-check: lint types test
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+check: lint types docs test
 
 venv: $(INSTALLED)
 
@@ -32,7 +35,7 @@ $(INSTALLED): $(INSTALLED_FROM)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is %d.%d: set PYTHON= to 3.11 or newer" % sys.version_info[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]' --constraint constraints.txt
 	touch $@
 
 clean:

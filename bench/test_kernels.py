@@ -1,4 +1,7 @@
-"""The kernels' cases for pytest-benchmark: `pytest bench`. Not part of `make test`: nothing here can fail but by an error."""
+"""Run the kernels' cases by pytest-benchmark: `pytest bench`.
+
+They are not part of `make test`: nothing here can fail but by an error.
+"""
 
 from typing import Any
 
@@ -12,13 +15,13 @@ DEVICE = choose_device("auto")
 DTYPE = torch.float32 if DEVICE.type == "cpu" else torch.bfloat16
 
 
-@pytest.mark.parametrize("who", ["formula", "kernel"])
+@pytest.mark.parametrize("contender", ["formula", "kernel"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kernel}, {case.why}")
-def test_kernel(benchmark: Any, case: Case, who: str) -> None:
+def test_kernel(benchmark: Any, case: Case, contender: str) -> None:
     benchmark.group = f"{case.kernel}, {case.why}"
     if reasons := case.objections(DEVICE, DTYPE):
         pytest.skip("; ".join(reasons))
-    run = dict(zip(("formula", "kernel"), case.make(DEVICE, DTYPE), strict=True))[who]
+    run = dict(zip(("formula", "kernel"), case.make(DEVICE, DTYPE), strict=True))[contender]
 
     def timed() -> None:
         run()

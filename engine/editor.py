@@ -130,11 +130,18 @@ class Editor:
 
         Args:
             source: A diffusers folder, a `.safetensors` checkpoint, or None for the embedded model.
-            device, dtype, config, variant, allow_pickle: See `diffusion.load.load`.
+            device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1".
+            dtype: "float32", "bfloat16", or on CUDA "float16".
+            config: For a checkpoint: a diffusers folder of the same architecture.
+            variant: Of the weights' files, as in diffusers ("fp16").
+            allow_pickle: Read weights that can run code: files you trust.
             options: See `Editor`.
 
         Raises:
-            ModelError, DeviceError, BackendError, ConfigError
+            ModelError: The model cannot be loaded.
+            DeviceError: The device or precision is not available here.
+            BackendError: The backend cannot serve here.
+            ConfigError: A setting is out of its range.
         """
         model = load(
             source,
@@ -217,10 +224,12 @@ class Editor:
         trajectory: it is neither encoded nor inverted.
 
         Args:
-            image, points: In any form that `Image.of` and `Points.of` take.
+            image: In any form that `Image.of` takes, or a `Generated` one.
+            points: In any form that `Points.of` takes.
             prompt: What the image shows.
             negative_prompt: What guidance draws away from, where `config.guidance` is above 1.
-            adapter, adapter_scale: See `open`.
+            adapter: An `Adapter`, or its file, merged into the weights while this works.
+            adapter_scale: How many times it is merged.
             record: Keep every intermediate.
             on_iteration: Shown every forward pass of the drag, with its predicted noise.
             options: `mask`, in any form that `Mask.of` takes: white may change, None sets no limit.
@@ -230,7 +239,10 @@ class Editor:
                 runs first.
 
         Raises:
-            ImageError, PointError, MaskError, ConfigError: Naming what was seen.
+            ImageError: Naming what was seen.
+            PointError: Naming what was seen.
+            MaskError: Naming what was seen.
+            ConfigError: Naming what was seen.
             DeadlineError: Past `timeout_s`.
         """
         config = options.get("config")
@@ -261,14 +273,18 @@ class Editor:
         Nothing is computed yet: see `Session.prepare`.
 
         Args:
-            image, prompt, negative_prompt: As for `edit`.
+            image: As for `edit`.
+            prompt: As for `edit`.
+            negative_prompt: As for `edit`.
             config: The settings of its drags, None for `defaults`.
             adapter: An `Adapter`, or its file, merged into the weights `adapter_scale` times while
                 the session works; on a pipeline's own weights, into these.
             undo_bytes: Bytes that are kept to undo; the oldest is dropped.
 
         Raises:
-            ImageError, ConfigError, AdapterError
+            ImageError: The image cannot be read.
+            ConfigError: A setting is out of its range.
+            AdapterError: The adapter does not fit the model.
         """
         if undo_bytes < 0:
             raise ConfigError(f"undo_bytes must be 0 or more, got {undo_bytes}")
@@ -311,7 +327,9 @@ class Editor:
             seed: Of the noise, a whole number from 0 to 2^63 - 1.
             config: None for `defaults`; with `guidance` above 1 it is drawn towards the prompt and
                 away from `negative_prompt`.
-            progress, timeout_s, priority: As for `edit`.
+            progress: As for `edit`.
+            timeout_s: As for `edit`.
+            priority: As for `edit`.
 
         Raises:
             ImageError: For another size.

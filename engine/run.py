@@ -146,13 +146,19 @@ class StageCache:
             self._keys = dict(self._known_keys())
 
     def _known_keys(self) -> Iterator[tuple[int, str]]:
-        """Yield every remembered value and its members: a stage may be given one of several."""
-        for entries in self._remembered.values():
-            for entry in entries.values():
-                if entry.key is not None:
-                    yield id(entry.value), entry.key
-                    for name, member in _members(entry.value):
-                        yield id(member), f"{entry.key} {name}"
+        """Yield the members of every remembered value, then the values themselves.
+
+        A stage may be given one of several latents. What is also a value by itself (the clean
+        latent of a trajectory is what encoding gave) is known as that.
+        """
+        entries = [entry for known in self._remembered.values() for entry in known.values()]
+        for entry in entries:
+            if entry.key is not None:
+                for name, member in _members(entry.value):
+                    yield id(member), f"{entry.key} {name}"
+        for entry in entries:
+            if entry.key is not None:
+                yield id(entry.value), entry.key
 
     def _key_of(self, value: object) -> str | None:
         return self._keys.get(id(value))

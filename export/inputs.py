@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.parts import PARTS, VAE_DECODER
 from dragnoise.engine.exported import Extent, signature
 
 __all__ = ["example"]
@@ -24,14 +25,14 @@ def example(model: Model, part: str, extent: Extent, seed: int = 0) -> dict[str,
     """
     generator = torch.Generator().manual_seed(seed)
     shapes = signature(model, part, extent).inputs
-    if part == "vae-encoder":
+    if "pixels" in shapes:
         return {
             "pixels": (torch.rand(shapes["pixels"], generator=generator) * 2 - 1).to(model.device)
         }
     latent = torch.randn(
-        signature(model, "vae-decoder", extent).inputs["latent"], generator=generator
+        signature(model, VAE_DECODER.name, extent).inputs["latent"], generator=generator
     ).to(model.device)
-    if part == "vae-decoder":
+    if PARTS[part].network == "vae":
         return {"latent": latent}
     unet = model.unet
     length = model.tokenizer.model_max_length

@@ -14,6 +14,7 @@ from dragnoise.engine.diffusion.lora.adapter import Adapter, AdapterUse
 from dragnoise.engine.diffusion.lora.merge import Adapters
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import UNet
+from dragnoise.engine.diffusion.weights import Weights
 from dragnoise.engine.exported import DTYPES
 
 __all__ = ["in_float32", "in_precision", "model_for_export"]
@@ -66,7 +67,9 @@ def in_precision(model: Model, dtype: torch.dtype) -> Model:
         (model.vae, torch.float32 if dtype == torch.float16 else dtype),
     ):
         nn.Module.to(network, precision)
-    return dataclasses.replace(model, unet=UNet(model.unet.network), weights=None)
+    networks = {"unet": model.unet.network, "vae": model.vae, "text_encoder": model.text_encoder}
+    weights = Weights(networks, model.tokenizer)
+    return dataclasses.replace(model, unet=UNet(model.unet.network), weights=weights)
 
 
 def in_float32(model: Model) -> Model:
@@ -79,7 +82,7 @@ def in_float32(model: Model) -> Model:
         unet=UNet(_widened(model.unet.network)),
         vae=_widened(model.vae),
         halves=None,
-        weights=model.read(),
+        weights=model.weights,
     )
 
 

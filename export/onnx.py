@@ -24,7 +24,7 @@ from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import UNet
 from dragnoise.engine.errors import ExportError, OutputError, PlanError
 from dragnoise.engine.exported import (
-    EXPORTED,
+    SPELLED,
     Extent,
     GraphId,
     Profile,
@@ -149,7 +149,7 @@ def _write(model: Model, graph: GraphId, reference: Model, path: Path) -> None:
     dtype = precision_of(model, graph.part)
     inputs = tuple(tensor.to(dtype) for tensor in example(reference, graph.part, extent).values())
     spelled = dataclasses.replace(model, vae=exported_vae(model.vae), halves=None)
-    part = part_of(spelled, UNet(model.unet.network, EXPORTED), graph.part, graph.features)
+    part = part_of(spelled, UNet(model.unet.network, SPELLED), graph.part, graph.features)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(

@@ -1,23 +1,18 @@
-"""The README's Python runs as it stands, and its commands exist."""
+"""README's code runs as it stands, its commands exist, its first screen is as it should be."""
 
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
+import documents
 from dragnoise.engine import Image
 from dragnoise.engine.cli import demo
-from dragnoise.engine.cli.main import main
-from dragnoise.export.__main__ import main as export
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+README = documents.ROOT / "README.md"
+TEXT = README.read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -28,67 +23,35 @@ def in_a_folder_with_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return tmp_path
 
 
-def test_sessions(in_a_folder_with_a_picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, code, *_ = blocks("python")
-    exec(compile(code, "README.md", "exec"), {})  # noqa: S102
-    assert len(capsys.readouterr().out.splitlines()) > 3
-    assert (in_a_folder_with_a_picture / "before.png").exists()
-    assert (in_a_folder_with_a_picture / "work.safetensors").exists()
-    assert list((in_a_folder_with_a_picture / "cache").glob("*.safetensors"))
-
-
-def test_python(in_a_folder_with_a_picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, *_ = blocks("python")
-    exec(compile(code, "README.md", "exec"), {})  # noqa: S102
-    said = capsys.readouterr().out
-    assert "'drag':" in said
-    assert "torch.Size([1, 4, 32, 32])" in said
+def test_first_edit(in_a_folder_with_a_picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    documents.run_python(documents.named()["first-edit"])
+    assert "'drag':" in capsys.readouterr().out
     assert (in_a_folder_with_a_picture / "edited.png").exists()
 
 
-def test_exported_parts(
-    in_a_folder_with_a_picture: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Exported and built with two commands, then edited with, from the command line and from Python."""
-    lines = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines()]
-    commands = [
-        shlex.split(line)[3:] for line in lines if line.startswith("python -m dragnoise.export ")
-    ]
-    assert [command[0] for command in commands] == ["onnx", "plan", "ls"]
-    assert [export(command) for command in commands] == [0, 0, 0]
-    edits = [
-        shlex.split(line)[1:]
-        for line in lines
-        if line.startswith("dragnoise edit") and "--exported" in line
-    ]
-    assert main([*edits[0], "--device", "cpu"]) == 0
-    assert (in_a_folder_with_a_picture / "edited.png").exists()
-    *_, code = blocks("python")
-    exec(compile(code, "README.md", "exec"), {})  # noqa: S102
-    assert "drag=packed,down=onnxruntime,up=onnxruntime" in capsys.readouterr().out
+def test_first_commands(in_a_folder_with_a_picture: Path) -> None:
+    documents.run_shell(
+        documents.named()["first-commands"], "--iterations", "2", "--steps", "5", "--device", "cpu"
+    )
+    for name in ("edited.png", "way.gif", "boat.png", "boat_dragged.png"):
+        assert (in_a_folder_with_a_picture / name).exists(), name
 
 
-def test_first_command(in_a_folder_with_a_picture: Path) -> None:
-    commands = [
-        line
-        for block in blocks("sh")
-        for line in block.splitlines()
-        if line.startswith("dragnoise edit")
-    ]
-    assert len(commands) == 4
-    assert main([*shlex.split(commands[0])[1:], "--device", "cpu"]) == 0
-    assert (in_a_folder_with_a_picture / "edited.png").exists()
-    assert (in_a_folder_with_a_picture / "way.gif").exists()
+@pytest.mark.parametrize("name", ["make-targets", "contributing-make"])
+def test_make_targets(name: str) -> None:
+    makefile = (documents.ROOT / "Makefile").read_text(encoding="utf-8")
+    for make, target in documents.shell_lines(documents.named()[name]):
+        assert make == "make"
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
-def test_make_targets() -> None:
-    targets = re.findall(r"^make (\w+)", README, flags=re.MULTILINE)
-    assert targets == ["demo", "test"]
-    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
-    for target in targets:
-        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
-
-
-def test_links() -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+def test_the_first_screen() -> None:
+    """A picture, what has not been run, and how to install, before anything else; one table."""
+    lines = TEXT.splitlines()
+    assert len(lines) <= 100
+    screen = "\n".join(lines[:30])
+    assert "![" in screen
+    assert "Nothing has run on a GPU" in screen
+    assert "pip install" in screen
+    tables = [line for line in lines if line.startswith("|---|")]
+    assert len(tables) == 1

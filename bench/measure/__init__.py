@@ -1,1 +1,1 @@
-"""Run edits, stages, kernels, sessions and parts, and time them."""
+"""Run and time edits, stages, kernels, sessions and exported parts."""

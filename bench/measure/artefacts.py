@@ -1,4 +1,4 @@
-"""Exported parts for what is measured: made on the CPU, whatever the model runs on."""
+"""Make exported parts for what is measured: on the CPU, whatever the model runs on."""
 
 import copy
 import dataclasses
@@ -14,13 +14,13 @@ from dragnoise.engine.diffusion.unet import UNet
 from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile, graph_id
 from dragnoise.export.models import in_float32
 from dragnoise.export.onnx import export_graph
-from dragnoise.export.plans import build_plan, plan_id
+from dragnoise.export.plans import build_plan, kept_plan, plan_id
 
 __all__ = ["builder", "make", "on_device"]
 
 
 def builder() -> Library | None:
-    """The TensorRT that is here, if any."""
+    """Return the TensorRT that is installed here; None without one."""
     return None if objections_to_tensorrt() else library()
 
 
@@ -31,40 +31,60 @@ def make(
     watch: Callable[[str], object],
     parts: Sequence[str] = OF_AN_EDIT,
 ) -> list[dict[str, Any]]:
-    """Graphs of these parts for pictures of that (height, width), and plans where there is a TensorRT; figures of each."""
-    there = on_device(model, torch.device("cpu"))
-    reference, profile, trt = in_float32(there), Profile.at(Extent(*size)), builder()
+    """Export parts as graphs, and build plans of them where there is a TensorRT.
+
+    Args:
+        model: The model.
+        size: (height, width) of the pictures in pixels.
+        folder: Takes the files; those that are in it already are not made again.
+        watch: Called with what is made next.
+        parts: Names of the parts.
+
+    Returns:
+        The figures of each part, as the record holds them.
+    """
+    on_cpu = on_device(model, torch.device("cpu"))
+    reference = in_float32(on_cpu)
+    profile = Profile.at(Extent(*size))
+    trt = builder()
     rows = []
     for part in parts:
         watch(f"exporting {part}")
-        path, report = export_graph(there, part, profile, folder, reference=reference)
-        made = {name: report[name] for name in ("bytes", "export_s", "peak_bytes")}
-        row: dict[str, Any] = {"part": part, "onnx": made | {"error": report["check"]["worst"]}}
+        path, report = export_graph(on_cpu, part, profile, folder, reference=reference)
+        figures = {name: report[name] for name in ("bytes", "export_s", "peak_bytes")}
+        row: dict[str, Any] = {"part": part, "onnx": figures | {"error": report["check"]["worst"]}}
         if trt is not None:
             watch(f"building {part}")
-            row["plan"] = build_plan(
-                there, path, plan_id(graph_id(there, part, profile), trt), folder, trt
-            )[1]
+            row["plan"] = _plan(on_cpu, part, profile, path, folder, trt)
         rows.append(row)
     return rows
 
 
+def _plan(
+    model: Model, part: str, profile: Profile, graph: Path, folder: Path, trt: Library
+) -> dict[str, Any]:
+    """Build the plan of a graph, unless it is there; return the figures of its build."""
+    identity = plan_id(graph_id(model, part, profile), trt)
+    figures = kept_plan(folder, identity)
+    if figures is None:
+        _, figures = build_plan(model, graph, identity, folder, trt)
+    return figures
+
+
 def on_device(model: Model, device: torch.device) -> Model:
-    """The same weights there; the model itself where it is there already."""
+    """Return the model with its weights on a device: itself, or a copy."""
     if model.device.type == device.type:
         return model
-    weights = model.read()
-    weights.digest  # noqa: B018 of the weights as they are known here
-    networks = (
-        copy.deepcopy(network) for network in (model.unet.network, model.vae, model.text_encoder)
+    model.weights.freeze_digest()  # of the weights as they are known here
+    unet, vae, text = (
+        torch.nn.Module.to(copy.deepcopy(network), device)
+        for network in (model.unet.network, model.vae, model.text_encoder)
     )
-    unet, vae, text = (torch.nn.Module.to(network, device) for network in networks)
     return dataclasses.replace(
         model,
         unet=UNet(unet),
         vae=vae,
         text_encoder=text,
         device=device,
-        weights=weights,
         halves=None,
     )

@@ -1,7 +1,8 @@
-"""Whole edits: the rows of the waterfall, one after the other in every round, by stage.
+"""Measure whole edits: every row of the waterfall once a round, by stage.
 
-Long stages repeat one turn (a step, an iteration). Where a whole edit takes too long, a few turns are run and the whole is computed: what a stage
-took beside its turns, and its median turn as often as a whole edit takes it. Such figures are labelled with what was run.
+Long stages repeat one thing: a step, or an iteration. Where a whole edit takes too long, a few of
+these are run and the whole is computed: what a stage took beside them, and the median of one as
+often as a whole edit repeats it. Such figures are labelled with what was run.
 """
 
 import tempfile
@@ -9,28 +10,46 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 
-from dragnoise.engine import DragConfig, Editor, Image, Mask, Points
+from dragnoise.engine import DragConfig, Image, Mask, Points
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.session.result import EditResult
 
 from .artefacts import make
-from .rows import Row
+from .rows import Edits, Row
 from .timing import Spread, peak_bytes, ratio, reset_peak
 
-__all__ = ["Case", "Measured", "measure"]
+__all__ = ["Case", "Inputs", "Measured", "Watch", "measure"]
 
-_TURNS = ("invert", "drag", "propagate")
+Watch = Callable[[str], object]
+"""Called with what is measured next."""
+
+_LONG_STAGES = ("invert", "drag", "propagate")
+
+
+class Inputs(TypedDict):
+    """The inputs of an edit, as keywords of `Editor.edit`."""
+
+    image: Image
+    points: Points
+    mask: Mask | None
+    config: DragConfig
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is edited. size: (height, width). whole: the settings of the edit that is asked about; run: of the one that is run, with fewer turns or
-    the same."""
+    """An edit to measure.
+
+    Attributes:
+        size: (height, width) of the picture in pixels.
+        mask: Whether something must stay.
+        whole: The settings of the edit whose time is wanted.
+        run: The settings of the edit that is run: the same, or fewer steps and iterations.
+    """
 
     size: tuple[int, int]
     mask: bool
@@ -39,67 +58,103 @@ class Case:
 
     @property
     def computed(self) -> bool:
-        """Whether the whole is computed from a few turns."""
+        """Whether the whole is computed from a part of it."""
         return self.whole != self.run
 
-    def inputs(self) -> dict[str, Any]:
-        """A picture of soft noise, one handle in the middle that cannot arrive in time, the middle half free to change."""
+    def inputs(self) -> Inputs:
+        """Make the inputs.
+
+        They are a picture of soft noise, one handle in the middle that cannot arrive in time, and
+        the middle half free to change.
+        """
         height, width = self.size
         random = np.random.default_rng(0)
         small = random.random((height // 8 + 1, width // 8 + 1, 3)) * 255
         pixels = np.kron(small, np.ones((8, 8, 1)))[:height, :width].astype(np.uint8)
         free = np.zeros((height, width), np.bool_)
         free[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = True
+        middle = (width // 2, height // 2)
         return {
             "image": Image(pixels),
-            "points": Points.of([((width // 2, height // 2), (width // 2, 3 * height // 4 - 1))]),
+            "points": Points.of([(middle, (width // 2, 3 * height // 4 - 1))]),
             "mask": Mask(free) if self.mask else None,
             "config": self.run,
         }
 
-    def turns(self, stage: str, config: DragConfig) -> int:
-        return config.iterations if stage == "drag" else config.active_steps
+    def missing(self, stage: str) -> int:
+        """Return how many repeats of a long stage are computed, not run."""
+        if stage == "drag":
+            return self.whole.iterations - self.run.iterations
+        return self.whole.active_steps - self.run.active_steps
+
+
+@dataclass(frozen=True)
+class _Times:
+    """The times of one edit.
+
+    Attributes:
+        stages_ms: Milliseconds of every stage of the whole edit.
+        repeats_ms: Median milliseconds of a repeat, by long stage.
+        result: The edit.
+    """
+
+    stages_ms: Mapping[str, float]
+    repeats_ms: Mapping[str, float]
+    result: EditResult
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A row, measured: milliseconds of the whole edit in every round, by stage and in all; of a turn of the long stages; the last round's result."""
+    """A row that was measured.
+
+    Attributes:
+        row: The row.
+        stages_ms: Milliseconds of every stage of the whole edit, of every round.
+        repeats_ms: Milliseconds of one step or iteration by long stage, of every round.
+        total_ms: Milliseconds of the whole edit, of every round.
+        peak: The most bytes in use, by where.
+        result: The last round's edit.
+    """
 
     row: Row
     stages_ms: Mapping[str, Sequence[float]]
-    turns_ms: Mapping[str, Sequence[float]]
+    repeats_ms: Mapping[str, Sequence[float]]
     total_ms: Sequence[float]
-    peak: Mapping[str, Any]
+    peak: Mapping[str, int | None]
     result: EditResult
 
     def to_dict(self, first: "Measured", above: "Measured") -> dict[str, Any]:
-        """As the record holds it: times, ratios to the first row and to the one above, the difference of the picture from the first row's."""
-        mine, theirs = (one.result.image.pixels.astype(int) for one in (self, first))
-        apart = np.abs(mine - theirs)
+        """Return the row as the record holds it.
+
+        Args:
+            first: The first row: ratios and the difference of the pictures are to it.
+            above: The row above: ratios are to it too.
+        """
+        pixels = self.result.image.pixels.astype(int)
+        apart = np.abs(pixels - first.result.image.pixels.astype(int))
+        settings = self.result.settings
         return {
             "row": self.row.name,
             "what": self.row.what,
             "total_ms": Spread.of(self.total_ms).to_dict(),
-            "stages_ms": {
-                name: Spread.of(values).to_dict() for name, values in self.stages_ms.items()
-            },
-            "turns_ms": {
-                name: Spread.of(values).to_dict() for name, values in self.turns_ms.items()
-            },
+            "stages_ms": _spreads(self.stages_ms),
+            "turns_ms": _spreads(self.repeats_ms),
             "ratio_to_first": ratio(first.total_ms, self.total_ms).to_dict(),
             "ratio_to_above": ratio(above.total_ms, self.total_ms).to_dict(),
             "turn_ratio_to_first": {
-                name: ratio(first.turns_ms[name], values).to_dict()
-                for name, values in self.turns_ms.items()
-                if name in first.turns_ms
+                name: ratio(first.repeats_ms[name], values).to_dict()
+                for name, values in self.repeats_ms.items()
+                if name in first.repeats_ms
             },
             "image_difference": {"largest": int(apart.max()), "mean": float(f"{apart.mean():.3g}")},
             "reached": self.result.reached,
             "peak_bytes": dict(self.peak),
-            "settings": {
-                name: value for name, value in self.result.settings.items() if name != "config"
-            },
+            "settings": {name: settings[name] for name in settings if name != "config"},
         }
+
+
+def _spreads(times: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+    return {name: Spread.of(values).to_dict() for name, values in times.items()}
 
 
 def measure(
@@ -108,76 +163,85 @@ def measure(
     case: Case,
     rounds: int,
     *,
-    watch: Callable[[str], object] = lambda said: None,
+    exported: Path | None = None,
+    watch: Watch = lambda what: None,
 ) -> list[Measured]:
-    """Every row once a round, in their order; a round before them with few turns does not count (it loads, packs, compiles)."""
+    """Measure every row once a round, in their order.
+
+    A round before them with few steps and iterations does not count: it loads, packs, compiles.
+
+    Args:
+        model: The model, in float32 for the published code's rows.
+        rows: The rows.
+        case: The edit.
+        rounds: How many rounds count.
+        exported: A folder for exported parts, which stay there and are taken from there; None for a
+            folder that goes with the measurement.
+        watch: Called with what is measured next.
+    """
     with tempfile.TemporaryDirectory(prefix="dragnoise-bench-") as work:
-        folder = Path(work)
+        folder = exported or Path(work)
         if any(row.exported for row in rows):
             make(model, case.size, folder, watch)
         editors = {
             row.name: row.editor(model, exported=folder) if row.exported else row.editor(model)
             for row in rows
         }
-        return _rounds(model, rows, editors, case, rounds, watch)
+        return _rounds(rows, editors, case, rounds, watch)
 
 
 def _rounds(
-    model: Model,
-    rows: Sequence[Row],
-    editors: Mapping[str, Any],
-    case: Case,
-    rounds: int,
-    watch: Callable[[str], object],
+    rows: Sequence[Row], editors: Mapping[str, Edits], case: Case, rounds: int, watch: Watch
 ) -> list[Measured]:
     inputs = case.inputs()
     short = case.run.replace(iterations=min(case.run.iterations, 2), strength=2.5 / case.run.steps)
     for row in rows:
         watch(f"warming up {row.name}")
         editors[row.name].edit(**(inputs | {"config": short}), method=row.method)
-    kept: dict[str, list[tuple[dict[str, float], dict[str, float], EditResult]]] = {
-        row.name: [] for row in rows
-    }
-    peaks: dict[str, dict[str, Any]] = {}
+    times: dict[str, list[_Times]] = {row.name: [] for row in rows}
+    peaks: dict[str, Mapping[str, int | None]] = {}
     for number in range(rounds):
         for row in rows:
             watch(f"round {number + 1} of {rounds}: {row.name}")
-            reset_peak(model.device)
-            kept[row.name].append(_one(editors[row.name], row, case, inputs))
-            peaks[row.name] = peak_bytes(model.device)
-    return [_measured(row, kept[row.name], peaks[row.name]) for row in rows]
+            editor = editors[row.name]
+            reset_peak(editor.model.device)
+            times[row.name].append(_edit(editor, row, case, inputs))
+            peaks[row.name] = peak_bytes(editor.model.device)
+    return [_measured(row, times[row.name], peaks[row.name]) for row in rows]
 
 
-def _measured(
-    row: Row,
-    rounds: Sequence[tuple[dict[str, float], dict[str, float], EditResult]],
-    peak: Mapping[str, Any],
-) -> Measured:
-    stages = {name: [stages[name] for stages, _, _ in rounds] for name in rounds[0][0]}
-    turns = {name: [turns[name] for _, turns, _ in rounds] for name in rounds[0][1]}
-    total = [sum(stages.values()) for stages, _, _ in rounds]
-    return Measured(row, stages, turns, total, peak, rounds[-1][2])
+def _measured(row: Row, rounds: Sequence[_Times], peak: Mapping[str, int | None]) -> Measured:
+    first = rounds[0]
+    return Measured(
+        row=row,
+        stages_ms={name: [times.stages_ms[name] for times in rounds] for name in first.stages_ms},
+        repeats_ms={
+            name: [times.repeats_ms[name] for times in rounds] for name in first.repeats_ms
+        },
+        total_ms=[sum(times.stages_ms.values()) for times in rounds],
+        peak=peak,
+        result=rounds[-1].result,
+    )
 
 
-def _one(
-    editor: Editor, row: Row, case: Case, inputs: Mapping[str, Any]
-) -> tuple[dict[str, float], dict[str, float], EditResult]:
-    """(milliseconds of every stage of the whole edit, of a turn of the long ones, the result)"""
-    ended: dict[str, list[float]] = {name: [] for name in _TURNS}
+def _edit(editor: Edits, row: Row, case: Case, inputs: Inputs) -> _Times:
+    """Edit once; compute what was not run."""
+    ended: dict[str, list[float]] = {name: [] for name in _LONG_STAGES}
+    waits = editor.model.device.type == "cuda" and case.computed
 
     def progress(stage: str, done: int, of: int) -> None:
-        if editor.model.device.type == "cuda" and case.computed:
+        if waits:
             torch.cuda.synchronize()
         ended[stage].append(time.perf_counter())
 
     result = editor.edit(**inputs, method=row.method, progress=progress)
-    stages = {name: ms for name, ms in result.timings_ms.items() if name != "total"}
-    turns = {
+    stages_ms = {name: ms for name, ms in result.timings_ms.items() if name != "total"}
+    repeats_ms = {
         name: float(np.median(np.diff(times))) * 1e3
         for name, times in ended.items()
         if len(times) > 1
     }
     if case.computed:
-        for name, turn_ms in turns.items():
-            stages[name] += turn_ms * (case.turns(name, case.whole) - case.turns(name, case.run))
-    return stages, turns, result
+        for name, repeat_ms in repeats_ms.items():
+            stages_ms[name] += repeat_ms * case.missing(name)
+    return _Times(stages_ms, repeats_ms, result)

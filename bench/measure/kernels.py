@@ -1,18 +1,19 @@
-"""Every kernel beside its formula, alternately: cases as data, with the reason for each shape.
+"""Measure every kernel beside its formula, alternately: cases are data, with a reason each.
 
-Inputs are the same in every round; on CUDA caches are emptied before each call, since in an edit a kernel's inputs have just been written by others.
+Inputs are the same in every round. On CUDA caches are emptied before each call, because in an edit
+a kernel's inputs have just been written by others.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections
+from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections_to
 from dragnoise.engine.diffusion.unet.operators import Conv, sdpa
 from dragnoise.kernels import adam, group_norm_silu, latent_term, patch_motion, point_tracking
 
@@ -20,14 +21,27 @@ from .timing import Spread, alternating, cold, ratio
 
 __all__ = ["CASES", "Case", "measure"]
 
+Pair: TypeAlias = tuple[Callable[[], object], Callable[[], object]]
+"""A formula and a kernel: two calls that do the same."""
+
+Make: TypeAlias = Callable[[torch.device, torch.dtype], Pair]
+"""Makes the two calls of a case, with their inputs, on a device and in a precision."""
+
 
 @dataclass(frozen=True)
 class Case:
-    """make: (device, dtype) -> (formula, kernel), two calls that do the same. why: the reason for the shape."""
+    """A case to measure.
+
+    Attributes:
+        kernel: The kernel's name.
+        why: The reason for the shape.
+        make: Makes formula and kernel.
+        objections: Lists why the kernel cannot run on a device in a precision; empty if it can.
+    """
 
     kernel: str
     why: str
-    make: Callable[[torch.device, torch.dtype], tuple[Callable[[], object], Callable[[], object]]]
+    make: Make
     objections: Callable[[torch.device, torch.dtype], list[str]] = lambda device, dtype: []
 
 
@@ -43,97 +57,77 @@ def _points(count: int, size: int, device: torch.device) -> tuple[Tensor, Tensor
 
 
 def _plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax of all products, kept as a whole."""
-    query, key, value = (given.transpose(1, 2) for given in (query, key, value))
+    """Average the values by the softmax of all products, which are kept as a whole."""
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
     weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(dim=-1)
-    found: Tensor = (weights @ value).transpose(1, 2)
-    return found
+    attended: Tensor = (weights @ value).transpose(1, 2)
+    return attended
 
 
-def _both_ways(run: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[], object]:
-    """Forward, and the gradient of what is given."""
+def _both_ways(run: Callable[[Tensor], Tensor], tensor: Tensor) -> Callable[[], object]:
+    """Return a call of the forward pass and of the input's gradient."""
 
     def call() -> object:
-        leaf = given.detach().requires_grad_()
-        found = run(leaf)
-        return torch.autograd.grad(found, leaf, torch.ones_like(found))
+        leaf = tensor.detach().requires_grad_()
+        output = run(leaf)
+        return torch.autograd.grad(output, leaf, torch.ones_like(output))
 
     return call
 
 
-def _motion(channels: int, side: int, points: int) -> Any:
-    def make(
-        device: torch.device, dtype: torch.dtype
-    ) -> tuple[Callable[[], object], Callable[[], object]]:
-        features, (handles, targets) = (
-            _map((1, channels, side, side), device, dtype),
-            _points(points, 4 * side, device),
-        )
+def _motion(channels: int, side: int, points: int) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Pair:
+        features = _map((1, channels, side, side), device, dtype)
+        handles, targets = _points(points, 4 * side, device)
+        size = (4 * side, 4 * side)
 
         def run(loss: Callable[..., Tensor]) -> Callable[[], object]:
-            return _both_ways(
-                lambda leaf: loss(leaf[0], handles, targets, (4 * side, 4 * side), 1), features
-            )
+            return _both_ways(lambda leaf: loss(leaf[0], handles, targets, size, 1), features)
 
-        return run(patch_motion.formula), run(patch_motion.motion_loss)
+        return run(patch_motion.reference_loss), run(patch_motion.motion_loss)
 
     return make
 
 
-def _tracking(channels: int, side: int, points: int) -> Any:
-    def make(
-        device: torch.device, dtype: torch.dtype
-    ) -> tuple[Callable[[], object], Callable[[], object]]:
-        features, (handles, targets) = (
-            _map((1, channels, side, side), device, dtype)[0],
-            _points(points, 4 * side, device),
-        )
-        origins = patch_motion.patches(features, handles, (4 * side, 4 * side), 0)[:, :, 0, 0]
-        given = (features, origins, handles, targets, (4 * side, 4 * side), 3)
-        return partial(point_tracking.formula, *given), partial(point_tracking.track, *given)
+def _tracking(channels: int, side: int, points: int) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Pair:
+        features = _map((1, channels, side, side), device, dtype)[0]
+        handles, targets = _points(points, 4 * side, device)
+        size = (4 * side, 4 * side)
+        origins = patch_motion.patches(features, handles, size, 0)[:, :, 0, 0]
+        inputs = (features, origins, handles, targets, size, 3)
+        return partial(point_tracking.reference, *inputs), partial(point_tracking.track, *inputs)
 
     return make
 
 
-def _latent(
-    device: torch.device, dtype: torch.dtype
-) -> tuple[Callable[[], object], Callable[[], object]]:
+def _latent(device: torch.device, dtype: torch.dtype) -> Pair:
     noise, reference = torch.randn(2, 1, 4, 64, 64, device=device).unbind()
     keep = (torch.rand(1, 1, 64, 64, device=device) > 0.5).float()
 
     def plain(leaf: Tensor) -> Tensor:
         return 0.2 * (-0.3 * (leaf - reference) * keep).abs().sum()
 
-    return _both_ways(plain, noise), _both_ways(
-        lambda leaf: latent_term.latent_term(leaf, reference, keep, -0.3, 0.2), noise
-    )
+    def fused(leaf: Tensor) -> Tensor:
+        return latent_term.latent_term(leaf, reference, keep, -0.3, 0.2)
+
+    return _both_ways(plain, noise), _both_ways(fused, noise)
 
 
-def _adam(
-    device: torch.device, dtype: torch.dtype
-) -> tuple[Callable[[], object], Callable[[], object]]:
+def _adam(device: torch.device, dtype: torch.dtype) -> Pair:
     def buffers() -> tuple[Any, ...]:
         variable, gradient, first, second = torch.randn(4, 1, 1280, 8, 8, device=device).unbind()
-        step, done = (
-            torch.ones((), dtype=torch.int64, device=device),
-            torch.zeros((), dtype=torch.bool, device=device),
-        )
+        step = torch.ones((), dtype=torch.int64, device=device)
+        done = torch.zeros((), dtype=torch.bool, device=device)
         return variable, gradient, first, second.abs(), variable.to(dtype), step, done, 0.02
 
-    variable, gradient, first, second, _, *rest = buffers()
-    return partial(adam.formula, variable, gradient, first, second, *rest), partial(
-        adam.adam_step, *buffers()
-    )
+    return partial(adam.reference, *buffers()), partial(adam.adam_step, *buffers())
 
 
-def _norm(channels: int, side: int, groups: int, gradient: bool) -> Any:
-    def make(
-        device: torch.device, dtype: torch.dtype
-    ) -> tuple[Callable[[], object], Callable[[], object]]:
-        x, weight = (
-            _map((1, channels, side, side), device, dtype),
-            torch.ones(channels, device=device, dtype=dtype),
-        )
+def _norm(channels: int, side: int, groups: int, gradient: bool) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Pair:
+        x = _map((1, channels, side, side), device, dtype)
+        weight = torch.ones(channels, device=device, dtype=dtype)
 
         def plain(leaf: Tensor) -> Tensor:
             return F.silu(F.group_norm(leaf, groups, weight, weight, 1e-5))
@@ -148,29 +142,28 @@ def _norm(channels: int, side: int, groups: int, gradient: bool) -> Any:
     return make
 
 
-def _conv(channels: int, side: int) -> Any:
-    def make(
-        device: torch.device, dtype: torch.dtype
-    ) -> tuple[Callable[[], object], Callable[[], object]]:
-        x, weight = (
-            _map((1, channels, side, side), device, dtype),
-            _map((channels, channels, 3, 3), device, dtype),
-        )
-        return partial(Conv(weight.contiguous(), None, 1, 1), x.contiguous()), partial(
-            PACKED_OPERATORS.conv(weight, None, 1, 1), x
-        )
+def _conv(channels: int, side: int) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Pair:
+        x = _map((1, channels, side, side), device, dtype)
+        weight = _map((channels, channels, 3, 3), device, dtype)
+        plain = Conv(weight.contiguous(), None, 1, 1)
+        packed = PACKED_OPERATORS.conv(weight, None, 1, 1)
+        return partial(plain, x.contiguous()), partial(packed, x)
 
     return make
 
 
-def _attention(tokens: int, heads: int, width: int) -> Any:
-    def make(
-        device: torch.device, dtype: torch.dtype
-    ) -> tuple[Callable[[], object], Callable[[], object]]:
-        given = torch.randn(1, tokens, heads, width, device=device).to(dtype)
-        return _both_ways(lambda leaf: _plain_attention(leaf, leaf, leaf), given), _both_ways(
-            lambda leaf: sdpa(leaf, leaf, leaf), given
-        )
+def _attention(tokens: int, heads: int, width: int) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Pair:
+        x = torch.randn(1, tokens, heads, width, device=device).to(dtype)
+
+        def plain(leaf: Tensor) -> Tensor:
+            return _plain_attention(leaf, leaf, leaf)
+
+        def fused(leaf: Tensor) -> Tensor:
+            return sdpa(leaf, leaf, leaf)
+
+        return _both_ways(plain, x), _both_ways(fused, x)
 
     return make
 
@@ -196,10 +189,13 @@ CASES: tuple[Case, ...] = (
         _norm(48, 16, 16, True),
     ),
     Case(
-        "packed convolution", "large weights, small map: [1280, 8, 8]", _conv(1280, 8), objections
+        "packed convolution",
+        "large weights, small map: [1280, 8, 8]",
+        _conv(1280, 8),
+        objections_to,
     ),
-    Case("packed convolution", "[640, 32, 32]", _conv(640, 32), objections),
-    Case("packed convolution", "[320, 64, 64]", _conv(320, 64), objections),
+    Case("packed convolution", "[640, 32, 32]", _conv(640, 32), objections_to),
+    Case("packed convolution", "[320, 64, 64]", _conv(320, 64), objections_to),
     Case("attention, both ways", "4096 tokens, 8 heads of 40", _attention(4096, 8, 40)),
     Case("attention, both ways", "1024 tokens, 8 heads of 80", _attention(1024, 8, 80)),
     Case("attention, both ways", "256 tokens, 8 heads of 160", _attention(256, 8, 160)),
@@ -211,20 +207,21 @@ def measure(
     dtype: torch.dtype,
     rounds: int,
     *,
-    watch: Callable[[str], object] = lambda said: None,
+    watch: Callable[[str], object] = lambda what: None,
 ) -> Iterator[Mapping[str, Any]]:
-    """Every case that this device can run, as the record holds it."""
+    """Measure every case that the device can run; yield its figures as the record holds them."""
     before = cold(device) if device.type == "cuda" else None
     for case in CASES:
         if case.objections(device, dtype):
             continue
         watch(f"{case.kernel}: {case.why}")
         formula, kernel = case.make(device, dtype)
-        found = alternating({"formula": formula, "kernel": kernel}, device, rounds, before=before)
+        contenders = {"formula": formula, "kernel": kernel}
+        times = alternating(contenders, device, rounds, before=before)
         yield {
             "kernel": case.kernel,
             "case": case.why,
-            "formula_ms": Spread.of(found["formula"]).to_dict(),
-            "kernel_ms": Spread.of(found["kernel"]).to_dict(),
-            "ratio": ratio(found["formula"], found["kernel"]).to_dict(),
+            "formula_ms": Spread.of(times["formula"]).to_dict(),
+            "kernel_ms": Spread.of(times["kernel"]).to_dict(),
+            "ratio": ratio(times["formula"], times["kernel"]).to_dict(),
         }

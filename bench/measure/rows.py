@@ -1,18 +1,21 @@
-"""The waterfall: the published algorithm, and what makes an edit faster, one step after the other. Every row is the one above and one thing more."""
+"""List the rows of the waterfall: the published algorithm, then one change after the other.
+
+Every row is the row above and one thing more.
+"""
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from dragnoise.engine import Editor, Placement
+from dragnoise.engine import DragConfig, Editor, Image, Mask, Placement, Points
+from dragnoise.engine.backends import Backend
 from dragnoise.engine.backends.attention import Attention
-from dragnoise.engine.backends.backend import Backend, Gates
-from dragnoise.engine.config import DragConfig
+from dragnoise.engine.backends.backend import Gates
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.place import Place
 from dragnoise.engine.diffusion.unet import Folded, Operators, UNet
@@ -21,38 +24,65 @@ from dragnoise.engine.drag.scene import Scene
 from dragnoise.engine.methods import METHODS
 from dragnoise.engine.methods.dragnoise import DRAGNOISE, FEATURE_BLOCK, EncoderHalf
 from dragnoise.engine.methods.prediction import Prediction
+from dragnoise.engine.session.result import EditResult, Progress
 from dragnoise.kernels import patch_motion
 
-__all__ = ["ROWS", "Row", "rows_for"]
+__all__ = ["ROWS", "Edits", "Row", "rows_for"]
+
+
+class Edits(Protocol):
+    """Anything that edits as an `Editor` does."""
+
+    @property
+    def model(self) -> Model: ...
+
+    def edit(
+        self,
+        image: Image,
+        points: Points,
+        *,
+        mask: Mask | None = None,
+        config: DragConfig | None = None,
+        method: AnyMethod,
+        progress: Progress | None = None,
+    ) -> EditResult: ...
 
 
 @dataclass(frozen=True)
 class Row:
-    """what: is new in it. editor: of a model (float32); or what edits in another way. method: what is run. asked: it runs only where it is named.
+    """A row of the waterfall.
 
-    exported: whether its editor is given a folder of exported parts (`exported=`), made for the case that is measured.
+    Attributes:
+        name: The row's name on the command line and in records.
+        what: What is new in it.
+        editor: Makes what edits, from a model in float32.
+        method: The method that is run.
+        devices: The device types that it runs on.
+        only_by_name: Whether it runs only where it is named.
+        exported: Whether `editor` takes a folder of exported parts (`exported=`), made for the
+            measured case.
     """
 
     name: str
     what: str
-    editor: Callable[..., Any]
+    editor: Callable[..., Edits]
     method: AnyMethod
     devices: tuple[str, ...] = ("cpu", "cuda")
-    asked: bool = False
+    only_by_name: bool = False
     exported: bool = False
 
 
-_Scene = Scene[Place, DragConfig]
+_Scene: TypeAlias = Scene[Place, DragConfig]
 
 
-def _unfolded(place: Place) -> Start[EncoderHalf]:
+def _start_unfolded(place: Place) -> Start[EncoderHalf]:
     unet = place.model.unet
     down = unet.down(place.latent, place.step)
     nothing = Folded((), down.step.text, ())
     return Start(EncoderHalf(down, nothing), unet.middle(down).float())
 
 
-def _features(scene: _Scene, half: EncoderHalf, bottleneck: Tensor) -> Prediction:
+def _features_unfolded(scene: _Scene, half: EncoderHalf, bottleneck: Tensor) -> Prediction:
     place = scene.place
     up = place.model.unet.up(half.down, bottleneck, FEATURE_BLOCK, scene.needs_output)
     assert up.features is not None
@@ -61,30 +91,34 @@ def _features(scene: _Scene, half: EncoderHalf, bottleneck: Tensor) -> Predictio
     return Prediction(up.features, place.schedule.noise(up.output, place.latent, place.timestep))
 
 
-def _supervise(scene: _Scene, reference: Prediction, forward: Prediction, state: State) -> Tensor:
-    """Return the loss by its formulas."""
+def _supervise_by_formulas(
+    scene: _Scene, reference: Prediction, forward: Prediction, state: State
+) -> Tensor:
     place = scene.place
-    radius = scene.settings.r_m
-    loss: Tensor = patch_motion.formula(
-        forward.features[0], state.handles, scene.targets, scene.resolution, radius
+    settings = scene.settings
+    loss: Tensor = patch_motion.reference_loss(
+        forward.features[0], state.handles, scene.targets, scene.resolution, settings.r_m
     )
     if scene.keep is None or forward.noise is None or reference.noise is None:
         return loss
     slope = place.schedule.slope(place.timestep)
     moved = slope * (forward.noise - reference.noise) * scene.keep
-    return loss + scene.settings.lam * moved.abs().sum()
+    return loss + settings.lam * moved.abs().sum()
 
 
-_FORMULAS = dataclasses.replace(DRAGNOISE, name="formulas", supervise=_supervise)
-_UNFOLDED = dataclasses.replace(_FORMULAS, name="unfolded", start=_unfolded, features=_features)
+_FORMULAS = dataclasses.replace(DRAGNOISE, name="formulas", supervise=_supervise_by_formulas)
+_UNFOLDED = dataclasses.replace(
+    _FORMULAS, name="unfolded", start=_start_unfolded, features=_features_unfolded
+)
 
 
 def _plain_unet(model: Model, attention: Attention) -> tuple[UNet, Gates]:
     return UNet(model.unet.network, Operators(attention=attention.attend)), {}
 
 
+# PyTorch's own layout and normalisation on every device, which on CUDA `eager` has not.
 _PLAIN = Backend("plain", "PyTorch's operators, without graphs", lambda model: [], _plain_unet)
-_eager = partial(Editor, backend=_PLAIN)
+_plain_editor = partial(Editor, backend=_PLAIN)
 
 
 ROWS: tuple[Row, ...] = (
@@ -93,7 +127,7 @@ ROWS: tuple[Row, ...] = (
         "what the published code executes without an adapter",
         partial(Editor, backend="eager"),
         METHODS["baseline-plain"],
-        asked=True,
+        only_by_name=True,
     ),
     Row(
         "baseline",
@@ -103,12 +137,13 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "cut",
-        "frozen weights; encoder half once a drag, no middle block where it is replaced, keys and values and time once; one image; no upsampled map",
-        _eager,
+        "frozen weights; encoder half once a drag, no middle block where it is replaced, "
+        "keys and values and time once; one image; no upsampled map",
+        _plain_editor,
         _UNFOLDED,
     ),
-    Row("folded", "what the skips contribute once a drag", _eager, _FORMULAS),
-    Row("kernels", "the loss by our fused operators", _eager, DRAGNOISE),
+    Row("folded", "what the skips contribute once a drag", _plain_editor, _FORMULAS),
+    Row("kernels", "the loss by our fused operators", _plain_editor, DRAGNOISE),
     Row(
         "packed",
         "oneDNN weights packed once, channels_last",
@@ -136,7 +171,7 @@ ROWS: tuple[Row, ...] = (
         partial(Editor, backend=Placement.everywhere("onnxruntime")),
         DRAGNOISE,
         devices=("cpu",),
-        asked=True,
+        only_by_name=True,
         exported=True,
     ),
     Row(
@@ -145,17 +180,23 @@ ROWS: tuple[Row, ...] = (
         partial(Editor, backend=Placement.everywhere("tensorrt")),
         DRAGNOISE,
         devices=("cuda",),
-        asked=True,
+        only_by_name=True,
         exported=True,
     ),
 )
 
 
 def rows_for(device: torch.device, names: str | None = None) -> tuple[Row, ...]:
-    """The rows that run on a device; or those named, with commas between. Raises KeyError for a name that is not there."""
-    here = {row.name: row for row in ROWS if device.type in row.devices}
-    return (
-        tuple(row for row in here.values() if not row.asked)
-        if names is None
-        else tuple(here[name] for name in names.split(","))
-    )
+    """Return the rows that run on a device.
+
+    Args:
+        device: The device.
+        names: Names with commas between; None for all rows that need not be named.
+
+    Raises:
+        KeyError: A name is not among the device's rows.
+    """
+    rows = {row.name: row for row in ROWS if device.type in row.devices}
+    if names is None:
+        return tuple(row for row in rows.values() if not row.only_by_name)
+    return tuple(rows[name] for name in names.split(","))

@@ -1,97 +1,142 @@
-"""Drags on one picture: the published code repeating everything, our first edit, and what comes after it.
+"""Measure drags on one picture: the published code, our first edit, and what comes after it.
 
     first      everything, as `Editor.edit` does
     again      a session's next drag on the same picture, other points or targets
     result     a drag on what the last one made
-    stored     a new editor whose store has a folder: another process, the same picture
+    stored     an edit that finds what a stored folder holds: another process, the same picture
     stream     as again, with previews at their default pace
 
-Pictures are compared with the first row's; those of `first`, `again`, `stored` and `stream` are the same, `result` begins elsewhere.
+Pictures are compared with the first row's. Those of `first`, `again`, `stored` and `stream` are the
+same; `result` begins elsewhere.
 """
 
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TypedDict
 
-from dragnoise.engine import Editor, Image, Points, Store
+from dragnoise.engine import DragConfig, Editor, Image, Mask, Points, Store
+from dragnoise.engine.cache import Limits
 from dragnoise.engine.cli.demo import samples
 from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.drag.method import AnyMethod
 from dragnoise.engine.methods import METHODS
-from dragnoise.engine.session.result import EditResult
+from dragnoise.engine.session.result import EditResult, Progress
 from dragnoise.engine.session.session import Base, Session
 
 from ..report.record import number
 from .rows import Row
 from .timing import Spread
 
-__all__ = ["follow_a_mouse", "mouse_table", "session_rows"]
+__all__ = ["MouseMoves", "follow_a_mouse", "mouse_table", "session_rows"]
 
 
 class _Again:
-    """A session that is ready before it is timed: its drags are what `Editor.edit` is asked for."""
+    """A session that is prepared before it is timed, and edits by its next drag.
+
+    Args:
+        model: The model.
+        base: Where its drags begin.
+    """
 
     def __init__(self, model: Model, base: Base = "source") -> None:
-        self.editor, self._base = Editor(model), base
-        self.model = self.editor.model
+        self._editor = Editor(model)
+        self._base = base
         self._session: Session | None = None
 
+    @property
+    def model(self) -> Model:
+        return self._editor.model
+
     def edit(
-        self, image: Image, points: Points, *, method: Any, progress: Any = None, **how: Any
+        self,
+        image: Image,
+        points: Points,
+        *,
+        mask: Mask | None = None,
+        config: DragConfig | None = None,
+        method: AnyMethod,
+        progress: Progress | None = None,
     ) -> EditResult:
         if self._session is None:
-            self._session = self.editor.open(image)
-        self._session.prepare(how["config"])
+            self._session = self._editor.open(image)
+        config = config or self._editor.defaults
+        self._session.prepare(config)
         if self._base == "result":
-            while self._session.image is not self._session.source:
-                self._session.undo()
-            self._session.drag(points, **(how | {"config": how["config"].replace(iterations=1)}))
-        return self._drag(self._session, points, progress, how)
+            self._leave_a_result(self._session, points, mask, config)
+        return self._drag(self._session, points, mask, config, progress)
+
+    def _leave_a_result(
+        self, session: Session, points: Points, mask: Mask | None, config: DragConfig
+    ) -> None:
+        """Undo all drags and make a short one, so that every round begins at the same result."""
+        while session.image is not session.source:
+            session.undo()
+        session.drag(points, mask=mask, config=config.replace(iterations=1))
 
     def _drag(
-        self, session: Session, points: Points, progress: Any, how: Mapping[str, Any]
+        self,
+        session: Session,
+        points: Points,
+        mask: Mask | None,
+        config: DragConfig,
+        progress: Progress | None,
     ) -> EditResult:
-        return session.drag(points, base=self._base, progress=progress, **how)
+        return session.drag(points, mask=mask, config=config, base=self._base, progress=progress)
 
 
 class _Stream(_Again):
+    """A session whose next drag is streamed."""
+
     def _drag(
-        self, session: Session, points: Points, progress: Any, how: Mapping[str, Any]
+        self,
+        session: Session,
+        points: Points,
+        mask: Mask | None,
+        config: DragConfig,
+        progress: Progress | None,
     ) -> EditResult:
-        *_, last = session.drag_stream(points, progress=progress, **how)
+        *_, last = session.drag_stream(points, mask=mask, config=config, progress=progress)
         assert last.result is not None
         return last.result
 
 
 class _Stored:
-    """Every edit in an editor whose store knows nothing but what lies in the folder."""
+    """An editor whose store has a folder and no memory: it knows what lies in files, no more."""
 
     def __init__(self, model: Model) -> None:
-        self._folder = tempfile.mkdtemp()
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._model = model
-        self._editor = Editor(model, cache=self._store())
-        self.model = self._editor.model
+        folder = tempfile.mkdtemp()
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        store = Store(Limits(device_bytes=0, host_bytes=0), folder=folder)
+        self._editor = Editor(model, cache=store)
 
-    def edit(self, image: Image, points: Points, **how: Any) -> EditResult:
-        self._editor.edit(
-            image,
-            points,
-            **(how | {"config": how["config"].replace(iterations=0), "progress": None}),
+    @property
+    def model(self) -> Model:
+        return self._editor.model
+
+    def edit(
+        self,
+        image: Image,
+        points: Points,
+        *,
+        mask: Mask | None = None,
+        config: DragConfig | None = None,
+        method: AnyMethod,
+        progress: Progress | None = None,
+    ) -> EditResult:
+        config = config or self._editor.defaults
+        still = config.replace(iterations=0)
+        self._editor.edit(image, points, mask=mask, config=still, method=method)
+        return self._editor.edit(
+            image, points, mask=mask, config=config, method=method, progress=progress
         )
-        self._editor = Editor(self._model, cache=self._store())
-        return self._editor.edit(image, points, **how)
-
-    def _store(self) -> Store:
-        return Store(folder=self._folder)
 
 
 def session_rows() -> tuple[Row, ...]:
-    """The first is what ratios to the first are taken to."""
+    """Return the rows; ratios "to first" are to the first of them."""
     ours = METHODS["dragnoise"]
-    again: Callable[[Model], Any] = _Again
     return (
         Row(
             "baseline",
@@ -100,7 +145,7 @@ def session_rows() -> tuple[Row, ...]:
             METHODS["baseline"],
         ),
         Row("first", "our first edit", Editor, ours),
-        Row("again", "the next drag on the same picture", again, ours),
+        Row("again", "the next drag on the same picture", _Again, ours),
         Row(
             "result",
             "a drag on the last one's picture, nothing inverted",
@@ -112,56 +157,85 @@ def session_rows() -> tuple[Row, ...]:
     )
 
 
-def follow_a_mouse(model: Model, moves: int = 5) -> Iterator[dict[str, Any]]:
-    """On the embedded model's samples: a drag, then its target moves on by 3 pixels `moves` times, and the last drag goes on (base "last")."""
+class MouseMoves(TypedDict):
+    """A drag whose target moved on, as the record holds it.
+
+    Attributes:
+        sample: The sample's name.
+        first_ms: Milliseconds of the first drag.
+        first_iterations: Its iterations.
+        first_reached: Whether its handles arrived.
+        went_ms: Milliseconds of the moves, as a `Spread`.
+        went_iterations: Iterations of each move.
+        went_reached: How many moves arrived.
+        moves: How many there were.
+    """
+
+    sample: str
+    first_ms: float
+    first_iterations: int
+    first_reached: bool
+    went_ms: dict[str, float]
+    went_iterations: list[int]
+    went_reached: int
+    moves: int
+
+
+def follow_a_mouse(model: Model, moves: int = 5) -> Iterator[MouseMoves]:
+    """Drag on the embedded model's samples, then move the target on by 3 pixels `moves` times.
+
+    Each move goes on from the last drag (base "last").
+    """
     editor = Editor(model)
     for sample in samples():
         session = editor.open(sample.image, prompt=sample.prompt)
         first = session.drag(sample.points, mask=sample.mask)
-        source = session.source
-        went: list[EditResult] = []
-        for move in range(1, moves + 1):
-            targets = tuple(
-                _further(handle, target, 3.0 * move, source)
-                for handle, target in zip(sample.points.handles, sample.points.targets, strict=True)
+        later = [
+            session.drag(
+                _moved_on(sample.points, 3.0 * move, session.source), mask=sample.mask, base="last"
             )
-            went.append(
-                session.drag(Points(sample.points.handles, targets), mask=sample.mask, base="last")
-            )
+            for move in range(1, moves + 1)
+        ]
         yield {
             "sample": sample.name,
             "first_ms": first.timings_ms["total"],
             "first_iterations": len(first.history.losses),
             "first_reached": first.reached,
-            "went_ms": Spread.of([result.timings_ms["total"] for result in went]).to_dict(),
-            "went_iterations": [len(result.history.losses) for result in went],
-            "went_reached": sum(result.reached for result in went),
+            "went_ms": Spread.of([result.timings_ms["total"] for result in later]).to_dict(),
+            "went_iterations": [len(result.history.losses) for result in later],
+            "went_reached": sum(result.reached for result in later),
             "moves": moves,
         }
 
 
-def _further(
-    handle: tuple[float, float], target: tuple[float, float], by: float, picture: Image
-) -> tuple[float, float]:
-    (x, y), (a, b) = handle, target
-    length = max(((a - x) ** 2 + (b - y) ** 2) ** 0.5, 1e-6)
-    return (
-        min(max(a + by * (a - x) / length, 0.0), picture.width - 1.0),
-        min(max(b + by * (b - y) / length, 0.0), picture.height - 1.0),
-    )
+def _moved_on(points: Points, by_px: float, picture: Image) -> Points:
+    """Move every target on in its direction, within the picture."""
+    targets = []
+    for (x, y), (target_x, target_y) in zip(points.handles, points.targets, strict=True):
+        length = max(((target_x - x) ** 2 + (target_y - y) ** 2) ** 0.5, 1e-6)
+        further_x = target_x + by_px * (target_x - x) / length
+        further_y = target_y + by_px * (target_y - y) / length
+        targets.append(
+            (
+                min(max(further_x, 0.0), picture.width - 1.0),
+                min(max(further_y, 0.0), picture.height - 1.0),
+            )
+        )
+    return Points(points.handles, tuple(targets))
 
 
-def mouse_table(moves: list[dict[str, Any]]) -> list[list[str]]:
+def mouse_table(moves: Sequence[MouseMoves]) -> list[list[str]]:
+    """Format the moves as a table, a header first."""
     header = ["sample", "first drag s", "iterations", "each move s", "iterations", "arrived"]
     rows = [
         [
-            one["sample"],
-            number(one["first_ms"] / 1e3),
-            str(one["first_iterations"]),
-            number(one["went_ms"]["median"] / 1e3),
-            ", ".join(map(str, one["went_iterations"])),
-            f"{one['went_reached']} of {one['moves']}",
+            row["sample"],
+            number(row["first_ms"] / 1e3),
+            str(row["first_iterations"]),
+            number(row["went_ms"]["median"] / 1e3),
+            ", ".join(map(str, row["went_iterations"])),
+            f"{row['went_reached']} of {row['moves']}",
         ]
-        for one in moves
+        for row in moves
     ]
     return [header, *rows]

@@ -1,4 +1,7 @@
-"""Where the time of an edit goes, beside what the counted work of each stage takes at this machine's own speed: the share of the roofline."""
+"""Compare the time of each stage with what its counted work takes at this machine's speed.
+
+The quotient is the share of the roofline.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,12 +18,15 @@ __all__ = ["shares", "stages_table"]
 
 
 def shares(model: Model, case: Case, row: Measured) -> dict[str, Any]:
-    """By stage: milliseconds, the forecast of the counted work (as dispatched), and their ratio. Counted for the method that runs.
+    """Compare the stages of a measured row, with the method `dragnoise`, with their counted work.
 
     The ceiling is measured now, on the same device.
+
+    Returns:
+        The ceiling; and by stage milliseconds, the forecast of the work, and their quotient, as the
+        record holds them.
     """
     ceiling = measured(model.device, model.dtype)
-    active = case.whole.active_steps
     work = count(
         model.name,
         case.size,
@@ -28,18 +34,18 @@ def shares(model: Model, case: Case, row: Measured) -> dict[str, Any]:
         case.mask,
         "dragnoise",
         dtype=model.dtype,
-        active_steps=active,
+        active_steps=case.whole.active_steps,
     )
     rows: dict[str, Any] = {}
     for name, counts in work.stages.items():
         floor = forecast(counts, ceiling)
-        took = Spread.of(row.stages_ms[name]).median
+        median_ms = Spread.of(row.stages_ms[name]).median
         rows[name] = {
-            "ms": float(f"{took:.4g}"),
+            "ms": float(f"{median_ms:.4g}"),
             "tflop": float(f"{counts.flops / 1e12:.4g}"),
             "floor_ms": float(f"{floor.fused_ms:.4g}"),
             "as_dispatched_ms": float(f"{floor.dispatched_ms:.4g}"),
-            "share": float(f"{floor.fused_ms / took:.3g}") if took else None,
+            "share": float(f"{floor.fused_ms / median_ms:.3g}") if median_ms else None,
         }
     peaks = {
         str(dtype).removeprefix("torch."): value for dtype, value in ceiling.flops_per_s.items()
@@ -56,7 +62,7 @@ def shares(model: Model, case: Case, row: Measured) -> dict[str, Any]:
 
 
 def stages_table(document: Mapping[str, Any]) -> Sequence[Sequence[str]]:
-    """A header first: measured, floor, share."""
+    """Format a record as a table of times, floors and shares, a header first."""
     header = ["stage", "ms", "TFLOP", "floor ms", "as dispatched ms", "share of the roofline"]
     rows = [
         [

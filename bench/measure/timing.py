@@ -1,14 +1,14 @@
-"""How things are timed: warmed up, alternately, as medians with their quantiles, and as ratios within one run.
+"""Time contenders: warmed up, alternately, as medians with quantiles, and as ratios in one run.
 
-Machines are shared and their clocks change, so two figures compare only where they were taken side by side: every round runs each contender once, in
-the same order, and a ratio is the median of the rounds' own ratios.
+Machines are shared and their clocks change, so two figures compare only where they were taken side
+by side: every round runs each contender once, in the same order, and a ratio is the median of the
+rounds' own ratios.
 """
 
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 
@@ -19,7 +19,14 @@ __all__ = ["Spread", "alternating", "clock_ms", "cold", "peak_bytes", "ratio", "
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and quantiles of so many values."""
+    """A median with quantiles.
+
+    Attributes:
+        median: The median of the values.
+        low: Their first decile, as far as few values have one.
+        high: Their ninth decile, likewise.
+        count: How many values there were.
+    """
 
     median: float
     low: float
@@ -28,7 +35,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """low and high are the first and the ninth decile, as far as so few values have any."""
+        """Summarise values. Raises ValueError without any."""
         if not values:
             raise ValueError("nothing was measured")
         if len(values) == 1:
@@ -37,18 +44,20 @@ class Spread:
         return cls(statistics.median(values), deciles[0], deciles[-1], len(values))
 
     def to_dict(self, digits: int = 4) -> dict[str, float]:
+        """Return the figures with so many significant digits, as records hold them."""
         return {name: float(f"{value:.{digits}g}") for name, value in asdict(self).items()}
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> Spread:
-    """How many times faster, round by round."""
-    return Spread.of([one / other for one, other in zip(slow, fast, strict=True)])
+    """Return how many times faster the second contender is, round by round."""
+    return Spread.of([slower / faster for slower, faster in zip(slow, fast, strict=True)])
 
 
 def clock_ms(run: Callable[[], object], device: torch.device) -> float:
-    """Milliseconds of one call, until the device has done it."""
+    """Return the milliseconds of one call, until the device has done it."""
     if device.type == "cuda":
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin = torch.cuda.Event(enable_timing=True)
+        end = torch.cuda.Event(enable_timing=True)
         begin.record()
         run()
         end.record()
@@ -67,34 +76,48 @@ def alternating(
     warm_up: int = 2,
     before: Callable[[], object] | None = None,
 ) -> dict[str, list[float]]:
-    """Milliseconds of every contender in every round, after `warm_up` rounds that do not count. before: done before each call, outside its time."""
-    found: dict[str, list[float]] = {name: [] for name in contenders}
+    """Time every contender once a round, in their order.
+
+    Args:
+        contenders: The calls by name.
+        device: Where they run.
+        rounds: How many rounds count.
+        warm_up: How many rounds before them do not.
+        before: Called before each call, outside its time.
+
+    Returns:
+        The milliseconds of every contender, a value for each round that counts.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(warm_up + rounds):
         for name, run in contenders.items():
             if before is not None:
                 before()
-            took = clock_ms(run, device)
+            call_ms = clock_ms(run, device)
             if number >= warm_up:
-                found[name].append(took)
-    return found
+                times[name].append(call_ms)
+    return times
 
 
 def cold(device: torch.device, size_bytes: int = 2**28) -> Callable[[], object]:
-    """What empties caches: 256 MiB, more than the last level of any device that we know, written anew."""
+    """Return what empties caches: it rewrites `size_bytes`, more than any device's last level."""
     ballast = torch.zeros(size_bytes // 4, device=device)
     return lambda: ballast.add_(1)
 
 
 def reset_peak(device: torch.device) -> None:
-    """The peak of memory is counted from here, where the system allows it."""
+    """Count the peak of memory from now on, where the system allows it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     forget_peak()
 
 
-def peak_bytes(device: torch.device) -> dict[str, Any]:
-    """The most memory in use since `reset_peak`: of the device, and of the process (None where the system does not say)."""
-    found: dict[str, Any] = {"process": peak_of_process()}
+def peak_bytes(device: torch.device) -> dict[str, int | None]:
+    """Return the most bytes in use since `reset_peak`, by where.
+
+    "process" is None where the system does not tell; "device" is there on CUDA only.
+    """
+    peaks: dict[str, int | None] = {"process": peak_of_process()}
     if device.type == "cuda":
-        found["device"] = torch.cuda.max_memory_allocated(device)
-    return found
+        peaks["device"] = torch.cuda.max_memory_allocated(device)
+    return peaks

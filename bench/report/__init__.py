@@ -1,1 +1,1 @@
-"""Keep what was measured, and show it."""
+"""Keep records of what was measured, and show them."""

@@ -1,4 +1,4 @@
-"""What a figure was measured on: hardware, versions, threads, commit. Part of every record."""
+"""Describe what a figure was measured on: hardware, versions, threads, commit."""
 
 import datetime
 import os
@@ -18,7 +18,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Everything about this machine that a figure depends on, as JSON holds it."""
+    """Return all that a figure depends on of this machine, as every record holds it."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "--short", "HEAD"),
@@ -40,31 +40,32 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def device_slug(device: torch.device) -> str:
-    """The folder of a device's records: its name in small letters."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-    known = " ".join(name.split()) + ("" if device.type == "cuda" else " " + "-".join(_vectors()))
-    return re.sub(r"[^a-z0-9]+", "-", known.lower()).strip("-")
+    """Name the folder of a device's records: the device's name in small letters."""
+    name = f"{cpu_name()} {_widest_vectors()}"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _vectors() -> list[str]:
-    """What tells processors apart that hide their names: the widest of what they have."""
+def _widest_vectors() -> str:
+    """Return the widest vector instructions, which tell processors apart that hide their names."""
     order = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "sve", "asimd")
-    return [feature for feature in order if feature in cpu_features()][:1]
+    features = cpu_features()
+    return next((feature for feature in order if feature in features), "")
 
 
-def _git(*asked: str) -> str | None:
-    """None outside a checkout, or without git."""
+def _git(*arguments: str) -> str | None:
+    """Run git in the checkout; return None outside of one, or without git."""
+    command = ["git", *arguments]
     try:
-        said = subprocess.run(
-            ["git", *asked], cwd=_ROOT, capture_output=True, text=True, check=True
-        )
+        run = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return said.stdout.strip()
+    return run.stdout.strip()
 
 
 def _gpu() -> dict[str, Any]:
-    """Name, driver, clocks, power, use and memory by NVML; or why there is nothing to say."""
+    """Read name, driver, clocks, power, use and memory by NVML, or the reason why that fails."""
     try:
         import pynvml
     except ImportError:

@@ -1,4 +1,4 @@
-"""A record as a picture: the waterfall, and where the time of each row goes."""
+"""Draw a record: the waterfall, and where the time of each row goes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ _COLOURS = {
 
 
 def plot(document: Mapping[str, Any], target: Path) -> Path:
-    """Write one PNG: seconds of the whole edit a row, by stage, with the ratio to the first row beside it."""
+    """Write a PNG of each row's seconds by stage, with its ratio to the first row."""
     rows = document["rows"]
     figure, axes = pyplot.subplots(figsize=(9, 1.6 + 0.5 * len(rows)), layout="constrained")
     names = [row["row"] for row in rows]
@@ -36,29 +36,30 @@ def plot(document: Mapping[str, Any], target: Path) -> Path:
         axes.barh(names, widths, left=left, color=colour, label=stage)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for place, (row, end) in enumerate(zip(rows, left, strict=True)):
-        axes.annotate(
-            f" {number(end)} s, {row['ratio_to_first']['median']:.1f} x", (end, place), va="center"
-        )
+        label = f" {number(end)} s, {row['ratio_to_first']['median']:.1f} x"
+        axes.annotate(label, (end, place), va="center")
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25 * max(left))
-    axes.set_xlabel(
-        f"seconds of one edit{' (computed from a few turns)' if document['computed'] else ''}"
-    )
+    computed = " (computed from a few steps and iterations)" if document["computed"] else ""
+    axes.set_xlabel(f"seconds of one edit{computed}")
     axes.legend(loc="lower right", fontsize="small")
-    about, settings = document["machine"], document["settings"]
-    axes.set_title(
-        f"{document['model']}, {document['size']}, {document['dtype']}, {settings['iterations']} iterations; "
-        f"{about['threads']} threads, {about['cpu'] if about['device'] == 'cpu' else about['gpu'].get('name')}",
-        fontsize="medium",
-    )
-    write_whole(target, lambda part: figure.savefig(part, dpi=110))
+    axes.set_title(_title(document), fontsize="medium")
+    write_whole(target, lambda temporary: figure.savefig(temporary, dpi=110))
     pyplot.close(figure)
     return target
 
 
+def _title(document: Mapping[str, Any]) -> str:
+    machine = document["machine"]
+    device = machine["cpu"] if machine["device"] == "cpu" else machine["gpu"].get("name")
+    return (
+        f"{document['model']}, {document['size']}, {document['dtype']}, "
+        f"{document['settings']['iterations']} iterations; {machine['threads']} threads, {device}"
+    )
+
+
 def _seconds(row: Mapping[str, Any], stage: str) -> float:
     stages: Mapping[str, Mapping[str, float]] = row["stages_ms"]
-    wanted = [
-        name for name in stages if name == stage or (stage == "other" and name not in _COLOURS)
-    ]
-    return sum(stages[name]["median"] for name in wanted) / 1e3
+    others = [name for name in stages if name not in _COLOURS]
+    names = others if stage == "other" else [stage]
+    return sum(stages[name]["median"] for name in names if name in stages) / 1e3

@@ -1,6 +1,14 @@
-"""The README's figures, made from the kept records: nobody types a number."""
+"""Write the figures of README and docs from the kept records: no number is typed by hand.
 
-from collections.abc import Callable, Mapping, Sequence
+A page has a place for a text between `<!-- NAME:begin -->` and `<!-- NAME:end -->`:
+
+    summary   one table: the published code, our first edit, our next drag (README.md)
+    session   first and later drags of every measured model, a sentence each (docs/sessions.md)
+    bench     every record's table with its conditions (docs/benchmarks.md)
+"""
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,115 +18,222 @@ from ..measure.exports import edit_table, exports_table
 from ..measure.personalise import fidelity_table, training_table
 from ..measure.sessions import mouse_table
 from ..measure.stages import stages_table
-from .record import RESULTS, edits_table, kernels_table, name_of, newest, number
+from .record import RESULTS, edits_table, kernels_table, newest, number
 
-__all__ = ["README", "refresh", "rendered"]
+__all__ = ["PAGES", "ROOT", "refresh", "rendered"]
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", ROOT / "docs/sessions.md", ROOT / "docs/benchmarks.md")
+
+Record = Mapping[str, Any]
+Cells = Sequence[Sequence[str]]
+
+
+def refresh(pages: Sequence[Path] = PAGES, folder: Path = RESULTS, *, check: bool = False) -> bool:
+    """Write what the records in `folder` say into every page, unless `check`.
+
+    Returns:
+        Whether all pages said so already.
+
+    Raises:
+        ValueError: A page has no markers to write between.
+    """
+    stale = [page for page in pages if not _refresh(page, folder, check)]
+    return not stale
 
 
 def rendered(folder: Path = RESULTS) -> str:
-    """Every record's table with the conditions it was taken under, newest of each kind."""
-    parts = [_part(slug, record, folder) for slug, record in newest(folder)]
+    """Return the table of every newest record, with the conditions it was taken under."""
+    parts = [_part(slug, record) for slug, record in newest(folder)]
     return "\n".join(parts) if parts else "Nothing has been measured yet.\n"
 
 
-def refresh(readme: Path = README, folder: Path = RESULTS, *, check: bool = False) -> bool:
-    """Whether the README already says what the records say; it is rewritten if not, unless `check`. Raises ValueError where the markers are not."""
-    text = readme.read_text(encoding="utf-8")
-    wanted = _between(text, "bench", rendered(folder))
-    if "<!-- session:begin -->" in wanted:
-        wanted = _between(wanted, "session", _session_times(folder))
+def _refresh(page: Path, folder: Path, check: bool) -> bool:
+    """Return whether one page says what the records say."""
+    text = page.read_text(encoding="utf-8")
+    names = [name for name in _TEXTS if f"<!-- {name}:begin -->" in text]
+    if not names:
+        raise ValueError(f"{page.name} has no markers to write between, of {', '.join(_TEXTS)}")
+    wanted = text
+    for name in names:
+        wanted = _between(page.name, wanted, name, _TEXTS[name](folder))
     if wanted != text and not check:
-        write_whole(readme, lambda part: part.write_text(wanted, encoding="utf-8"))
+        write_whole(page, lambda part: part.write_text(wanted, encoding="utf-8"))
     return wanted == text
 
 
-def _between(text: str, name: str, wanted: str) -> str:
-    """The text with that between its markers."""
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, found, rest = text.partition(begin)
-    _, ended, after = rest.partition(end)
-    if not found or not ended:
-        raise ValueError(f"the README has no {begin} ... {end} to write between")
+def _between(page: str, text: str, name: str, wanted: str) -> str:
+    """Return `text` with `wanted` between the markers of that name."""
+    begin = f"<!-- {name}:begin -->"
+    end = f"<!-- {name}:end -->"
+    before, _, rest = text.partition(begin)
+    _, marker, after = rest.partition(end)
+    if not marker:
+        raise ValueError(f"{page} has no {end} after {begin}")
     return f"{before}{begin}\n{wanted}{end}{after}"
 
 
-def _session_times(folder: Path) -> str:
-    """Cold and warm, of every model whose sessions were measured, in a sentence each."""
-    return "".join(
-        f"{_cold_and_warm(record)}\n"
-        for _, record in newest(folder)
-        if record["bench"] == "sessions"
-    )
+def _of_kind(folder: Path, bench: str) -> list[tuple[str, Record]]:
+    """Return the newest records of one bench, by device."""
+    return [(slug, record) for slug, record in newest(folder) if record["bench"] == bench]
 
 
-def _cold_and_warm(record: Mapping[str, Any]) -> str:
-    took = {row["row"]: number(row["total_ms"]["median"] / 1e3) for row in record["rows"]}
-    moves = [one["went_ms"]["median"] / 1e3 for one in record.get("mouse", ())]
-    moved = (
-        f", a drag that goes on as its target moves {number(min(moves))} to {number(max(moves))} s"
-        if moves
-        else ""
-    )
-    about = record["machine"]
-    return (
-        f"{record['model']}, {record['size']}, {record['settings']['iterations']} iterations, {about['threads']} CPU threads: "
-        f"cold {took['first']} s, the next drag {took['again']} s, a drag on the result {took['result']} s, "
-        f"another process on the same picture {took['stored']} s{moved}; "
-        f"the published code {took['baseline']} s every time."
-    )
-
-
-def _part(slug: str, record: Mapping[str, Any], folder: Path) -> str:
-    about = record["machine"]
-    tables = [table(record) for table in _TABLES[record["bench"]]]
-    said = [
-        f"**{record['bench']}**: {', '.join(_about(record))}" + _settings(record),
-        f"{slug}, {about['threads']} threads, torch {about['versions']['torch']}, {about['date'][:10]}, commit {about['commit']}",
+def _summary(folder: Path) -> str:
+    """Return one table: the published code, our first edit, our next drag, by model."""
+    rows = [
+        *_measured_sessions(folder, "embedded"),
+        *_computed_sessions(folder, "sd15"),
     ]
+    header = ["model", "published", "first edit", "next drag", "conditions"]
+    return _markdown([header, *rows]) + "\n" if rows else "Nothing has been measured yet.\n"
+
+
+def _measured_sessions(folder: Path, model: str) -> Iterator[list[str]]:
+    """Yield the rows of a model whose sessions were measured."""
+    for slug, record in _of_kind(folder, "sessions"):
+        if record["model"] == model:
+            took = {row["row"]: row["total_ms"]["median"] / 1e3 for row in record["rows"]}
+            yield _summary_row(
+                slug, record, took["baseline"], took["first"], took["again"], "measured whole"
+            )
+
+
+def _computed_sessions(folder: Path, model: str) -> Iterator[list[str]]:
+    """Yield the rows of a model whose edits were measured: a next drag is what follows inversion."""
+    for slug, record in _of_kind(folder, "edits"):
+        if record["model"] == model:
+            first = record["rows"][0]
+            last = record["rows"][-1]
+            stages = last["stages_ms"]
+            again = sum(stages[name]["median"] for name in ("drag", "propagate", "decode"))
+            how = "random weights, computed from a few iterations and steps; published in float32"
+            yield _summary_row(
+                slug,
+                record,
+                first["total_ms"]["median"] / 1e3,
+                last["total_ms"]["median"] / 1e3,
+                again / 1e3,
+                how,
+            )
+
+
+def _summary_row(
+    slug: str, record: Record, published: float, first: float, again: float, how: str
+) -> list[str]:
+    """Return a row of the summary. published, first, again: seconds."""
+    iterations = record["settings"]["iterations"]
+    about = f"{record['size']}, {record['dtype']}, {iterations} iterations; {how}"
+    return [
+        record["model"],
+        f"{number(published)} s",
+        f"{number(first)} s ({published / first:.1f}x)",
+        f"{number(again)} s ({published / again:.1f}x)",
+        f"{about}; {_machine(slug, record)}",
+    ]
+
+
+def _machine(slug: str, record: Record) -> str:
+    """Return the device, threads, torch, date and commit of a record."""
+    about = record["machine"]
+    torch = about["versions"]["torch"]
+    day = about["date"][:10]
+    threads = about["threads"]
+    return f"{slug}, {threads} threads, torch {torch}, {day}, commit {about['commit']}"
+
+
+def _session_times(folder: Path) -> str:
+    """Return a list: first and later drags of every model whose sessions were measured."""
+    lines = [_wrapped(_first_and_later(record), "- ") for _, record in _of_kind(folder, "sessions")]
+    return "\n" + "\n".join(lines) + "\n\n"
+
+
+def _first_and_later(record: Record) -> str:
+    """Return one sentence about the first and later drags of a record."""
+    took = {row["row"]: number(row["total_ms"]["median"] / 1e3) for row in record["rows"]}
+    threads = record["machine"]["threads"]
+    iterations = record["settings"]["iterations"]
+    about = f"{record['model']}, {record['size']}, {iterations} iterations, {threads} CPU threads"
+    times = [
+        f"first edit {took['first']} s",
+        f"next drag {took['again']} s",
+        f"drag on the result {took['result']} s",
+        f"another process on the same picture {took['stored']} s",
+    ]
+    moves = [move["went_ms"]["median"] / 1e3 for move in record.get("mouse", ())]
+    if moves:
+        span = f"{number(min(moves))} to {number(max(moves))} s"
+        times.append(f"a drag that goes on as its target moves {span}")
+    return f"{about}: {', '.join(times)}; the published code {took['baseline']} s every time."
+
+
+def _part(slug: str, record: Record) -> str:
+    """Return one record's section: a heading, its conditions, its tables."""
+    tables = [table(record) for table in _TABLES[record["bench"]]]
     lines = "\n\n".join(_markdown(table) for table in tables if table)
-    drawn = f"{slug}/{name_of(record)}.png"
-    if (folder / drawn).exists():
-        said.append(f"[plot](bench/results/{drawn})")
-    return "\n".join(["; ".join(said) + ".", "", lines, "", ""])
+    heading = f"### {record['bench']}: {', '.join(_about(record))}"
+    conditions = _wrapped(f"{_settings(record)}{_machine(slug, record)}.")
+    return "\n".join([heading, "", conditions, "", lines, ""])
 
 
-def _markdown(table: Sequence[Sequence[str]]) -> str:
+def _wrapped(text: str, mark: str = "") -> str:
+    """Return a paragraph, or an item after its mark, in lines of at most 100 columns."""
+    indent = " " * len(mark)
+    return textwrap.fill(
+        text, 100, initial_indent=mark, subsequent_indent=indent, break_on_hyphens=False
+    )
+
+
+def _markdown(table: Cells) -> str:
+    """Return a table in Markdown, the header first."""
     lines = ["| " + " | ".join(row) + " |" for row in table]
     return "\n".join([lines[0], "|" + "---|" * len(table[0]), *lines[1:]])
 
 
-_TABLES: Mapping[str, Sequence[Callable[[Mapping[str, Any]], Sequence[Sequence[str]]]]] = {
+def _mouse(record: Record) -> Cells:
+    return mouse_table(record["mouse"]) if "mouse" in record else ()
+
+
+def _training(record: Record) -> Cells:
+    return training_table(record["training"])
+
+
+def _fidelity(record: Record) -> Cells:
+    return fidelity_table(record["fidelity"]) if "fidelity" in record else ()
+
+
+_TABLES: Mapping[str, Sequence[Callable[[Record], Cells]]] = {
     "edits": (edits_table,),
     "kernels": (kernels_table,),
     "stages": (stages_table,),
-    "sessions": (
-        edits_table,
-        lambda record: mouse_table(record["mouse"]) if "mouse" in record else (),
-    ),
+    "sessions": (edits_table, _mouse),
     "exports": (exports_table, edit_table),
-    "personalise": (
-        lambda record: training_table(record["training"]),
-        lambda record: fidelity_table(record["fidelity"]) if "fidelity" in record else (),
-    ),
+    "personalise": (_training, _fidelity),
+}
+
+_TEXTS: Mapping[str, Callable[[Path], str]] = {
+    "summary": _summary,
+    "session": _session_times,
+    "bench": rendered,
 }
 
 
-def _about(record: Mapping[str, Any]) -> list[str]:
-    named = () if record["bench"] == "kernels" else (record["model"], record["size"])
-    return [*named, record["dtype"]]
+def _about(record: Record) -> list[str]:
+    """Return the model and size, where a record has any, and the precision."""
+    if record["bench"] == "kernels":
+        return [record["dtype"]]
+    return [record["model"], record["size"], record["dtype"]]
 
 
-def _settings(record: Mapping[str, Any]) -> str:
+def _settings(record: Record) -> str:
+    """Return the settings of a record's edits, ready to be followed by the machine."""
     settings = record.get("settings")
     if not settings:
         return ""
     mask = "with mask" if record["mask"] else "without mask"
-    whole = f", {settings['iterations']} iterations, {settings['steps']} steps at strength {settings['strength']}, {mask}"
-    ran = record["ran"]
-    return whole + (
-        f" (whole edits computed from {ran['iterations']} iterations and {ran['active_steps']} steps that were run)"
-        if record["computed"]
-        else ""
-    )
+    schedule = f"{settings['steps']} steps at strength {settings['strength']}"
+    text = f"{settings['iterations']} iterations, {schedule}, {mask}"
+    if record["computed"]:
+        ran = record["ran"]
+        steps = f"{ran['iterations']} iterations and {ran['active_steps']} steps that were run"
+        text += f" (whole edits computed from {steps})"
+    return f"{text}; "

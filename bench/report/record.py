@@ -1,4 +1,4 @@
-"""Records: one JSON document a run, kept in a folder of the device's, and the tables that people read."""
+"""Keep and show records: one JSON document a run, in the device's folder, and tables to read."""
 
 import csv
 import io
@@ -28,51 +28,56 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def keep(document: Mapping[str, Any], slug: str, folder: Path = RESULTS) -> Path:
-    """Write a record to `folder/<slug>/<date>-<commit>-<bench>-<model>.json`: whole, or not at all."""
+    """Write a record as `folder/<slug>/<name>.json`, whole or not at all, and return the path.
+
+    Args:
+        document: The record.
+        slug: The device's folder, as `device_slug` names it.
+        folder: The folder of all records.
+    """
     target = folder / slug / f"{name_of(document)}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(document, indent=1) + "\n"
     return write_whole(
         target,
-        lambda part: part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8"),
+        lambda temporary: temporary.write_text(text, encoding="utf-8"),
     )
 
 
 def name_of(document: Mapping[str, Any]) -> str:
-    """Of a record's file, and of its plot's, without the ending."""
-    about = document["machine"]
-    parts = (
-        about["date"][:10],
-        about["commit"] or "no-commit",
-        *(document[name] for name in ("bench", "model", "dtype")),
-    )
-    return "-".join(parts)
+    """Name the file of a record, and of its plot, without the ending."""
+    machine = document["machine"]
+    what = [document[name] for name in ("bench", "model", "dtype")]
+    return "-".join([machine["date"][:10], machine["commit"] or "no-commit", *what])
 
 
 def newest(folder: Path = RESULTS) -> list[tuple[str, dict[str, Any]]]:
-    """(device, record): of every device and kind of record the last, in the order of their names."""
-    found: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}
-    for path in sorted(
-        folder.glob("*/*.json"), key=lambda path: json.loads(path.read_text())["machine"]["date"]
-    ):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        kind = (
-            path.parent.name,
-            *(str(record[name]) for name in ("bench", "model", "dtype", "size")),
-        )
-        found[kind] = (path.parent.name, record)
-    return [found[kind] for kind in sorted(found)]
+    """Read the newest record of every device and kind.
+
+    Returns:
+        (device's folder, record), in the order of the names.
+    """
+    records: list[tuple[str, dict[str, Any]]] = [
+        (path.parent.name, json.loads(path.read_text(encoding="utf-8")))
+        for path in sorted(folder.glob("*/*.json"))
+    ]
+    last: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}
+    for slug, record in sorted(records, key=lambda pair: str(pair[1]["machine"]["date"])):
+        kind = [str(record[name]) for name in ("bench", "model", "dtype", "size")]
+        last[(slug, *kind)] = (slug, record)
+    return [last[kind] for kind in sorted(last)]
 
 
 def number(value: float) -> str:
-    """Three digits, and no exponent where there is a whole part."""
+    """Format a number with three digits, and no exponent where there is a whole part."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def edits_table(document: Mapping[str, Any]) -> list[list[str]]:
-    """The waterfall, a header first: seconds by stage, ratios, the picture's difference."""
+    """Format the waterfall, a header first: seconds by stage, ratios, the picture's difference."""
     rows = document["rows"]
-    ran = dict.fromkeys(name for row in rows for name in row["stages_ms"])
-    stages = [name for name in ran if name not in ("embed", "condition", "start")]
+    names = dict.fromkeys(name for row in rows for name in row["stages_ms"])
+    stages = [name for name in names if name not in ("embed", "condition", "start")]
     header = [
         "row",
         *(f"{name} s" for name in stages),
@@ -86,14 +91,13 @@ def edits_table(document: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _cells(row: Mapping[str, Any], stages: Sequence[str]) -> list[str]:
+    stages_ms = row["stages_ms"]
+    iteration_ms = row["turns_ms"].get("drag")
     return [
         row["row"],
-        *(
-            number(row["stages_ms"][name]["median"] / 1e3) if name in row["stages_ms"] else ""
-            for name in stages
-        ),
+        *(number(stages_ms[name]["median"] / 1e3) if name in stages_ms else "" for name in stages),
         number(row["total_ms"]["median"] / 1e3),
-        number(row["turns_ms"]["drag"]["median"]) if "drag" in row["turns_ms"] else "",
+        "" if iteration_ms is None else number(iteration_ms["median"]),
         f"{row['ratio_to_first']['median']:.2f}",
         f"{row['ratio_to_above']['median']:.2f}",
         f"{row['image_difference']['largest']} of 255",
@@ -101,24 +105,19 @@ def _cells(row: Mapping[str, Any], stages: Sequence[str]) -> list[str]:
 
 
 def kernels_table(document: Mapping[str, Any]) -> list[list[str]]:
-    """Microseconds of formula and kernel, and how many times faster the kernel is."""
-    header = ["kernel", "case", "formula us", "kernel us", "ratio"]
-    return [
-        header,
-        *(
-            [
-                case["kernel"],
-                case["case"],
-                number(case["formula_ms"]["median"] * 1e3),
-                number(case["kernel_ms"]["median"] * 1e3),
-                f"{case['ratio']['median']:.2f} ({case['ratio']['low']:.2f} to {case['ratio']['high']:.2f})",
-            ]
-            for case in document["cases"]
-        ),
-    ]
+    """Format the times of kernels and formulas, in microseconds, a header first."""
+    table = [["kernel", "case", "formula us", "kernel us", "ratio"]]
+    for case in document["cases"]:
+        formula_us = number(case["formula_ms"]["median"] * 1e3)
+        kernel_us = number(case["kernel_ms"]["median"] * 1e3)
+        spread = case["ratio"]
+        ratio = f"{spread['median']:.2f} ({spread['low']:.2f} to {spread['high']:.2f})"
+        table.append([case["kernel"], case["case"], formula_us, kernel_us, ratio])
+    return table
 
 
 def show(title: str, cells: Sequence[Sequence[str]]) -> None:
+    """Print a table, a header first."""
     table = Table(*cells[0], title=title, title_justify="left", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -128,6 +127,7 @@ def show(title: str, cells: Sequence[Sequence[str]]) -> None:
 
 
 def to_csv(cells: Sequence[Sequence[str]]) -> str:
+    """Return a table as CSV."""
     text = io.StringIO()
     csv.writer(text).writerows(cells)
     return text.getvalue()

@@ -1,7 +1,8 @@
-"""The networks of Stable Diffusion as data, to be built at full size with nothing downloaded: work and time do not depend on weights.
+"""Build the networks of Stable Diffusion at full size without a download.
 
-The configurations are those that the published models bring (`runwayml/stable-diffusion-v1-5`, `stabilityai/stable-diffusion-2-1`), without the
-entries that only repeat diffusers' defaults.
+Work and time do not depend on weights. The configurations are those of the published models
+(`runwayml/stable-diffusion-v1-5`, `stabilityai/stable-diffusion-2-1`), without the entries that
+only repeat diffusers' defaults.
 """
 
 import os
@@ -21,7 +22,15 @@ __all__ = ["ARCHITECTURES", "Architecture"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """unet, vae, scheduler: configurations as diffusers writes them. side_px: the picture's side that the model was trained for."""
+    """An architecture of a model.
+
+    Attributes:
+        name: Its name, or the folder's path.
+        unet: The U-Net's configuration, as diffusers writes it.
+        vae: The VAE's configuration.
+        scheduler: The scheduler's configuration.
+        side_px: The side of the pictures that the model was trained on.
+    """
 
     name: str
     unet: Mapping[str, Any]
@@ -31,12 +40,16 @@ class Architecture:
 
     @property
     def prediction(self) -> str:
-        """ "epsilon" or "v_prediction"."""
+        """What the network predicts: "epsilon" or "v_prediction"."""
         return str(self.scheduler.get("prediction_type", "epsilon"))
 
     @classmethod
     def of(cls, name: str | os.PathLike[str]) -> "Architecture":
-        """By its name in `ARCHITECTURES`, or a diffusers folder's, of which only the configurations are read. Raises ModelError."""
+        """Return an architecture by its name, or read a diffusers folder's configurations.
+
+        Raises:
+            ModelError: There is neither.
+        """
         if str(name) in ARCHITECTURES:
             return ARCHITECTURES[str(name)]
         path = Path(name)
@@ -60,17 +73,15 @@ class Architecture:
     def networks(
         self, device: torch.device, dtype: torch.dtype
     ) -> tuple[UNet2DConditionModel, AutoencoderKL]:
-        """U-Net and VAE, frozen, with the weights that diffusers initialises them with (none on the meta device).
+        """Build U-Net and VAE, frozen, with diffusers' random weights (none on the meta device).
 
         The VAE is float32 where `dtype` is float16, as `load` has it.
         """
         with device:
-            unet, vae = (
-                UNet2DConditionModel.from_config(dict(self.unet)),
-                AutoencoderKL.from_config(dict(self.vae)),
-            )
-        kept = torch.float32 if dtype == torch.float16 else dtype
-        for network, precision in ((unet, dtype), (vae, kept)):
+            unet = UNet2DConditionModel.from_config(dict(self.unet))
+            vae = AutoencoderKL.from_config(dict(self.vae))
+        vae_dtype = torch.float32 if dtype == torch.float16 else dtype
+        for network, precision in ((unet, dtype), (vae, vae_dtype)):
             torch.nn.Module.to(network, precision)  # diffusers' own `to` gives advice on stderr
             network.requires_grad_(False).eval()
         return unet, vae
@@ -139,4 +150,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
     )
 }
-"""name -> architecture. What the diffusers folders call `attention_head_dim` is the number of heads (40, 80, 160 channels each; 64 in 2.1)."""
+"""Architectures by name.
+
+What diffusers calls `attention_head_dim` is the number of heads: of 40, 80 and 160 channels each;
+of 64 in 2.1.
+"""

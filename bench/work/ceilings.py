@@ -1,6 +1,7 @@
-"""What devices can do at most, and the time that counted work takes at that speed: a forecast, not a measurement.
+"""Forecast the time of counted work at the most that a device can do.
 
-Every launch takes the longer of computing and moving its bytes (the roofline model, Williams et al. 2009); launches follow one another.
+Every launch takes the longer of computing and moving its bytes (the roofline model, Williams et al.
+2009); launches follow one another. A forecast is no measurement.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +18,15 @@ __all__ = ["CEILINGS", "Ceiling", "Forecast", "forecast", "measured"]
 
 @dataclass(frozen=True)
 class Ceiling:
-    """flops_per_s: by the type that is computed in, dense, accumulated in float32; on a GPU float32 is TF32. source: of the figures."""
+    """The most that a device can do.
+
+    Attributes:
+        name: The device's name.
+        flops_per_s: By the type that is computed in: dense, accumulated in float32; on a GPU
+            float32 is TF32.
+        bytes_per_s: Of its memory.
+        source: Where the figures are from.
+    """
 
     name: str
     flops_per_s: Mapping[torch.dtype, float]
@@ -27,22 +36,34 @@ class Ceiling:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Milliseconds. fused_ms: every convolution, matrix product and attention; whatever else there is costs nothing, as if it were fused into these.
-    dispatched_ms: every launch as it was counted."""
+    """The least time of work on a device.
+
+    Attributes:
+        fused_ms: Of every convolution, matrix product and attention; all else costs nothing, as if
+            it were fused into these.
+        dispatched_ms: Of every launch as it was counted.
+    """
 
     fused_ms: float
     dispatched_ms: float
 
 
 def forecast(counts: Counts, ceiling: Ceiling) -> Forecast:
-    """The least time of that work on that device. Raises KeyError where FLOPs are of a type that the ceiling has no figure for."""
-    fused = dispatched = 0.0
+    """Forecast the least time of work on a device.
+
+    Raises:
+        KeyError: FLOPs are of a type that the ceiling has no figure for.
+    """
+    fused_s = 0.0
+    dispatched_s = 0.0
     for kernel, count in counts.kernels.items():
-        computing = kernel.flops / ceiling.flops_per_s[kernel.dtype] if kernel.flops else 0.0
-        took = count * max(computing, kernel.bytes / ceiling.bytes_per_s)
-        dispatched += took
-        fused += took if kernel.flops else 0.0
-    return Forecast(fused * 1e3, dispatched * 1e3)
+        moving_s = kernel.bytes / ceiling.bytes_per_s
+        if kernel.flops:
+            computing_s = kernel.flops / ceiling.flops_per_s[kernel.dtype]
+            moving_s = max(computing_s, moving_s)
+            fused_s += count * moving_s
+        dispatched_s += count * moving_s
+    return Forecast(fused_s * 1e3, dispatched_s * 1e3)
 
 
 def _gpu(name: str, half: float, tf32: float, gigabytes: float, source: str) -> Ceiling:
@@ -73,20 +94,24 @@ CEILINGS: dict[str, Ceiling] = {
 
 
 def measured(device: torch.device, dtype: torch.dtype = torch.float32) -> Ceiling:
-    """Of this device, here and now, in a second or so: the best of five products of large matrices in float32 and in `dtype`, and of five copies."""
+    """Measure a device's ceiling, here and now, in a second or so.
+
+    It is the best of five products of large matrices, in float32 and in `dtype`, and of five
+    copies.
+    """
     cuda = device.type == "cuda"
-    side, copied = (8192, 2**28) if cuda else (1024, 2**25)
+    side = 8192 if cuda else 1024
+    length = 2**28 if cuda else 2**25
     peaks = {}
     for kind in {torch.float32, dtype}:
         matrix = torch.ones(side, side, dtype=kind, device=device)
         peaks[kind] = 2 * side**3 / _best_s(partial(torch.matmul, matrix, matrix), device)
-    source = torch.ones(copied, device=device)
+    source = torch.ones(length, device=device)
     target = torch.zeros_like(source)
-    moved = 2 * source.nbytes / _best_s(partial(target.copy_, source), device)
-    said = f"measured: PyTorch {torch.__version__}, " + (
-        torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} threads"
-    )
-    return Ceiling("this-gpu" if cuda else "this-cpu", peaks, moved, said)
+    bytes_per_s = 2 * source.nbytes / _best_s(partial(target.copy_, source), device)
+    where = torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} threads"
+    description = f"measured: PyTorch {torch.__version__}, {where}"
+    return Ceiling("this-gpu" if cuda else "this-cpu", peaks, bytes_per_s, description)
 
 
 def _best_s(run: Callable[[], object], device: torch.device) -> float:

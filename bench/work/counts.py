@@ -1,4 +1,4 @@
-"""Counts of executed work, and their arithmetic."""
+"""Count executed work: sums of what operators did, and their arithmetic."""
 
 import dataclasses
 from collections import Counter
@@ -11,7 +11,13 @@ __all__ = ["Counts", "Kernel"]
 
 
 class Kernel(NamedTuple):
-    """What one launch does: FLOPs, bytes read and written, and the type it computes in."""
+    """A launch.
+
+    Attributes:
+        flops: What it computes.
+        bytes: What it reads and writes.
+        dtype: The type that it computes in.
+    """
 
     flops: int
     bytes: int
@@ -20,10 +26,21 @@ class Kernel(NamedTuple):
 
 @dataclass
 class Counts:
-    """What was executed. Sums but for the last two: the most bytes alive at any time, and those alive at the end.
+    """Counts of executed work.
 
-    operators: dispatched, views included. weight_gradients: operators that computed the gradient of a weight.
-    kernels: how many launches did what. reads: how many operators read the weight of that name, or what was made of it.
+    Attributes:
+        flops: One multiply-add is two.
+        weight_bytes: Bytes of weights read.
+        activation_bytes_read: Other bytes read.
+        activation_bytes_written: Bytes written.
+        operators: Operators dispatched, views included.
+        launches: Operators that read or write memory.
+        synchronisations: How often the host waited for the device.
+        weight_gradients: Operators that computed the gradient of a weight.
+        kernels: How many launches did what.
+        reads: How many operators read the weight of a name, or what was made of it.
+        peak_bytes: The most bytes alive at any time.
+        live_bytes: The bytes alive at the end.
     """
 
     flops: int = 0
@@ -40,31 +57,28 @@ class Counts:
     live_bytes: int = 0
 
     def __add__(self, later: "Counts") -> "Counts":
-        """This, then `later`."""
+        """Return the counts of this work, then `later`."""
         sums = {name: getattr(self, name) + getattr(later, name) for name in _SUMS}
-        return Counts(
-            **sums, peak_bytes=max(self.peak_bytes, later.peak_bytes), live_bytes=later.live_bytes
-        )
+        peak = max(self.peak_bytes, later.peak_bytes)
+        return Counts(**sums, peak_bytes=peak, live_bytes=later.live_bytes)
 
     def times(self, count: int) -> "Counts":
-        """This, `count` times over."""
+        """Return the counts of this work `count` times over."""
         sums: dict[str, Any] = {}
         for name in _SUMS:
-            mine = getattr(self, name)
-            many = isinstance(mine, Counter)
-            sums[name] = (
-                Counter({key: value * count for key, value in mine.items()})
-                if many
-                else mine * count
-            )
+            amount = getattr(self, name)
+            if isinstance(amount, Counter):
+                sums[name] = Counter({key: value * count for key, value in amount.items()})
+            else:
+                sums[name] = amount * count
         return Counts(**sums, peak_bytes=self.peak_bytes, live_bytes=self.live_bytes)
 
     def differences(self, other: "Counts") -> list[str]:
-        """The names of the sums that are not the same."""
+        """Return the names of the sums that differ."""
         return [name for name in _SUMS if getattr(self, name) != getattr(other, name)]
 
     def numbers(self) -> dict[str, int]:
-        """Every count that is one number."""
+        """Return every count that is one number."""
         named = ((entry.name, getattr(self, entry.name)) for entry in dataclasses.fields(self))
         return {name: value for name, value in named if isinstance(value, int)}
 

@@ -1,4 +1,4 @@
-"""What single operators cost, change and answer, as far as PyTorch's own schemas do not say it."""
+"""Say what operators cost, change and answer, as far as PyTorch's own schemas do not."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,20 +27,31 @@ aten = torch.ops.aten
 
 
 class Call(NamedTuple):
-    """An operator and what it is given."""
+    """A call of an operator.
+
+    Attributes:
+        operator: The overload that is called.
+        args: Its arguments by place.
+        kwargs: Its arguments by name.
+    """
 
     operator: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
     def argument(self, place: int, name: str, default: Any = None) -> Any:
+        """Return an argument, by its place or by its name."""
         return self.args[place] if place < len(self.args) else self.kwargs.get(name, default)
 
 
 def _attention_backward(
     gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **_: Any
 ) -> int:
-    """The gradient of the weights of the average, then of what is asked for: each a product as large as one of the forward pass's two."""
+    """Count the products of the gradients that are wanted.
+
+    Each is as large as one of the forward pass's two: that of the weights of the average, then
+    those of query, key and value.
+    """
     needs_query, needs_key, needs_value, _needs_bias = rest[6]
     products = (needs_query or needs_key) + needs_query + needs_key + needs_value
     forward: int = sdpa_flop_count(query.shape, key.shape, value.shape)
@@ -51,10 +62,10 @@ FLOPS: Mapping[Any, Callable[..., Any]] = {
     **flop_registry,
     aten._scaled_dot_product_efficient_attention_backward: _attention_backward,
 }
-"""Operator -> FLOPs of its arguments and result; what is missing has none worth counting."""
+"""FLOPs by operator, of its arguments and result; operators not in it have none worth counting."""
 
 PRODUCTS = {aten.mm.default, aten.addmm.default}
-"""What computes the gradient of a linear map's weight."""
+"""Operators that compute the gradient of a linear map's weight."""
 
 ANSWERS: Mapping[Any, Callable[[Tensor], Any]] = {
     aten._local_scalar_dense.default: lambda host: host.item(),
@@ -63,16 +74,23 @@ ANSWERS: Mapping[Any, Callable[[Tensor], Any]] = {
         (0, host.ndim), dtype=torch.int64, device="meta"
     ),
 }
-"""What is read of a tensor on the meta device, which makes the host wait, of the values that it would have on the host."""
+"""Operators that read a tensor on the meta device, for which the host waits.
+
+Each answers from the values that the tensor would have on the host.
+"""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What an operator's schema says of it.
+    """A summary of an operator's schema.
 
-    written: the arguments that it changes, by place and name. output_mask: the place of the mask that says which gradients are wanted (of the
-    input, then of the weight and the bias). allocates: it gives memory and writes none. overwrites: what it changes it does not read.
-    reads_nothing: it looks at its input's shape only.
+    Attributes:
+        written: The arguments that it changes, by place and name.
+        output_mask: The place of the mask that says which gradients are wanted: of the input, then
+            of the weight and the bias. None if it has none.
+        allocates: Whether it gives memory and writes none.
+        overwrites: Whether it does not read what it changes.
+        reads_nothing: Whether it looks at its input's shape only.
     """
 
     written: tuple[tuple[int, str], ...]
@@ -84,14 +102,16 @@ class Signature:
     @staticmethod
     @cache
     def of(operator: Any) -> "Signature":
-        schema, name = operator._schema, operator._schema.name.removeprefix("aten::")
+        """Read the schema of an operator."""
+        schema = operator._schema
+        name = schema.name.removeprefix("aten::")
         arguments = list(enumerate(schema.arguments))
         masks = [place for place, argument in arguments if argument.name == "output_mask"]
         return Signature(
             written=tuple(
-                (i, a.name)
-                for i, a in arguments
-                if a.alias_info is not None and a.alias_info.is_write
+                (place, argument.name)
+                for place, argument in arguments
+                if argument.alias_info is not None and argument.alias_info.is_write
             ),
             output_mask=masks[0] if masks else None,
             allocates=name.startswith(("empty", "new_empty")),
@@ -100,10 +120,11 @@ class Signature:
         )
 
     def changed(self, call: Call) -> list[Any]:
+        """Return the arguments that a call changes."""
         return [call.argument(*where) for where in self.written]
 
     def wants_weight(self, call: Call) -> bool:
-        """Whether this computes a layer's gradients, a weight's or bias's among them."""
+        """Whether a call computes the gradient of a layer's weight or bias."""
         return self.output_mask is not None and any(
             call.argument(self.output_mask, "output_mask")[1:]
         )
@@ -111,32 +132,34 @@ class Signature:
 
 @cache
 def is_composite(operator: Any) -> bool:
-    """Whether it is only a name for other operators, on every device. (What PyTorch decomposes in Python beside that, such as nearest upsampling, is
-    one kernel on CUDA.)"""
+    """Tell whether an operator is only a name for others, on every device.
+
+    What PyTorch decomposes in Python beside that, such as nearest upsampling, is one kernel on
+    CUDA.
+    """
     return torch._C._dispatch_has_kernel_for_dispatch_key(
         operator.name(), "CompositeImplicitAutograd"
     )
 
 
 def crossing(call: Call, kind: str) -> tuple[bool, bool]:
-    """Whether this is a copy between a device of that kind and another, and whether the host waits for it."""
+    """Tell whether a call copies between a device of a kind and another, and if the host waits."""
     if call.operator is aten._to_copy.default:
-        here, there = (
-            call.args[0].device,
-            torch.device(call.kwargs.get("device") or call.args[0].device),
-        )
+        origin = call.args[0].device
+        target = torch.device(call.kwargs.get("device") or origin)
         waits = not call.kwargs.get("non_blocking", False)
     elif call.operator is aten.copy_.default:
-        here, there = call.args[1].device, call.args[0].device
+        origin = call.args[1].device
+        target = call.args[0].device
         waits = not call.argument(2, "non_blocking", False)
     else:
         return False, False
-    crosses = here.type != there.type and kind in (here.type, there.type)
+    crosses = origin.type != target.type and kind in (origin.type, target.type)
     return crosses, crosses and waits
 
 
 def host_copy(call: Call, values: Tensor) -> Tensor:
-    """The copy of a tensor on the meta device to the host, which PyTorch refuses: `values`."""
+    """Copy `values` to the host in place of a tensor on the meta device, which PyTorch refuses."""
     if call.operator is aten.copy_.default:
         target: Tensor = call.args[0]
         return target.copy_(values)
@@ -144,8 +167,10 @@ def host_copy(call: Call, values: Tensor) -> Tensor:
 
 
 class AsOnDevice(TorchFunctionMode):
-    """What happens on a CUDA device above the dispatcher, and on the meta device not: attention is one operator; what is made of Python numbers is
-    made on the host and copied."""
+    """A mode that makes the meta device do what CUDA does above the dispatcher.
+
+    Attention is one operator; tensors of Python numbers are made on the host and copied.
+    """
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -168,12 +193,16 @@ class AsOnDevice(TorchFunctionMode):
 
 
 def _attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **how: Any
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **settings: Any
 ) -> Tensor:
-    """PyTorch's memory-efficient operator, which takes every type, size and mask; what flash attention reads and writes is the same."""
+    """Call PyTorch's memory-efficient operator, which takes every type, size and mask.
+
+    Flash attention reads and writes the same.
+    """
     bias = None if attn_mask is None else attn_mask.expand(*query.shape[:3], key.shape[2])
-    saves = torch.is_grad_enabled() and any(given.requires_grad for given in (query, key, value))
+    trained = any(tensor.requires_grad for tensor in (query, key, value))
+    saves = torch.is_grad_enabled() and trained
     attended: Tensor = aten._scaled_dot_product_efficient_attention(
-        query, key, value, bias, saves, **how
+        query, key, value, bias, saves, **settings
     )[0]
     return attended

@@ -1,17 +1,21 @@
-"""What code costs, counted as PyTorch dispatches its operators: on the meta device, so that nothing is computed and no weights are needed.
+"""Count what code costs as PyTorch dispatches its operators.
 
-What is counted, and how:
+On the meta device nothing is computed and no weights are needed. What is counted, and how:
 
-- FLOPs: one multiply-add is two, by the formulas of `torch.utils.flop_counter` (convolution, matrix products, attention; forward and backward). The
-  backward of a fused attention counts as the products that the gradients asked for need; what such a kernel computes beside them (the scores
-  again, to have stored none) is not counted.
-- Bytes: every operator reads each of its inputs and writes its outputs once, whatever a cache may hold. An input that holds weights, or what was
-  computed from weights alone (a cast, a slice laid out anew), counts as weights; the rest as activations. Views cost nothing.
-- Launches: one for every operator that reads or writes memory, as a captured graph would hold them, if every operator were one kernel (cuDNN and
-  cuBLAS may need several). Attention is one operator, as on CUDA; the meta device by itself would take it apart.
-- Synchronisations: every read of a value, and every copy between host and device that is not declared non-blocking. What is read is what was
-  copied there from the host, else 0 or False.
-- Live bytes: storages that somebody holds, weights included; neither what an operator needs while it runs nor what an allocator rounds up.
+- FLOPs: one multiply-add is two, by the formulas of `torch.utils.flop_counter` (convolution, matrix
+  products, attention; forward and backward). The backward of a fused attention counts as the
+  products that the wanted gradients need; what such a kernel computes beside them (the scores
+  again, because it stored none) is not counted.
+- Bytes: every operator reads each of its inputs and writes its outputs once, whatever a cache may
+  hold. An input that holds weights, or what was computed from weights alone (a cast, a slice laid
+  out anew), counts as weights; the rest as activations. Views cost nothing.
+- Launches: one for every operator that reads or writes memory, as a captured graph would hold them
+  if every operator were one kernel (cuDNN and cuBLAS may need several). Attention is one operator,
+  as on CUDA; the meta device by itself would take it apart.
+- Synchronisations: every read of a value, and every copy between host and device that is not
+  declared non-blocking. The value is what was copied there from the host, else 0 or False.
+- Live bytes: storages that somebody holds, weights included; neither what an operator needs while
+  it runs nor what an allocator rounds up.
 """
 
 import weakref
@@ -44,11 +48,15 @@ Names = tuple[str, ...]
 
 
 class Recorder(TorchDispatchMode):
-    """Counts what runs on `device` inside `watching()`, by stage (`stage` is an observer for `Run`) and, within it, between `mark()`s.
+    """A counter of what runs on a device inside `watching()`: by stage, and between `mark()`s.
 
-    stages: name -> what ran before the first mark, between each two, and after the last. A stage that runs again goes on where it was.
-    What runs outside any stage is not counted, but what it makes of weights is known as weights.
-    On another device than meta everything is computed, reads give what is there, and attention is what PyTorch chooses.
+    `stage` is an observer for `Run`. Code outside any stage is not counted, but what it makes of
+    weights counts as weights. On another device than meta everything is computed, reads give the
+    real values, and attention is what PyTorch chooses.
+
+    Attributes:
+        stages: The counts by stage: of what ran before the first mark, between each two, and after
+            the last. A stage that runs again continues its list.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -64,34 +72,37 @@ class Recorder(TorchDispatchMode):
         self._live_bytes = 0
 
     def register(self, prefix: str, module: nn.Module) -> None:
-        """The module's parameters and buffers are weights, named after `prefix`."""
+        """Count a module's parameters and buffers as weights, named after `prefix`."""
         for name, weight in (*module.named_parameters(prefix), *module.named_buffers(prefix)):
             self._hold([weight], (name,))
             self._weight_shapes.add(tuple(weight.shape))
 
     @contextmanager
     def watching(self) -> Iterator[None]:
+        """Count what runs inside."""
         with self, AsOnDevice(self._kind):
             yield
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Count what runs inside as the stage `name`."""
         segments = self.stages.setdefault(name, [Counts()])
-        self._stage, self._now = name, segments[-1]
+        self._stage = name
+        self._now = segments[-1]
         self._now.peak_bytes = max(self._now.peak_bytes, self._live_bytes)
         yield
         segments[-1].live_bytes = self._live_bytes
         self._now = None
 
     def mark(self) -> None:
-        """A turn of the present stage ends here."""
+        """End a segment of the present stage, such as a step or an iteration."""
         segments = self.stages[self._stage]
         segments[-1].live_bytes = self._live_bytes
         self._now = Counts(peak_bytes=self._live_bytes)
         segments.append(self._now)
 
     def synchronise(self) -> None:
-        """The host waits for the device."""
+        """Count that the host waits for the device."""
         if self._now is not None:
             self._now.synchronisations += 1
 
@@ -103,7 +114,7 @@ class Recorder(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         call = Call(func, args, kwargs or {})
-        inputs = self._mine((args, kwargs))
+        inputs = self._on_device((args, kwargs))
         crosses, waits = crossing(call, self._kind)
         if waits or (inputs and func in ANSWERS):
             self.synchronise()
@@ -116,11 +127,11 @@ class Recorder(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **call.kwargs)
         made = func(*args, **call.kwargs)
-        outputs = self._mine(made)
+        outputs = self._on_device(made)
         if crosses:
             self._hold(outputs, ())
             self._values.update(
-                {_key(given): args[func is aten.copy_.default].clone() for given in outputs}
+                {_key(output): args[func is aten.copy_.default].clone() for output in outputs}
             )
         elif inputs or outputs:
             self._count(call, inputs, outputs, made)
@@ -130,14 +141,14 @@ class Recorder(TorchDispatchMode):
         self, call: Call, inputs: Sequence[Tensor], outputs: Sequence[Tensor], made: Any
     ) -> None:
         signature = Signature.of(call.operator)
-        changed = self._mine(signature.changed(call))
-        known = {_key(given) for given in inputs}
-        fresh = [given for given in outputs if _key(given) not in known]
+        changed = self._on_device(signature.changed(call))
+        keys = {_key(tensor) for tensor in inputs}
+        fresh = [tensor for tensor in outputs if _key(tensor) not in keys]
         read = self._read(call, signature, inputs, changed)
-        names = [self._weights.get(_key(given), ()) for given in read]
+        names = [self._weights.get(_key(tensor), ()) for tensor in read]
         sources = tuple(sorted({name for some in names for name in some})) if all(names) else ()
-        for given in changed:
-            self._values.pop(_key(given), None)
+        for tensor in changed:
+            self._values.pop(_key(tensor), None)
         self._hold(fresh + (changed if signature.overwrites else []), sources)
         if self._now is None:
             return
@@ -159,9 +170,9 @@ class Recorder(TorchDispatchMode):
         names: Sequence[Names],
         written: Sequence[Tensor],
     ) -> None:
-        weight_bytes = sum(_bytes(given) for given, some in zip(read, names, strict=True) if some)
-        read_bytes = sum(_bytes(given) for given in read) - weight_bytes
-        written_bytes = sum(_bytes(given) for given in written)
+        weight_bytes = sum(_bytes(tensor) for tensor, some in zip(read, names, strict=True) if some)
+        read_bytes = sum(_bytes(tensor) for tensor in read) - weight_bytes
+        written_bytes = sum(_bytes(tensor) for tensor in written)
         now.flops += flops
         now.weight_bytes += weight_bytes
         now.activation_bytes_read += read_bytes
@@ -176,28 +187,34 @@ class Recorder(TorchDispatchMode):
     def _read(
         call: Call, signature: Signature, inputs: Sequence[Tensor], changed: Sequence[Tensor]
     ) -> list[Tensor]:
-        """The inputs whose values the operator needs."""
+        """Return the inputs whose values the operator needs."""
         if signature.reads_nothing:
             return []
         unread = list(changed) if signature.overwrites else []
         if call.operator is aten.convolution_backward.default and not signature.wants_weight(call):
             unread.append(call.args[1])  # the gradient of the input needs the weight alone
-        return [given for given in inputs if not any(given is other for other in unread)]
+        return [tensor for tensor in inputs if not any(tensor is other for other in unread)]
 
     def _like_a_weight(self, product: Tensor) -> bool:
         shape = tuple(product.shape)
         return shape in self._weight_shapes or shape[::-1] in self._weight_shapes
 
-    def _mine(self, values: Any) -> list[Tensor]:
+    def _on_device(self, values: Any) -> list[Tensor]:
         leaves: Iterable[Any] = tree_leaves(values)
         return [
             leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.device.type == self._kind
         ]
 
     def _hold(self, tensors: Iterable[Tensor], weights: Names) -> None:
-        """Their memory is alive until nobody holds it, and holds values made of these weights alone (none: activations)."""
+        """Count the tensors' memory as alive until nobody holds it.
+
+        Args:
+            tensors: The tensors.
+            weights: The names of the weights that they were made of alone; none for activations.
+        """
         for tensor in tensors:
-            key, storage = _key(tensor), tensor.untyped_storage()
+            key = _key(tensor)
+            storage = tensor.untyped_storage()
             if weights:
                 self._weights[key] = weights
             if key not in self._alive:
@@ -206,10 +223,10 @@ class Recorder(TorchDispatchMode):
                 weakref.finalize(storage, self._gone, key).atexit = False
 
     def _value(self, tensor: Tensor) -> Tensor:
-        """What the tensor holds, on the host: what was copied there from the host, else noughts."""
-        known = self._values.get(_key(tensor))
-        if known is not None and known.shape == tensor.shape and known.dtype == tensor.dtype:
-            return known
+        """Return what the tensor holds: what was copied there from the host, else zeros."""
+        values = self._values.get(_key(tensor))
+        if values is not None and values.shape == tensor.shape and values.dtype == tensor.dtype:
+            return values
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
 
     def _gone(self, key: int) -> None:
@@ -223,7 +240,7 @@ def _key(tensor: Tensor) -> int:
 
 
 def _bytes(tensor: Tensor) -> int:
-    """Of the places that the tensor shows: an expanded one shows its few places many times."""
+    """Return the bytes that a tensor shows; an expanded one shows the same bytes many times."""
     span = 1 + sum(
         (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
     )

@@ -29,9 +29,11 @@ __all__ = [
     "Digested",
     "Known",
     "UndigestedError",
+    "bytes_digest",
     "code_digest",
     "digest",
     "environment_digest",
+    "file_digest",
 ]
 
 Known: TypeAlias = Callable[[object], str | None]
@@ -74,6 +76,21 @@ def digest(*things: Any, known: Known | None = None) -> str:
     return result.hexdigest()
 
 
+def bytes_digest(raw: bytes | memoryview) -> str:
+    """Digest bytes as they are: 64 hexadecimal digits (BLAKE2b, 256 bits)."""
+    return hashlib.blake2b(raw, digest_size=32).hexdigest()
+
+
+def file_digest(*paths: Path) -> str:
+    """Digest the bytes of files one after the other, as `bytes_digest` does, piece by piece."""
+    found = hashlib.blake2b(digest_size=32)
+    for path in paths:
+        with path.open("rb") as file:
+            while piece := file.read(2**24):
+                found.update(piece)
+    return found.hexdigest()
+
+
 def _nothing_known(thing: object) -> None:
     return None
 
@@ -103,7 +120,7 @@ def _pieces(thing: Any, known: Known) -> Iterator[bytes | memoryview]:
         yield f"{type(thing).__qualname__}".encode()
         fields = dataclasses.fields(thing)
         yield from _pieces({field.name: getattr(thing, field.name) for field in fields}, known)
-    elif isinstance(thing, FunctionType) and _is_ours(thing):
+    elif isinstance(thing, (FunctionType, type)) and _is_ours(thing):
         yield f"{thing.__module__}.{thing.__qualname__}".encode()
     else:
         raise UndigestedError(f"{type(thing).__qualname__} has no digest")
@@ -119,8 +136,8 @@ def _numbers(thing: Any) -> Iterator[bytes | memoryview]:
     yield memoryview(plain.view(torch.uint8).numpy().data) if plain.numel() else b""
 
 
-def _is_ours(function: FunctionType) -> bool:
-    """Whether a function's code is known by its name: it is the engine's, and no local one."""
+def _is_ours(function: FunctionType | type) -> bool:
+    """Whether a function's or class's code is known by its name: it is the engine's, and no local one."""
     return function.__module__.startswith(_OURS) and "<" not in function.__qualname__
 
 

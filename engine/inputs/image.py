@@ -1,5 +1,6 @@
 """A picture, checked once and never changed afterwards."""
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +11,22 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageOps
 
-from ..errors import ImageError
-from ..system.files import writable, write_whole
-from .pixels import Bytes, eight_bits, open_picture, to_rgb
+from ..errors import ImageError, OutputError
+from ..system.files import PICTURES, writable, write_whole
+from .pixels import Bytes, eight_bits, frozen, open_picture, to_rgb
 
 __all__ = ["Image", "ImageLike"]
 
 
-ImageLike: TypeAlias = "Image | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str]"
-
-
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A picture: `pixels` is uint8 [height, width, 3], RGB, read-only.
+    """A picture whose pixels nobody can change.
 
-    Raises ImageError for anything else. Make one with `Image.of`, which takes a path, a Pillow image or an array.
+    Make one with `Image.of`, which takes a path, a Pillow image or an array, or with
+    `Image.from_bytes`. Raises ImageError if the pixels are no picture's.
+
+    Attributes:
+        pixels: uint8 [height, width, 3], RGB, read-only.
     """
 
     pixels: Bytes
@@ -33,18 +35,24 @@ class Image:
         shape = self.pixels.shape
         if self.pixels.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
             raise ImageError(
-                f"pixels must be uint8 [height, width, 3], got {self.pixels.dtype} {list(shape)}; use Image.of for other kinds"
+                f"pixels must be uint8 [height, width, 3], got {self.pixels.dtype} {list(shape)}; "
+                "use Image.of for other kinds"
             )
-        kept = np.array(self.pixels, order="C")
-        kept.flags.writeable = False
-        object.__setattr__(self, "pixels", kept)
+        object.__setattr__(self, "pixels", frozen(self.pixels))
 
     @classmethod
     def of(cls, source: "ImageLike") -> "Image":
-        """From a path, a Pillow image, or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8, uint16 or floats in 0..1.
+        """Make an image of a path, a Pillow image or an array.
 
-        EXIF rotation is applied, grey becomes RGB, 16 bits become 8, transparency is laid over white, of an animation the first frame is taken.
-        Raises ImageError, naming what was seen.
+        EXIF rotation is applied, grey becomes RGB, 16 bits become 8, transparency is laid over
+        white, of an animation the first frame is taken.
+
+        Args:
+            source: Arrays are [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8, uint16, bool or
+                floats in 0..1.
+
+        Raises:
+            ImageError: The source is no picture; the message names what was seen.
         """
         if isinstance(source, Image):
             return source
@@ -55,41 +63,95 @@ class Image:
         if isinstance(source, np.ndarray):
             return cls._of_array(source)
         raise ImageError(
-            f"an image cannot be made of {type(source).__name__}; give a path, a Pillow image or a numpy array"
+            f"an image cannot be made of {type(source).__name__}; "
+            "give a path, a Pillow image or a numpy array"
         )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Image":
+        """Make an image of a file's content, treated as `Image.of` treats a file.
+
+        Args:
+            data: The bytes of a whole PNG, JPEG, WebP, BMP or TIFF.
+
+        Raises:
+            ImageError: The bytes are no picture, or not a whole one.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise ImageError(f"an image's content is bytes, got {type(data).__name__}")
+        name = f"{len(data)} bytes of data"
+        return cls(np.asarray(to_rgb(open_picture(io.BytesIO(data), ImageError, name))))
 
     @classmethod
     def _of_array(cls, array: npt.NDArray[Any]) -> "Image":
         if array.ndim == 3 and array.shape[2] == 1:
             array = array[..., 0]
-        if (
-            array.ndim not in (2, 3)
-            or (array.ndim == 3 and array.shape[2] not in (3, 4))
-            or 0 in array.shape
-        ):
+        plain = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+        if not plain or 0 in array.shape:
             raise ImageError(
-                f"an array of shape {list(array.shape)} is not a picture; give [H, W], [H, W, 3] or [H, W, 4]"
+                f"an array of shape {list(array.shape)} is not a picture; "
+                "give [H, W], [H, W, 3] or [H, W, 4]"
             )
         return cls(np.asarray(to_rgb(PIL.Image.fromarray(eight_bits(array, ImageError)))))
 
     @property
     def width(self) -> int:
+        """Width in pixels."""
         return int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
+        """Height in pixels."""
         return int(self.pixels.shape[0])
 
     def to_pil(self) -> PIL.Image.Image:
+        """Return a Pillow image with a copy of the pixels."""
         return PIL.Image.fromarray(self.pixels)
 
+    def to_bytes(self, format: str = "png") -> bytes:
+        """Return the content of a file with this picture.
+
+        Args:
+            format: The suffix of a kind of file that `save` can write, in any case, with or without
+                its dot: png, jpg, jpeg, webp, bmp, tif or tiff.
+
+        Raises:
+            OutputError: The format is another, or has no room for a picture of this size.
+        """
+        suffix = f".{format.lower().removeprefix('.')}"
+        if suffix not in PICTURES:
+            known = ", ".join(name.removeprefix(".") for name in PICTURES)
+            raise OutputError(f"{format!r} is not a known kind of picture; use one of {known}")
+        content = io.BytesIO()
+        try:
+            self.to_pil().save(content, format=_format_of(suffix))
+        except (OSError, ValueError) as refused:
+            raise OutputError(
+                f"a picture of {self.width}x{self.height} cannot be written as {format} ({refused})"
+            ) from refused
+        return content.getvalue()
+
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write to `path` (its suffix names the format) whole or not at all: a temporary name first, then renamed. Raises OutputError."""
+        """Write a file, whole or not at all, and return its path.
+
+        It is written under a temporary name, then renamed.
+
+        Args:
+            path: Its suffix names the format.
+
+        Raises:
+            OutputError: The file cannot be written there, or the suffix is not known.
+        """
         target = writable(path)
         picture = self.to_pil()
-        return write_whole(
-            target,
-            lambda part: picture.save(
-                part, format=PIL.Image.registered_extensions()[target.suffix.lower()]
-            ),
-        )
+        name = _format_of(target.suffix.lower())
+        return write_whole(target, lambda part: picture.save(part, format=name))
+
+
+def _format_of(suffix: str) -> str:
+    """Return Pillow's name of the format that a suffix stands for."""
+    return PIL.Image.registered_extensions()[suffix]
+
+
+ImageLike: TypeAlias = Image | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str]
+"""Whatever `Image.of` makes an image of."""

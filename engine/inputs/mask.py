@@ -1,4 +1,4 @@
-"""What an edit may change, checked once."""
+"""The region that an edit may change, checked once."""
 
 import os
 from dataclasses import dataclass
@@ -10,34 +10,45 @@ import PIL.Image
 import PIL.ImageOps
 
 from ..errors import MaskError
-from .pixels import open_picture, to_grey, to_mask
+from .pixels import Bits, frozen, open_picture, to_grey, to_mask
 
 __all__ = ["Mask", "MaskLike"]
 
 
-MaskLike: TypeAlias = "Mask | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str]"
-
-
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """What may change: `editable` is bool [height, width], True where the edit may act, read-only."""
+    """The region of a picture that an edit may change.
 
-    editable: npt.NDArray[np.bool_]
+    Make one with `Mask.of`. Raises MaskError if the array is no mask.
+
+    Attributes:
+        editable: bool [height, width], True where the edit may act, read-only.
+    """
+
+    editable: Bits
 
     def __post_init__(self) -> None:
-        if self.editable.dtype != np.bool_ or self.editable.ndim != 2 or 0 in self.editable.shape:
+        shape = self.editable.shape
+        if self.editable.dtype != np.bool_ or len(shape) != 2 or 0 in shape:
             raise MaskError(
-                f"a mask must be bool [height, width], got {self.editable.dtype} {list(self.editable.shape)}; use Mask.of for other kinds"
+                f"a mask must be bool [height, width], got {self.editable.dtype} {list(shape)}; "
+                "use Mask.of for other kinds"
             )
-        kept = np.array(self.editable, order="C")
-        kept.flags.writeable = False
-        object.__setattr__(self, "editable", kept)
+        object.__setattr__(self, "editable", frozen(self.editable))
 
     @classmethod
     def of(cls, source: "MaskLike", width: int, height: int) -> "Mask":
-        """From a path, a Pillow image or an array, in the image's size: white (more than half of the range, or 1 where nothing exceeds 1) may change.
+        """Make a mask of a path, a Pillow image or an array.
 
-        Raises MaskError for an unreadable mask or another size than `width` x `height`.
+        White may change: more than half of the range, or 1 if nothing exceeds 1.
+
+        Args:
+            source: Arrays are [height, width] of bool, integers or floats in 0..1.
+            width: The image's width in pixels.
+            height: The image's height in pixels.
+
+        Raises:
+            MaskError: The source is no mask, or does not have the image's size.
         """
         if isinstance(source, Mask):
             mask = source
@@ -49,11 +60,17 @@ class Mask:
             mask = cls(to_mask(to_grey(PIL.ImageOps.exif_transpose(source))))
         else:
             raise MaskError(
-                f"a mask cannot be made of {type(source).__name__}; give a path, a Pillow image or a numpy array"
+                f"a mask cannot be made of {type(source).__name__}; "
+                "give a path, a Pillow image or a numpy array"
             )
         if mask.editable.shape != (height, width):
             seen = f"{mask.editable.shape[1]}x{mask.editable.shape[0]}"
             raise MaskError(
-                f"the mask is {seen} but the image is {width}x{height}; give a mask of the image's size"
+                f"the mask is {seen} but the image is {width}x{height}; "
+                "give a mask of the image's size"
             )
         return mask
+
+
+MaskLike: TypeAlias = Mask | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str]
+"""Whatever `Mask.of` makes a mask of."""

@@ -1,7 +1,7 @@
 """Pictures of every kind that people have, as arrays of one kind."""
 
 import os
-from typing import Any
+from typing import IO, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,29 +10,59 @@ import PIL.ImageOps
 
 from ..errors import ImageError, MaskError
 
-__all__ = ["Bytes", "eight_bits", "open_picture", "to_grey", "to_mask", "to_rgb"]
+__all__ = [
+    "Bits",
+    "Bytes",
+    "eight_bits",
+    "frozen",
+    "open_picture",
+    "to_grey",
+    "to_mask",
+    "to_rgb",
+]
 
-Bytes = npt.NDArray[np.uint8]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Bits: TypeAlias = npt.NDArray[np.bool_]
+
+A = TypeVar("A", bound=npt.NDArray[Any])
+
+_FORMATS = "PNG, JPEG, WebP, BMP or TIFF"
+
+
+def frozen(array: A) -> A:
+    """Return a copy of an array, in C order, that nobody can write to."""
+    copy = np.array(array, order="C")
+    copy.flags.writeable = False
+    return copy  # type: ignore[return-value]
 
 
 def open_picture(
-    path: str | os.PathLike[str], error: type[ImageError | MaskError]
+    source: str | os.PathLike[str] | IO[bytes],
+    error: type[ImageError | MaskError],
+    name: str | None = None,
 ) -> PIL.Image.Image:
-    """The picture in a file, turned as its EXIF data say. Raises `error` if there is none or it is not whole."""
+    """Return the picture in a file, turned as its EXIF data say.
+
+    Args:
+        source: A path, or an open file.
+        error: Raised if there is no file, or no whole picture in it.
+        name: What a message calls the source; None: its path.
+    """
+    name = repr(str(source)) if name is None else name
     try:
-        with PIL.Image.open(path) as file:
+        with PIL.Image.open(source) as file:
             file.load()
             return PIL.ImageOps.exif_transpose(file)
     except FileNotFoundError as missing:
-        raise error(f"no file at {str(path)!r}; give the path of an image") from missing
+        raise error(f"no file at {name}; give the path of an image") from missing
     except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as broken:
         raise error(
-            f"{str(path)!r} cannot be read as an image ({broken}); give a whole PNG, JPEG, WebP, BMP or TIFF"
+            f"{name} cannot be read as an image ({broken}); give a whole {_FORMATS}"
         ) from broken
 
 
 def eight_bits(array: npt.NDArray[Any], error: type[ImageError | MaskError]) -> Bytes:
-    """uint8 from uint8, uint16 (scaled by 1/257), bool, or floats in 0..1."""
+    """Return uint8 from uint8, uint16 (scaled by 1/257), bool, or floats in 0..1."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
@@ -42,7 +72,8 @@ def eight_bits(array: npt.NDArray[Any], error: type[ImageError | MaskError]) -> 
     if array.dtype in (np.float16, np.float32, np.float64):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise error(
-                f"float pixels must lie in 0..1, got {np.min(array)} to {np.max(array)}; scale them, or give uint8"
+                f"float pixels must lie in 0..1, got {np.min(array)} to {np.max(array)}; "
+                "scale them, or give uint8"
             )
         return np.round(array * 255).astype(np.uint8)
     raise error(
@@ -51,30 +82,30 @@ def eight_bits(array: npt.NDArray[Any], error: type[ImageError | MaskError]) -> 
 
 
 def to_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """RGB from any mode: 16-bit grey is scaled, transparency is laid over white."""
+    """Return RGB from any mode: 16-bit grey is scaled, transparency is laid over white."""
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.asarray(picture)
         scale = 1 if values.max(initial=0) <= 255 and picture.mode != "I;16" else 257
-        return PIL.Image.fromarray(np.round(values / scale).clip(0, 255).astype(np.uint8)).convert(
-            "RGB"
-        )
+        levels = np.round(values / scale).clip(0, 255).astype(np.uint8)
+        return PIL.Image.fromarray(levels).convert("RGB")
     if picture.has_transparency_data:
-        with_alpha = picture.convert("RGBA")
-        return PIL.Image.alpha_composite(
-            PIL.Image.new("RGBA", picture.size, "white"), with_alpha
-        ).convert("RGB")
+        white = PIL.Image.new("RGBA", picture.size, "white")
+        return PIL.Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
     return picture.convert("RGB")
 
 
 def to_grey(picture: PIL.Image.Image) -> npt.NDArray[Any]:
-    """One channel of a picture that is a mask."""
+    """Return one channel of a picture that is a mask."""
     if picture.mode == "1":
         return np.asarray(picture)
     return np.asarray(picture if picture.mode in ("L", "I;16") else to_rgb(picture).convert("L"))
 
 
-def to_mask(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """bool [H, W] from a mask of any type: more than half of the range, or 1 where nothing exceeds 1. Raises MaskError."""
+def to_mask(array: npt.NDArray[Any]) -> Bits:
+    """Return bool [H, W] from a mask of any type.
+
+    True is more than half of the range, or 1 if nothing exceeds 1. Raises MaskError.
+    """
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim != 2 or 0 in array.shape:
@@ -87,6 +118,7 @@ def to_mask(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         return np.asarray(array == 1, dtype=np.bool_)
     if np.issubdtype(array.dtype, np.integer) and array.dtype not in (np.uint8, np.uint16):
         raise MaskError(
-            f"mask values of type {array.dtype} lie in {array.min()}..{array.max()}; give bool, 0 and 1, uint8, uint16, or floats in 0..1"
+            f"mask values of type {array.dtype} lie in {array.min()}..{array.max()}; "
+            "give bool, 0 and 1, uint8, uint16, or floats in 0..1"
         )
     return eight_bits(array, MaskError) > 127

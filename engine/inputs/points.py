@@ -2,26 +2,29 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import PointError
 
 __all__ = ["Point", "Points", "PointsLike"]
 
-
-Point = tuple[float, float]
-
-
-PointsLike: TypeAlias = "Points | Sequence[Any] | str"
+Point: TypeAlias = tuple[float, float]
+"""(x, y) in image pixels; fractions are allowed."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """Pairs of a handle and the target it shall move to, each `(x, y)` in image pixels; fractions are allowed.
+    """Pairs of a handle and the target that it shall move to.
 
-    Raises PointError if there is no pair, or a coordinate is not a finite number.
+    Make them with `Points.of`. Raises PointError if there is no pair, or a coordinate is not a
+    finite number.
+
+    Attributes:
+        handles: Where each point is, (x, y) in image pixels.
+        targets: Where each point shall move to, in the same order.
     """
 
     handles: tuple[Point, ...]
@@ -30,7 +33,8 @@ class Points:
     def __post_init__(self) -> None:
         if not self.handles or len(self.handles) != len(self.targets):
             raise PointError(
-                f"{len(self.handles)} handles and {len(self.targets)} targets; give at least one pair, each handle with its target"
+                f"{len(self.handles)} handles and {len(self.targets)} targets; "
+                "give at least one pair, each handle with its target"
             )
         for point in (*self.handles, *self.targets):
             if [bool(np.isfinite(value)) for value in point] != [True, True]:
@@ -40,56 +44,77 @@ class Points:
 
     @classmethod
     def of(cls, source: "PointsLike") -> "Points":
-        """From `Points`, text (`"60,40:80,40"`, several separated by spaces), or a sequence in any of the usual spellings:
+        """Make points of text or of a sequence in any of the usual spellings.
 
-        pairs `[((60, 40), (80, 40)), ...]`, fours `[(60, 40, 80, 40), ...]`, or handle and target in turn `[(60, 40), (80, 40), ...]`.
-        Raises PointError, naming what was seen.
+        Args:
+            source: Text such as `"60,40:80,40"`, several drags separated by spaces; pairs
+                `[((60, 40), (80, 40)), ...]`; fours `[(60, 40, 80, 40), ...]`; or handle and target
+                in turn, `[(60, 40), (80, 40), ...]`.
+
+        Raises:
+            PointError: The source is no list of points; the message names what was seen.
         """
         if isinstance(source, Points):
             return source
         if isinstance(source, str):
-            return cls._from_fours([_parsed(text) for text in source.split()])
+            return cls._from_fours(_parsed(text) for text in source.split())
         try:
             rows = [np.asarray(row, dtype=np.float64) for row in source]
         except (TypeError, ValueError) as mixed:
             raise PointError(
                 f"{source!r} is not a list of points; give pairs ((x, y), (x, y))"
             ) from mixed
-        shapes = {row.shape for row in rows}
-        if shapes == {(2,)}:
-            if len(rows) % 2:
-                raise PointError(
-                    f"{len(rows)} points in turn leave a handle without a target; give an even number"
-                )
-            rows, shapes = [np.stack(rows[i : i + 2]) for i in range(0, len(rows), 2)], {(2, 2)}
-        if not shapes <= {(2, 2), (4,)}:
+        if {row.shape for row in rows} == {(2,)}:
+            rows = _paired(rows)
+        if not {row.shape for row in rows} <= {(2, 2), (4,)}:
             raise PointError(f"{source!r} is not a list of points; give pairs ((x, y), (x, y))")
-        return cls._from_fours([tuple(map(float, row.ravel())) for row in rows])
+        return cls._from_fours(tuple(map(float, row.ravel())) for row in rows)
 
     @classmethod
-    def _from_fours(cls, fours: Iterable[tuple[float, ...]]) -> Self:
-        kept = list(fours)
-        return cls(tuple((a, b) for a, b, _, _ in kept), tuple((c, d) for _, _, c, d in kept))
+    def _from_fours(cls, fours: Iterable[tuple[float, ...]]) -> "Points":
+        handles = []
+        targets = []
+        for handle_x, handle_y, target_x, target_y in fours:
+            handles.append((handle_x, handle_y))
+            targets.append((target_x, target_y))
+        return cls(tuple(handles), tuple(targets))
 
     def check_inside(self, width: int, height: int) -> None:
-        """Raises PointError unless every point lies on the image: 0 <= x <= width - 1, 0 <= y <= height - 1."""
+        """Raise PointError unless every point has 0 <= x <= width - 1, 0 <= y <= height - 1."""
         for name, points in (("handle", self.handles), ("target", self.targets)):
             for x, y in points:
                 if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
                     raise PointError(
-                        f"{name} ({x:g}, {y:g}) lies outside the {width}x{height} image; x goes to {width - 1}, y to {height - 1}"
+                        f"{name} ({x:g}, {y:g}) lies outside the {width}x{height} image; "
+                        f"x goes to {width - 1}, y to {height - 1}"
                     )
 
     def __len__(self) -> int:
         return len(self.handles)
 
 
+def _paired(rows: list[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
+    """Return pairs [2, 2] of handle and target from points in turn."""
+    if len(rows) % 2:
+        raise PointError(
+            f"{len(rows)} points in turn leave a handle without a target; give an even number"
+        )
+    return [np.stack(rows[first : first + 2]) for first in range(0, len(rows), 2)]
+
+
 def _parsed(text: str) -> tuple[float, ...]:
+    """Return x, y, x, y of one drag."""
     try:
         handle, target = text.split(":")
-        (a, b), (c, d) = handle.split(","), target.split(",")
-        return float(a), float(b), float(c), float(d)
+        handle_x, handle_y = handle.split(",")
+        target_x, target_y = target.split(",")
+        return float(handle_x), float(handle_y), float(target_x), float(target_y)
     except ValueError as malformed:
         raise PointError(
-            f"{text!r} is not a drag; write it as x,y:x,y, handle before target, for example 60,40:80,40"
+            f"{text!r} is not a drag; write it as x,y:x,y, handle before target, "
+            "for example 60,40:80,40"
         ) from malformed
+
+
+PointsLike: TypeAlias = Points | Sequence[Any] | str
+"""Whatever `Points.of` makes points of."""

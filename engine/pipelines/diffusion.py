@@ -21,6 +21,7 @@ from ..drag.method import AnyMethod, Start
 from ..drag.scene import Scene
 from ..drag.start import start
 from ..inputs.frame import Frame
+from ..inputs.image import Image
 from ..run import Run
 from ..stages import (
     condition,
@@ -64,12 +65,14 @@ def prepare(
     frame = Frame.of(source.image, bare.factor, how.parity)
     negative = source.negative_prompt if how.guidance > 1 else None
 
+    known = _known_trajectory(source, model, how, preparation_key(method, settings, use))
+
     text = run(embed, bare, source.prompt, negative)
+    latent = known[0] if known else run(encode, bare, _pixels(run, frame, source.image))
     conditioning = run(condition, tuned, text, how.steps, how.guidance)
-    trajectory = _known_trajectory(source, model, how, preparation_key(method, settings, use))
-    if trajectory is None:
-        latent = run(encode, bare, run.once(Frame.pixels, frame, source.image))
-        trajectory = run(invert, tuned, latent, conditioning, how.active_steps, on_step=on_step)
+    trajectory = known or run(
+        invert, tuned, latent, conditioning, how.active_steps, on_step=on_step
+    )
     place = run.once(Place.at, tuned, trajectory[-1], conditioning, how.active_steps)
     return Prepared(
         source=source,
@@ -114,6 +117,10 @@ def _record(
 ) -> Record:
     text = prepared.place.text
     return Record(text, prepared.inversion, end.latent, end.pixels, scene, optimum)
+
+
+def _pixels(run: Run, frame: Frame, image: Image) -> Tensor:
+    return run.once(Frame.pixels, frame, image)
 
 
 def _tagged(model: Model, use: AdapterUse) -> Model:

@@ -53,14 +53,22 @@ class Runtime:
         what: str,
         priority: int = 0,
         timeout_s: float | None = None,
+        since_s: float | None = None,
     ) -> Job[T]:
-        """Hand work on the device to the worker, to be done with that adapter merged."""
+        """Hand work on the device to the worker, to be done with that adapter merged.
+
+        Args:
+            work, what, priority, timeout_s, since_s: See `Worker.submit`.
+            use: The adapter, or none.
+        """
 
         def adapted(job: Job[T]) -> T:
             with self.adapters.active(use):
                 return work(job)
 
-        return self.worker.submit(adapted, what=what, priority=priority, timeout_s=timeout_s)
+        return self.worker.submit(
+            adapted, what=what, priority=priority, timeout_s=timeout_s, since_s=since_s
+        )
 
     def cache(self) -> StageCache:
         """Return a new session's memory, with the store behind it."""

@@ -41,7 +41,12 @@ class Job(Generic[T]):
     """
 
     def __init__(
-        self, work: "Callable[[Job[T]], T]", what: str, priority: int, timeout_s: float | None
+        self,
+        work: "Callable[[Job[T]], T]",
+        what: str,
+        priority: int,
+        timeout_s: float | None,
+        since_s: float | None,
     ) -> None:
         if timeout_s is not None and not timeout_s > 0:
             raise ConfigError(f"timeout_s must be above 0, got {timeout_s!r}")
@@ -51,7 +56,7 @@ class Job(Generic[T]):
         self._context = contextvars.copy_context()
         self._threads = torch.get_num_threads()
         self._timeout_s = timeout_s
-        self._handed_in_s = time.monotonic()
+        self._since_s = time.monotonic() if since_s is None else since_s
         self._cancelled = threading.Event()
         self._started = threading.Event()
         self._ended = threading.Event()
@@ -134,7 +139,7 @@ class Job(Generic[T]):
     def _left_s(self) -> float | None:
         if self._timeout_s is None:
             return None
-        return max(0.0, self._handed_in_s + self._timeout_s - time.monotonic())
+        return max(0.0, self._since_s + self._timeout_s - time.monotonic())
 
     def _overdue(self) -> bool:
         return self._timeout_s is not None and self._left_s() == 0
@@ -160,6 +165,7 @@ class Worker:
         what: str,
         priority: int = 0,
         timeout_s: float | None = None,
+        since_s: float | None = None,
     ) -> Job[T]:
         """Hand in a job and return at once.
 
@@ -167,12 +173,13 @@ class Worker:
             work: Called with the job, whose `check` it calls between its steps.
             what: A name for messages: "the drag".
             priority: Higher runs first.
-            timeout_s: Seconds from now within which the job must end, waiting included.
+            timeout_s: Seconds within which the job must end, waiting included.
+            since_s: When they began, by `time.monotonic`; None: now.
 
         Raises:
             ConfigError: For a `timeout_s` that is not above 0.
         """
-        job = Job(work, what, priority, timeout_s)
+        job = Job(work, what, priority, timeout_s, since_s)
         if self.is_current_thread():
             job.run()
         else:

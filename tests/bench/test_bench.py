@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,21 @@ import pytest
 import torch
 
 from dragnoise.bench.__main__ import main
-from dragnoise.bench.measure import personalise, sessions, timing
+from dragnoise.bench.measure import edits, exports, personalise, sessions, timing
 from dragnoise.bench.measure.edits import Case, measure
 from dragnoise.bench.measure.exports import edit_table, exports_table
 from dragnoise.bench.measure.kernels import CASES
 from dragnoise.bench.measure.models import model
 from dragnoise.bench.measure.rows import ROWS, rows_for
 from dragnoise.bench.report import machine, readme, record
-from dragnoise.engine import DragConfig, Editor, ModelError, PersonaliseConfig
-from dragnoise.engine.exported import PARTS
+from dragnoise.engine import DragConfig, Editor, ModelError, PersonaliseConfig, PlanError
+from dragnoise.engine.exported import EXPORTABLE, OF_AN_EDIT
 from dragnoise.engine.methods import METHODS
+from exported_parts import HEIGHT, WIDTH, at, plans
 
 CPU = torch.device("cpu")
+SHARED = at(HEIGHT, WIDTH)
+SHARED_SIZE = f"{WIDTH}x{HEIGHT}"
 TINY = [
     "--model",
     "golden",
@@ -157,7 +161,7 @@ def test_the_whole_is_computed_from_a_few_turns() -> None:
     assert case.computed
     (found,) = measure(model("golden", "cpu", "float32"), rows_for(CPU, "folded"), case, 1)
     for stage, more in (("invert", 6), ("drag", 27), ("propagate", 6)):
-        assert found.stages_ms[stage][0] > more * found.turns_ms[stage][0]
+        assert found.stages_ms[stage][0] > more * found.repeats_ms[stage][0]
     assert len(found.result.history.losses) == 3
     assert not dataclasses.replace(case, run=whole).computed
 
@@ -240,9 +244,9 @@ def test_sessions_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_pa
 def test_a_mouse_is_followed() -> None:
     model = Editor.from_pretrained(device="cpu", backend="eager").model
     quick = dataclasses.replace(model, defaults=model.defaults.replace(iterations=1, strength=0.04))
-    found = list(sessions.follow_a_mouse(quick, moves=1))
-    assert [len(one["went_iterations"]) for one in found] == [1] * 5
-    table = sessions.mouse_table(found)
+    rows = list(sessions.follow_a_mouse(quick, moves=1))
+    assert [len(row["went_iterations"]) for row in rows] == [1] * 5
+    table = sessions.mouse_table(rows)
     assert {len(row) for row in table} == {len(table[0])}
 
 
@@ -250,7 +254,7 @@ def test_personalise_on_the_command_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a clock of our own: both loops run in every round, the first does not count, and the ratio is the plain one's time over ours."""
-    took = {"prepare": 5.0, "turn": 2.0, "plain": 6.0}
+    took = {"prepare": 5.0, "advance": 2.0, "plain": 6.0}
     ran: list[str] = []
 
     def clock(run: Callable[[], object], device: torch.device) -> float:
@@ -274,17 +278,26 @@ def test_personalise_on_the_command_line(
     assert main(asked) == 0
     *table, last = capsys.readouterr().out.splitlines()
     found = json.loads(last)["training"]
-    assert ran == ["prepare", *["turn", "plain"] * 3]
+    assert ran == ["prepare", *["advance", "plain"] * 3]
     assert (found["ratio"]["median"], found["once_ms"]) == (3.0, 5.0)
     assert any("diffusers and PEFT" in line for line in table)
     assert "| ours | 2 | 0.125 | 3.00 (3.00 to 3.00) |" in readme.rendered(tmp_path)
 
 
-def test_exports_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def shared(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Exported parts of all tests: what the bench would make is there for `SHARED_SIZE`."""
+    for module in (edits, exports):
+        monkeypatch.setattr(module, "measure", partial(module.measure, exported=exported))
+    return exported
+
+
+def test_exports_on_the_command_line(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every part in both formats; errors beside PyTorch; times only of what runs here."""
-    assert main(["exports", "--model", "golden", "--size", "64x64", "--rounds", "1"]) == 0
+    plans(shared, EXPORTABLE, SHARED)
+    assert main(["exports", "--model", "golden", "--size", SHARED_SIZE, "--rounds", "1"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert [row["part"] for row in said["rows"]] == list(PARTS)
+    assert [row["part"] for row in said["rows"]] == list(EXPORTABLE)
     for row in said["rows"]:
         assert row["onnx"]["bytes"] > 1000
         assert 0 < row["onnx"]["error"] < 1e-4
@@ -293,15 +306,40 @@ def test_exports_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None
     assert said["ran_by"] == "onnxruntime"
     assert said["edit"]["image_difference"] <= 1
     cells = exports_table(said)
-    assert len(cells) == 1 + 2 * len(PARTS)
+    assert len(cells) == 1 + 2 * len(EXPORTABLE)
     assert {len(row) for row in cells} == {len(cells[0])}
     assert [row[0] for row in edit_table(said)[1:]] == [said["edit"]["usual"], "onnxruntime"]
     assert edit_table({"rows": []}) == []
-    assert [row[5] for row in cells if row[1].startswith("tensorrt")] == ["not run"] * len(PARTS)
+    assert [row[5] for row in cells if row[1].startswith("tensorrt")] == ["not run"] * len(
+        EXPORTABLE
+    )
 
 
-def test_a_row_of_exported_parts(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["edits", *TINY, "--rows", "packed,onnxruntime"]) == 0
+def test_parts_are_made_in_a_folder_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a shared folder one is made, and goes with the measurement."""
+    made: list[Path] = []
+
+    def make(model: object, size: object, folder: Path, *rest: object) -> list[Any]:
+        assert folder.is_dir()
+        made.append(folder)
+        return []
+
+    monkeypatch.setattr(edits, "make", make)
+    monkeypatch.setattr(exports, "make", make)
+    config = DragConfig(steps=20, strength=0.2, iterations=1)
+    case = Case((64, 64), True, config, config)
+    with pytest.raises(PlanError):
+        exports.measure("golden", (64, 64), CPU, torch.float32, 1, lambda what: None)
+    with pytest.raises(PlanError):
+        measure(model("golden", "cpu", "float32"), rows_for(CPU, "onnxruntime"), case, 1)
+    assert len(set(made)) == 2
+    assert not any(folder.exists() for folder in made)
+
+
+def test_a_row_of_exported_parts(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plans(shared, OF_AN_EDIT, SHARED)
+    asked = ["edits", *TINY, "--size", SHARED_SIZE, "--rows", "packed,onnxruntime"]
+    assert main(asked) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     placed = said["rows"][1]
     assert placed["settings"]["backend"].endswith("up=onnxruntime,vae=onnxruntime")
@@ -375,14 +413,34 @@ def test_the_newest_record_of_a_kind_counts(tmp_path: Path) -> None:
     assert newest["machine"]["date"].startswith("2026-03-01")
     target = tmp_path / "README.md"
     target.write_text("before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n")
-    assert not readme.refresh(target, tmp_path, check=True)
+    assert not readme.refresh([target], tmp_path, check=True)
     assert "old" in target.read_text()
-    assert not readme.refresh(target, tmp_path)
-    assert readme.refresh(target, tmp_path)
+    assert not readme.refresh([target], tmp_path)
+    assert readme.refresh([target], tmp_path)
     text = target.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "a-device, 2 threads, torch 2, 2026-03-01, commit abc" in text
     target.write_text("no markers")
     with pytest.raises(ValueError, match="has no"):
-        readme.refresh(target, tmp_path)
+        readme.refresh([target], tmp_path)
+    target.write_text("<!-- bench:begin -->")
+    with pytest.raises(ValueError, match="has no <!-- bench:end -->"):
+        readme.refresh([target], tmp_path)
+
+
+def test_every_page_is_written_also_after_a_stale_one(tmp_path: Path) -> None:
+    pages = [tmp_path / "one.md", tmp_path / "two.md"]
+    for page in pages:
+        page.write_text("<!-- summary:begin -->\n<!-- summary:end -->\n")
+    assert not readme.refresh(pages, tmp_path / "nothing")
+    assert readme.refresh(pages, tmp_path / "nothing", check=True)
+    assert all("Nothing has been measured yet" in page.read_text() for page in pages)
+
+
+def test_the_summary_has_the_published_code_beside_ours() -> None:
+    text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
+    _, _, rest = text.partition("<!-- summary:begin -->\n")
+    rows = [row.split("|")[1:-1] for row in rest.partition("<!--")[0].splitlines()]
+    assert [row[0].strip() for row in rows[2:]] == ["embedded", "sd15"]
+    assert all("commit" in row[-1] and "threads" in row[-1] for row in rows[2:])

@@ -212,7 +212,8 @@ def test_more_work_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     row = METHODS["dragnoise"]
 
     def features(scene, constants, bottleneck):  # type: ignore[no-untyped-def]
-        scene.model.unet.down(scene.latent, scene.step)
+        place = scene.place
+        place.model.unet.down(place.latent, place.step)
         return row.features(scene, constants, bottleneck)
 
     monkeypatch.setitem(

@@ -1,7 +1,6 @@
 """`baseline` gives the published code's numbers and does the published code's work, on networks that share nothing but weights with the user's."""
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -17,8 +16,11 @@ from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2DCrossAttn
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dragnoise.engine import DragConfig, Editor, Image, stages
-from dragnoise.engine.methods import METHODS, Scene, State, baseline
+from dragnoise.engine import DragConfig, Editor, Image
+from dragnoise.engine.drag.loop import LoopCache
+from dragnoise.engine.drag.method import State
+from dragnoise.engine.drag.scene import Scene
+from dragnoise.engine.methods import METHODS, baseline
 from dragnoise.engine.session.result import EditResult, Record
 from dragnoise.engine.system.cuda_graphs import NullGraph
 from dragnoise.kernels.point_tracking import track
@@ -51,8 +53,8 @@ def recorded(result: EditResult) -> Record:
     return result.record
 
 
-def network_of(scene: Scene) -> UNet2DConditionModel:
-    return scene.model.unet.network
+def network_of(scene: Scene[Any, Any]) -> UNet2DConditionModel:
+    return scene.place.model.unet.network
 
 
 @pytest.mark.parametrize("method", ["baseline", "baseline-plain"])
@@ -109,12 +111,12 @@ def test_it_tracks_as_ours_everywhere() -> None:
     before, now = torch.randn(2, 1, 5, 6, 9, generator=random)
     handles = torch.cartesian_prod(torch.arange(6), torch.arange(9))
     scene = dataclasses.replace(recorded(edit()).scene, handles=handles.flip(0), resolution=(6, 9))
-    reference, seen = (baseline._Upsampled(map, map, map[0], map) for map in (before, now))
+    reference, seen = (baseline.UpsampledPrediction(map, map, map[0], map) for map in (before, now))
     moved = BASELINE.follow(scene, reference, seen, State(handles)).handles
     origins = before[0][:, scene.handles[:, 0], scene.handles[:, 1]].T
     assert (
         moved.tolist()
-        == track(now[0], origins, handles, handles, (6, 9), scene.config.r_p).moved.tolist()
+        == track(now[0], origins, handles, handles, (6, 9), scene.settings.r_p).moved.tolist()
     )
 
 
@@ -129,13 +131,16 @@ def test_a_window_over_the_border_repeats_it() -> None:
             )
 
 
-def test_the_reference_pass_is_iteration_nought_bit_for_bit() -> None:
+def test_the_reference_pass_is_iteration_zero_bit_for_bit() -> None:
     scene = recorded(edit(config=QUICK.replace(iterations=1))).scene
     with torch.no_grad():
-        first, bottleneck = baseline._look(scene, None)
-        assert torch.equal(BASELINE.start(scene).variable, bottleneck)
+        bottleneck = BASELINE.start(scene.place).variable
+        whole = scene.place.model.unet(scene.place.latent, scene.place.step)
+    first = recorded(edit(config=QUICK.replace(iterations=1))).optimum.reference
     seen = BASELINE.features(scene, None, bottleneck.clone().requires_grad_()).detach()
-    assert isinstance(seen, baseline._Upsampled)
+    noise = scene.place.schedule.noise(whole, scene.place.latent, scene.place.timestep)
+    assert torch.equal(seen.noise, noise)
+    assert isinstance(seen, baseline.UpsampledPrediction)
     for field in dataclasses.fields(seen):
         assert torch.equal(getattr(first, field.name), getattr(seen, field.name)), field.name
 
@@ -172,13 +177,17 @@ def test_its_loop_is_never_captured_and_stops_at_once(monkeypatch: pytest.Monkey
             captured.append(work)
             super().__init__(work)
 
-    monkeypatch.setattr(sys.modules[stages.drag.__module__], "graph_on", lambda device: Recorded)
+    monkeypatch.setattr("dragnoise.engine.drag.loop.graph_on", lambda device: Recorded)
     scene = recorded(edit()).scene
     answers = iter([False, True, True])
     halted = dataclasses.replace(
         BASELINE, finished=lambda scene, state: torch.tensor(next(answers))
     )
-    optimum = stages.drag(halted, scene, 1000)
+    start = halted.start(scene.place)
+    loop = LoopCache().get(halted, scene, start, torch.float32, poll_every=1000)
+    for _ in loop:
+        pass
+    optimum = loop.optimum()
     assert optimum.reached
     assert (len(optimum.losses), len(list(answers))) == (1, 1)
     assert not captured
@@ -209,7 +218,7 @@ class Watched(TorchDispatchMode):
 def test_an_iteration_upsamples_the_whole_map_and_reads_every_point() -> None:
     scene = recorded(edit(mask=MASK)).scene
     with torch.no_grad():
-        start = BASELINE.start(scene).variable
+        start = BASELINE.start(scene.place).variable
     leaf = start.clone().requires_grad_()
     layers = len(network_of(scene).attn_processors)
     with Watched() as watched:
@@ -236,7 +245,7 @@ def test_every_weight_but_the_middle_blocks_gets_a_gradient_that_adds_up() -> No
         assert weights[name].grad.abs().sum() > 0, name
 
     with torch.no_grad():
-        start = BASELINE.start(scene).variable
+        start = BASELINE.start(scene.place).variable
     moved = start + 0.1
     reference = BASELINE.features(scene, None, start).detach()
     network_of(scene).zero_grad()
@@ -293,8 +302,8 @@ def test_a_bfloat16_model_is_run_in_float32() -> None:
     rounded = Editor.from_pretrained(MODEL, device="cpu", dtype="bfloat16")
     record = recorded(rounded.edit(PICTURE, POINTS, config=QUICK, method="baseline", record=True))
     assert (
-        record.scene.model.dtype
-        == record.scene.model.vae.dtype
+        record.scene.place.model.dtype
+        == record.scene.place.model.vae.dtype
         == record.text.dtype
         == torch.float32
     )

@@ -97,7 +97,7 @@ def test_watching_changes_nothing(stops: bool) -> None:
     seen: list[torch.Tensor] = []
 
     def watch(iteration: Any) -> None:
-        assert iteration.seen.noise is not None
+        assert iteration.forward.noise is not None
         seen.append(iteration.handles)
 
     assert_same_bits(editor(1).edit(**inputs(stops) | {"on_iteration": watch}), expected)

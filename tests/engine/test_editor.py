@@ -1,5 +1,6 @@
 """What an edit does with every legal input, through the public API, and that it does no more work than it must."""
 
+import dataclasses
 import warnings
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,8 @@ from dragnoise.engine import (
     PointError,
 )
 from dragnoise.engine.diffusion.unet import UNet
+from dragnoise.engine.drag.loop import LoopCache
+from dragnoise.engine.methods import METHODS
 from dragnoise.engine.session.result import EditResult
 from golden_cases import GOLDEN, MODEL
 
@@ -266,20 +269,18 @@ class Watched(TorchDispatchMode):
 
 def test_the_loop_reads_only_the_stop_flag_and_upsamples_nothing() -> None:
     """Of 9 iterations polled every 4th the flag is read thrice, and twice more at the end for the count."""
-    from dragnoise.engine import stages
-    from dragnoise.engine.methods import METHODS
-
     record = edit().record
     assert record is not None
-    scene = record.scene
-    config = QUICK.replace(iterations=9)
-    scene = type(scene)(**{**vars(scene), "config": config})
-    with Watched() as once:
-        METHODS["dragnoise"].start(scene)
+    method = METHODS["dragnoise"]
+    scene = dataclasses.replace(record.scene, settings=QUICK.replace(iterations=9))
+    start = method.start(scene.place)
     with Watched() as watched:
-        optimum = stages.drag(METHODS["dragnoise"], scene, 4)
+        loop = LoopCache().get(method, scene, start, torch.float32, poll_every=4)
+        numbers = [iteration.number for iteration in loop]
+        optimum = loop.optimum()
+    assert numbers == list(range(9))
     assert len(optimum.losses) == 9
-    assert watched.reads - once.reads == 3 + 2
+    assert watched.reads == 3 + 2
     assert watched.upsampled == 0
 
 

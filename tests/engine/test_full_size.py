@@ -11,9 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dragnoise.engine import DragConfig
 from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.place import Place
 from dragnoise.engine.diffusion.schedule import Schedule
 from dragnoise.engine.diffusion.unet import Down, UNet
-from dragnoise.engine.methods import METHODS, Scene, State
+from dragnoise.engine.diffusion.weights import Weights
+from dragnoise.engine.drag.method import State
+from dragnoise.engine.drag.scene import Scene
+from dragnoise.engine.methods import METHODS
 from dragnoise.kernels.patch_motion import motion_loss
 
 GFLOP = 1e9
@@ -107,14 +111,15 @@ def test_the_published_algorithm() -> None:
         vae = AutoencoderKL(
             block_out_channels=(32,) * 4, down_block_types=("DownEncoderBlock2D",) * 4
         )
-    model = baseline.prepare(Model("meta", network(), vae, torch.nn.Identity(), None, {}, meta))
+    model = baseline.prepare(
+        Model("meta", network(), vae, torch.nn.Identity(), None, {}, meta, weights=Weights({}))
+    )
     schedule, (latent, text) = Schedule.of({}, config.steps), inputs()
     conditioning = model.unet.condition(schedule.timesteps, text)
     handles, targets = torch.tensor([[100, 90]]), torch.tensor([[120, 105]])
     keep = torch.zeros(1, 1, 64, 64, device=meta)
-    scene = Scene(
-        model, schedule, 15, latent, conditioning, handles, targets, (256, 256), keep, config
-    )
+    place = Place(model, schedule, 15, latent, conditioning)
+    scene = Scene(place, handles, targets, (256, 256), keep, config)
     bottleneck = torch.zeros(1, 1280, 8, 8, device=meta, requires_grad=True)
 
     def iteration() -> None:
@@ -124,10 +129,10 @@ def test_the_published_algorithm() -> None:
         )
 
     def denoise() -> None:
-        baseline.propagate(scene, None, bottleneck)(20, schedule.timesteps[20], latent)
+        baseline.finish(scene, None, bottleneck).noise(20, schedule.timesteps[20], latent)
 
     assert work(iteration) == pytest.approx(2383, rel=0.01)
     with torch.no_grad():
-        assert work(lambda: baseline.start(scene)) == pytest.approx(803.3, rel=0.01)
-        assert work(lambda: model.unet(latent, scene.step)) == pytest.approx(803.3, rel=0.01)
+        assert work(lambda: baseline.start(place)) == pytest.approx(803.3, rel=0.01)
+        assert work(lambda: model.unet(latent, place.step)) == pytest.approx(803.3, rel=0.01)
         assert work(denoise) == pytest.approx(2 * 803.3, rel=0.01)

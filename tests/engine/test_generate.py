@@ -176,7 +176,8 @@ def test_it_is_dragged_without_encoding_and_inverting(guidance: float) -> None:
     assert len(record.trajectory) == QUICK.active_steps + 1
     assert record.inverted is made(guidance=guidance).trajectory[QUICK.active_steps]
     assert (
-        record.scene.timestep == record.scene.schedule.timesteps[QUICK.steps - QUICK.active_steps]
+        record.scene.place.timestep
+        == record.scene.place.schedule.timesteps[QUICK.steps - QUICK.active_steps]
     )
     assert found.settings["config"] == QUICK.replace(guidance=guidance)
     assert len(found.history.losses) == 3

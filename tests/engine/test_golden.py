@@ -53,7 +53,7 @@ def test_text_and_inversion(name: str) -> None:
     for index, latent in zip(data["inv_index"].tolist(), data["inv_latents"], strict=True):
         assert largest(record.trajectory[index + 1][0] - latent) < 1e-4
     assert largest(record.inverted - data["inverted"]) < 1e-4
-    assert record.scene.timestep == Case(name).said["derived"]["t"]
+    assert record.scene.place.timestep == Case(name).said["derived"]["t"]
 
 
 @every_case
@@ -88,8 +88,10 @@ def test_teacher_forced_loss_gradient_and_tracking(name: str) -> None:
     """From the recorded latent, bottleneck and points of every iteration: the same loss, the same gradient, the same tracked points."""
     case = Case(name)
     data, kinks = case.data, case.said["result"]["n_xprev_kinks_below_2e6_by_step"]
-    scene = dataclasses.replace(recorded(name).scene, latent=data["inverted"])
-    begin = DRAGNOISE.start(scene)
+    scene = recorded(name).scene
+    place = dataclasses.replace(scene.place, latent=data["inverted"])
+    scene = dataclasses.replace(scene, place=place)
+    begin = DRAGNOISE.start(place)
     constants, start = begin.constants, begin.variable
     reference = DRAGNOISE.features(scene, constants, start).detach()
     begun = DRAGNOISE.begin(scene, reference)
@@ -121,8 +123,9 @@ def test_teacher_forced_loss_gradient_and_tracking(name: str) -> None:
 @every_case
 def test_denoise_from_the_recorded_bottleneck(name: str) -> None:
     data, record = Case(name).data, recorded(name)
-    scene = dataclasses.replace(record.scene, latent=data["inverted"])
-    constants = DRAGNOISE.start(scene).constants
+    place = dataclasses.replace(record.scene.place, latent=data["inverted"])
+    scene = dataclasses.replace(record.scene, place=place)
+    constants = DRAGNOISE.start(place).constants
     final = propagate(DRAGNOISE, scene, constants, data["h_final"])
     assert largest(final[0] - data["final_latents"][1]) < 2e-4
 

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from dragnoise.engine import ConfigError, DragConfig, Editor, EditResult, InputWarning, SessionError
 from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.place import Place
 from dragnoise.engine.diffusion.unet import Conditioning, Guidance, UNet
-from dragnoise.engine.methods import METHODS, Scene
+from dragnoise.engine.drag.scene import Scene
+from dragnoise.engine.methods import METHODS
 from dragnoise.engine.methods.baseline import _motion
 from dragnoise.engine.stages import condition, embed, invert
 from golden_cases import MODEL, Case
@@ -178,22 +180,11 @@ def test_the_drags_gradient(exact: Model) -> None:
     keep = torch.ones(1, 1, 16, 16)
     keep[..., 4:12, 4:12] = 0
     config = DragConfig(steps=10, strength=0.5, guidance=G)
-    scene = Scene(
-        exact,
-        exact.schedule(10),
-        5,
-        latent,
-        told(exact, G),
-        handles,
-        targets,
-        size,
-        keep,
-        config,
-        wants_noise=True,
-    )
+    place = Place(exact, exact.schedule(10), 5, latent, told(exact, G))
+    scene = Scene(place, handles, targets, size, keep, config, wants_output=True)
     method = METHODS["dragnoise"]
     with torch.no_grad():
-        begun = method.start(scene)
+        begun = method.start(place)
         constants, start = begun.constants, begun.variable
         reference = method.features(scene, constants, start.double()).detach()
     torch.manual_seed(3)
@@ -206,15 +197,16 @@ def test_the_drags_gradient(exact: Model) -> None:
     (gradient,) = torch.autograd.grad(loss, mine)
 
     yours = moved.clone().requires_grad_()
-    eps, features = plain_pass(exact, latent, scene.timestep, yours)
+    eps, features = plain_pass(exact, latent, scene.place.timestep, yours)
     with torch.no_grad():
-        eps_0, _ = plain_pass(exact, latent, scene.timestep, start.double())
+        eps_0, _ = plain_pass(exact, latent, scene.place.timestep, start.double())
     c = G / (2 * G - 1)
     both = F.interpolate(
         torch.cat([(1 - c) * features[:1], c * features[1:]], dim=1), size, mode="bilinear"
     )[0]
     expected = (
-        config.lam * (scene.schedule.slope(scene.timestep) * (eps - eps_0) * keep).abs().sum()
+        config.lam
+        * (scene.place.schedule.slope(scene.place.timestep) * (eps - eps_0) * keep).abs().sum()
     )
     for handle, target in zip(handles.tolist(), targets.tolist(), strict=True):
         expected = expected + _motion(both, handle, target, config.r_m)
@@ -268,12 +260,12 @@ def test_each_branch_keeps_its_own_bottleneck() -> None:
     assert record is not None
     method = METHODS["dragnoise"]
     noise, swapped = (
-        method.propagate(record.scene, record.optimum.constants, variable)(
-            8, record.scene.schedule.timesteps[8], record.inverted
+        method.finish(record.scene, record.optimum.constants, variable).noise(
+            8, record.scene.place.schedule.timesteps[8], record.inverted
         )
         for variable in (record.bottleneck, record.bottleneck.flip(0))
     )
-    step = record.scene.conditioning.at(record.scene.schedule.timesteps[8])
+    step = record.scene.place.conditioning.at(record.scene.place.schedule.timesteps[8])
     assert torch.equal(
         noise, editor().model.unet.replaced(record.inverted, step, record.bottleneck)
     )
@@ -294,7 +286,7 @@ def test_a_session_inverts_anew_for_another_guidance() -> None:
         assert "invert" in found.timings_ms
         expected = edit(editor(), points=drag, negative_prompt=told, config=config)
         assert np.array_equal(found.image.pixels, expected.image.pixels)
-    with pytest.raises(SessionError, match="guidance"):
+    with pytest.raises(SessionError, match="settings of its inversion"):
         session.drag(drag, config=QUICK, base="last")
 
 
@@ -314,17 +306,17 @@ def test_guided_parts_run_on_a_batch_of_two(exact: Model) -> None:
     """Whatever a backend prepares sees both texts at once: one pass, not two."""
     batches: list[tuple[str, int]] = []
 
-    def watched(part: str, run: Any) -> Any:
+    def watched(part: Any, run: Any) -> Any:
         def passed(first: Tensor, *rest: Any) -> Any:
-            batches.append((part, first.shape[0]))
+            batches.append((part.name, first.shape[0]))
             return run(first, *rest)
 
         return passed
 
-    model = replace(exact, unet=UNet(exact.unet.network, prepare=watched))
+    model = replace(exact, unet=UNet(exact.unet.network, wrap=watched))
     invert(model, random_latent(16, 16), told(model, G), 2)
     invert(model, random_latent(16, 16), told(model, 1.0), 1)
-    assert batches == [("whole", 2)] * 2 + [("whole", 1)]
+    assert batches == [("unet", 2)] * 2 + [("unet", 1)]
 
 
 @pytest.mark.parametrize("value", [0.99, 50.01, -3, float("nan"), True, "7"])

@@ -2,8 +2,6 @@
 
 import copy
 import dataclasses
-import threading
-import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -36,7 +34,7 @@ from dragnoise.engine.diffusion.lora.adapter import FILE, AdapterUse, projection
 from dragnoise.engine.diffusion.lora.merge import Adapters
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import UNet
-from dragnoise.engine.stages import Learning, Training
+from dragnoise.engine.training.lora import LoraTraining, TrainingState, personalise
 from golden_cases import GOLDEN, MODEL
 from small_models import sd2
 
@@ -61,7 +59,7 @@ def inputs(model: Model) -> tuple[Tensor, Tensor]:
 
 
 def learned(model: Model, config: PersonaliseConfig = QUICK, **more: Any) -> Adapter:
-    return stages.personalise(model, *inputs(model), config, **more)
+    return personalise(model, *inputs(model), config, **more)
 
 
 @cache
@@ -114,7 +112,7 @@ def test_it_trains_as_peft_does(prediction: str, tmp_path: Path) -> None:
     latent, text = inputs(model)
     losses: list[float] = []
     found = learned(model, on_step=lambda step, loss, state: losses.append(loss))
-    training = Training(model, latent, text, QUICK)
+    training = LoraTraining(model, latent, text, QUICK)
     network = with_peft(model.unet.network, QUICK.rank)
     layers = put(network, training.adapter())
     weights = [weight for weight in network.parameters() if weight.requires_grad]
@@ -189,7 +187,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(at: int) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         learned(model, on_step=stop)
-    begun: Learning = kept[0]
+    begun: TrainingState = kept[0]
     before = begun.matrices.clone()
     steps: list[int] = []
     assert equal(
@@ -276,30 +274,6 @@ def test_merged_it_is_pefts_network(merging: tuple[Editor, Adapters]) -> None:
         expected = network(latent, 481, encoder_hidden_states=text).sample
     with adapters.active(AdapterUse(adapter())):
         torch.testing.assert_close(output(one.model.unet), expected, rtol=0, atol=1e-4)
-
-
-def test_the_same_adapter_is_shared_and_another_waits(merging: tuple[Editor, Adapters]) -> None:
-    _, adapters = merging
-    order: list[str] = []
-    entered = [threading.Event() for _ in range(2)]
-
-    def work(name: str, used: AdapterUse, number: int) -> None:
-        with adapters.active(used):
-            order.append(name)
-            entered[number].set()
-
-    with adapters.active(AdapterUse(adapter())):
-        first = threading.Thread(target=work, args=("same", AdapterUse(adapter()), 0))
-        first.start()
-        assert entered[0].wait(10)
-        second = threading.Thread(target=work, args=("other", AdapterUse(adapter(1)), 1))
-        second.start()
-        time.sleep(0.05)
-        assert not entered[1].is_set()
-        order.append("done")
-    second.join()
-    first.join()
-    assert order == ["same", "done", "other"]
 
 
 def test_an_adapter_of_another_model_changes_nothing(merging: tuple[Editor, Adapters]) -> None:
@@ -451,8 +425,8 @@ def test_settings_are_checked(name: str) -> None:
 def test_on_cuda_a_step_is_a_graph_and_learns_the_same() -> None:
     one = Editor.from_pretrained(MODEL, device="cuda", backend="eager")
     latent, text = inputs(editor("eager").model)
-    mine = stages.personalise(one.model, latent.to("cuda"), text.to("cuda"), QUICK)
-    theirs = stages.personalise(editor("eager").model, latent, text, QUICK)
+    mine = personalise(one.model, latent.to("cuda"), text.to("cuda"), QUICK)
+    theirs = personalise(editor("eager").model, latent, text, QUICK)
     for (name, _, one_up), (other, _, up) in zip(mine.matrices, theirs.matrices, strict=True):
         assert name == other
         assert float((one_up - up).abs().max()) <= 2 * QUICK.steps * QUICK.lr

@@ -62,7 +62,7 @@ def check_edit(device: str, dtype: torch.dtype) -> None:
     assert len(result.history.losses) == QUICK.iterations
 
     unet, text = editor.model.unet, exact.text.to(device, dtype)
-    down = unet.down(exact.inverted.to(device), unet.step(exact.scene.timestep, text))
+    down = unet.down(exact.inverted.to(device), unet.step(exact.scene.place.timestep, text))
     features = unet.up(down, unet.middle(down), 2).features
     assert features is not None
     assert exact.reference_features is not None

@@ -35,6 +35,7 @@ from dragnoise.engine import (
     Store,
     stages,
 )
+from dragnoise.engine.inputs.frame import Frame
 from dragnoise.engine.methods import METHODS
 from dragnoise.engine.session.session import Base
 from dragnoise.engine.session.stream import Event, PreviewPacer
@@ -165,7 +166,7 @@ def test_a_like_drag_uses_the_last_ones_graph(monkeypatch: pytest.MonkeyPatch) -
             captured.append(work)
             super().__init__(work)
 
-    monkeypatch.setattr(sys.modules[stages.drag.__module__], "graph_on", lambda device: Recorded)
+    monkeypatch.setattr("dragnoise.engine.drag.loop.graph_on", lambda device: Recorded)
     session = opened()
     results = [session.drag(points, mask=MASK) for points in (POINTS, FURTHER, POINTS)]
     assert len(captured) == 1
@@ -261,7 +262,7 @@ def test_the_published_method_has_sessions_too() -> None:
     first, second = (session.drag(POINTS, mask=MASK, method="baseline") for _ in range(2))
     assert_same(first, second)
     assert "invert" not in second.timings_ms
-    with pytest.raises(SessionError, match="cannot go on: its steps, strength"):
+    with pytest.raises(SessionError, match="cannot go on: its method, its adapter"):
         session.drag(POINTS, base="last")
 
 
@@ -373,8 +374,9 @@ def test_what_can_be_undone_is_bounded() -> None:
     session = opened(undo_bytes=3 * 64 * 64 * 3)
     for points in (POINTS, OTHERS, FURTHER):
         session.drag(points)
-    states, at = session._states.all
-    assert sum(state.nbytes for state in states) <= session._states.limit
+    states = session._undo.states
+    at = session._undo.at
+    assert sum(state.nbytes for state in states) <= session._undo.limit_bytes
     assert at == len(states) - 1 < 3
     for _ in range(at):
         session.undo()
@@ -491,13 +493,15 @@ def test_previews_never_change_the_result(mask: Any, previews: Any) -> None:
 def test_a_preview_is_the_predicted_picture() -> None:
     """Of the first iteration: what the undragged network expects, decoded. It looks like the source, not like noise."""
     session = opened()
-    session.prepare()
-    (prepared,) = session._ready.values()
     event = next(iter(session.drag_stream(POINTS, mask=MASK, previews=1)))
-    place, model = prepared.place, prepared.place.model
+    result = session.drag(POINTS, mask=MASK, record=True)
+    assert result.record is not None
+    place = result.record.scene.place
+    model = place.model
     noise = place.schedule.noise(model.unet(place.latent, place.step), place.latent, place.timestep)
     clean = place.schedule.clean(noise, place.latent, place.timestep)
-    expected = prepared.frame.image_of(stages.decode(model, clean))
+    frame = Frame.of(PICTURE, model.factor)
+    expected = frame.image_of(stages.decode(model, clean))
     assert event.preview is not None
     assert np.abs(event.preview.pixels.astype(int) - expected.pixels).max() <= 1
 
@@ -560,10 +564,10 @@ def test_previews_keep_to_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
         return PICTURE
 
     pace, shown = PreviewPacer("auto"), []
-    for number, _ in enumerate(pace.turns(loop()), start=1):
+    for number, _ in enumerate(pace.timed(loop()), start=1):
         now[0] += 100.0  # the consumer's own time counts for nothing
-        if pace.due():
-            pace.taken(make)
+        if pace.is_due():
+            pace.make(make)
             shown.append(number)
         assert 2 * len(shown) <= 0.15 * number
     assert shown[0] == 17  # expected to cost 2.5 iterations
@@ -571,7 +575,9 @@ def test_previews_keep_to_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered = PreviewPacer("auto", pace.cost_s)
     assert (
         next(
-            number for number, _ in enumerate(remembered.turns(loop()), start=1) if remembered.due()
+            number
+            for number, _ in enumerate(remembered.timed(loop()), start=1)
+            if remembered.is_due()
         )
         == 14
     )

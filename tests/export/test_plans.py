@@ -10,7 +10,7 @@ import torch
 from dragnoise.engine import ExportError
 from dragnoise.engine.backends.tensorrt import library
 from dragnoise.engine.errors import CancelledError
-from dragnoise.engine.exported import PARTS, Extent, Profile, about_plan, graph_id, read_plan
+from dragnoise.engine.exported import EXPORTABLE, Extent, Profile, about_plan, graph_id, read_plan
 from dragnoise.export.plans import build_plan, kept_plan, plan_id
 from exported_parts import HEIGHT, WIDTH, at, golden, graphs, plans
 
@@ -18,7 +18,7 @@ SMALL = at(HEIGHT, WIDTH)
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", EXPORTABLE)
 def test_every_part_builds(exported: Path, part: str) -> None:
     path, built = plans(exported, (part,), SMALL)[part]
     found, made = about_plan(path)
@@ -152,7 +152,7 @@ def test_stable_diffusion_15_at_full_size(tmp_path: Path) -> None:
 
     sd15 = in_precision(model("sd15", "cpu", "float32"), torch.float16)
     wide, rtx, profile = in_float32(sd15), library("tensorrt_rtx"), at(512, 512)
-    for part in PARTS:
+    for part in EXPORTABLE:
         path, report = export_graph(sd15, part, profile, tmp_path, reference=wide)
         assert report["check"]["worst"] < 1e-2
         built = plan_id(graph_id(sd15, part, profile), rtx)

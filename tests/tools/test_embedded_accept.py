@@ -1,4 +1,6 @@
-"""What the judge says of edits that are known."""
+"""Judge edits whose figures are known."""
+
+import dataclasses
 
 import numpy as np
 import PIL.Image
@@ -11,11 +13,22 @@ from embedded_model.accept import Row
 
 
 def row(**changes: object) -> Row:
-    good = {
-        "kind": "sun", "leverage": 0.8, "completion": 0.9, "start_px": 20.0, "end_px": 2.0, "outside_db": 40.0, "gain_db": 8.0,
-        "rebuilt_db": 33.0, "vae_db": 34.0, "iterations": 30, "reached": True, "oracle": 1.0, "controls": (0.0, 0.0, 0.1),
-    }  # fmt: skip
-    return Row(**(good | changes))  # type: ignore[arg-type]
+    good = Row(
+        kind="sun",
+        leverage=0.8,
+        completion=0.9,
+        start_px=20.0,
+        end_px=2.0,
+        outside_db=40.0,
+        gain_db=8.0,
+        rebuilt_db=33.0,
+        vae_db=34.0,
+        iterations=30,
+        reached=True,
+        oracle=1.0,
+        controls=(0.0, 0.0, 0.1),
+    )
+    return dataclasses.replace(good, **changes)  # type: ignore[arg-type]
 
 
 def test_a_good_model_is_accepted() -> None:
@@ -34,9 +47,9 @@ def test_a_good_model_is_accepted() -> None:
     ],
 )
 def test_each_thing_that_is_wanted_can_be_missed(change: dict[str, object], unmet: str) -> None:
-    found = accept.verdict([row(), row(**change)])
-    assert not found["accepted"]
-    assert [name for name, met in found["wanted"].items() if not met] == [unmet]
+    verdict = accept.verdict([row(), row(**change)])
+    assert not verdict["accepted"]
+    assert [name for name, met in verdict["wanted"].items() if not met] == [unmet]
 
 
 def test_the_table_has_a_line_for_each_kind_and_one_for_all() -> None:

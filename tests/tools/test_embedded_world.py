@@ -1,11 +1,11 @@
-"""The embedded model's pictures, drags and words."""
+"""Draw the embedded model's scenes, pictures and drags, and read its words."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from embedded_model import drags, samples, words, world
+from embedded_model import drags, painting, samples, words, world
 from embedded_model.drags import KINDS
 
 
@@ -16,14 +16,14 @@ def scenes(count: int) -> list[world.Scene]:
 
 def test_a_scene_is_drawn_the_same_every_time() -> None:
     for scene in scenes(12):
-        first, second = world.render(scene), world.render(dataclasses.replace(scene))
+        first, second = painting.render(scene), painting.render(dataclasses.replace(scene))
         assert np.array_equal(first[0], second[0])
         assert first[1] == second[1]
 
 
 def test_landmarks_lie_in_the_picture() -> None:
     for scene in scenes(60):
-        picture, landmarks = world.render(scene)
+        picture, landmarks = painting.render(scene)
         assert picture.shape == (world.SIZE, world.SIZE, 3)
         assert picture.dtype == np.uint8
         assert all(0 <= value < world.SIZE for point in landmarks.values() for value in point)
@@ -72,7 +72,7 @@ def test_analysis_finds_how_far_a_drag_went() -> None:
     for drag in drags.ground_truth_drags(5, 8):
         assert drags.completion(drag, drag.before) == pytest.approx((0.0, drag.length_px))
         assert drags.completion(drag, drag.after) == (1.0, 0.0)
-        assert drags.completion(drag, world.render(drags.between(drag, 0.6))[0])[
+        assert drags.completion(drag, painting.render(drags.between(drag, 0.6))[0])[
             0
         ] == pytest.approx(0.6)
 

@@ -1,6 +1,8 @@
-"""The embedded model: a small Stable Diffusion trained on pictures that are drawn here, so that drags can be tried and judged offline.
+"""Make the embedded model: a small Stable Diffusion trained on pictures that are drawn here.
 
-world, drags            what the pictures are, and drags on them whose result is known
+With it drags can be tried and judged offline. README.md beside this file says how it is made.
+
+world, painting, drags  scenes, their pictures, and drags on them whose result is known
 words, networks         the tokenizer and the networks
 shards, recipe, train   data, samples, updates
 autoencoder             the VAE's decoder, taught to draw this world

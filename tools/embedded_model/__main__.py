@@ -5,15 +5,18 @@
     python -m embedded_model pack --work FOLDER --out engine/diffusion/embedded
     python -m embedded_model accept --drags 40 --out sheet.png
 
-`train` draws its data into the work folder, continues from the checkpoint that is there, and can be interrupted. Threads: OMP_NUM_THREADS.
+`train` draws its data into the work folder, continues from the checkpoint there, and can be
+interrupted. OMP_NUM_THREADS sets the threads.
 """
 
 import argparse
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,140 +26,158 @@ from dragnoise.engine.diffusion.load import EMBEDDED
 from . import accept, autoencoder, networks, pack, samples, shards, train
 
 
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _train(options: argparse.Namespace) -> None:
+    work: Path = options.work
+    work.mkdir(parents=True, exist_ok=True)
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    for number in range(options.shards):
+        path = work / f"shard-{number:03d}.npz"
+        if not path.exists():
+            _print(f"drawing {path}")
+            shards.make_shard(path, networks.read_vae(options.start), number)
+    trainer = train.Trainer(work, options.start, device)
+    budget = train.Budget(options.seconds, options.rate, options.pairs, options.final)
+    trainer.run(shards.read_shards(work), budget, _print)
+
+
+def _decoder(options: argparse.Namespace) -> None:
+    vae = networks.read_vae(options.start)
+    autoencoder.finetune_decoder(vae, options.seconds, _print)
+    autoencoder.save_vae(vae, options.work)
+
+
+def _pack(options: argparse.Namespace) -> None:
+    trained = (options.work / "vae").exists()
+    vae = networks.read_vae(options.work if trained else EMBEDDED)
+    total = pack.pack(options.work, vae, options.out)
+    samples.write_samples(options.out / "samples", samples.demo_drags())
+    _print(f"{options.out}: {total} bytes and the samples")
+
+
+def _tune(options: argparse.Namespace) -> None:
+    editor = Editor.from_pretrained(options.model)
+    sweep = itertools.product((0.2, 0.4, 0.8), (0.02, 0.1), (0, 10))
+    configs = [editor.defaults.replace(lr=lr, lam=lam, end_step=end) for lr, lam, end in sweep]
+    best = accept.tune(editor, options.drags, configs, _print)
+    names = ("lr", "lam", "end_step", "iterations")
+    _print(json.dumps({name: getattr(best, name) for name in names}))
+
+
+def _accept(options: argparse.Namespace) -> None:
+    editor = Editor.from_pretrained(options.model)
+    rows, trials = accept.accept(editor, options.drags, report=_print)
+    if options.out is not None:
+        accept.sheet(trials).save(options.out)
+    _print(accept.table(rows))
+    _print(json.dumps(accept.verdict(rows)))
+
+
+@dataclass(frozen=True)
+class _Command:
+    """A command of the tool: what runs it, its help, and its options with their settings."""
+
+    run: Callable[[argparse.Namespace], None]
+    help: str
+    options: Mapping[str, Mapping[str, Any]]
+
+
+_WORK = {"type": Path, "required": True, "metavar": "FOLDER", "help": "data and checkpoints"}
+_SECONDS = {"type": float, "required": True}
+_START = {
+    "dest": "start",
+    "type": Path,
+    "default": EMBEDDED,
+    "metavar": "MODEL",
+    "help": "warm start (default: the embedded model)",
+}
+_MODEL = {"nargs": "?", "type": Path, "default": EMBEDDED, "metavar": "MODEL"}
+_COMMANDS = {
+    "train": _Command(
+        _train,
+        "train for a time, from the last checkpoint on",
+        {
+            "--seconds": _SECONDS,
+            "--device": {"default": "auto", "help": "auto, cpu, cuda (default: %(default)s)"},
+            "--shards": {
+                "type": int,
+                "default": 11,
+                "help": "shards of 2000 pairs to draw where there are fewer (default: %(default)s)",
+            },
+            "--rate": {
+                "type": float,
+                "default": train.Budget(0).rate,
+                "help": "AdamW's learning rate (default: %(default)s)",
+            },
+            "--pairs": {
+                "type": float,
+                "default": train.Budget(0).pairs,
+                "help": "share of pair samples (default: %(default)s)",
+            },
+            "--final": {
+                "action": "store_true",
+                "help": "the last run: the rate decays to 5 %%",
+            },
+            "--from": _START,
+            "--work": _WORK,
+        },
+    ),
+    "decoder": _Command(
+        _decoder,
+        "teach the VAE's decoder this world; the result is used by `pack`",
+        {"--seconds": _SECONDS, "--from": _START, "--work": _WORK},
+    ),
+    "pack": _Command(
+        _pack,
+        "write the model folder, with the demo's samples",
+        {"--out": {"type": Path, "required": True, "metavar": "FOLDER"}, "--work": _WORK},
+    ),
+    "tune": _Command(
+        _tune,
+        "sweep the drag's settings on drags that `accept` does not use",
+        {
+            "model": _MODEL,
+            "--drags": {"type": int, "default": 10, "metavar": "N", "help": "(default: 10)"},
+        },
+    ),
+    "accept": _Command(
+        _accept,
+        "judge the model on held-out drags; the last line is one JSON document",
+        {
+            "model": _MODEL,
+            "--drags": {"type": int, "default": 40, "metavar": "N", "help": "(default: 40)"},
+            "--out": {
+                "type": Path,
+                "metavar": "SHEET.png",
+                "help": "write a picture of every edit",
+            },
+        },
+    ),
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m embedded_model", description="Train, pack and judge the embedded model."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    sub = commands.add_parser("train", help="train for a time, from the last checkpoint on")
-    sub.add_argument("--seconds", type=float, required=True)
-    sub.add_argument("--device", default="auto", help="auto, cpu, cuda (default: %(default)s)")
-    sub.add_argument(
-        "--shards",
-        type=int,
-        default=11,
-        help="shards of 2000 pairs to draw where there are fewer (default: %(default)s)",
-    )
-    sub.add_argument(
-        "--rate",
-        type=float,
-        default=train.Budget(0).rate,
-        help="AdamW's learning rate (default: %(default)s)",
-    )
-    sub.add_argument(
-        "--pairs",
-        type=float,
-        default=train.Budget(0).pairs,
-        help="share of pair samples (default: %(default)s)",
-    )
-    sub.add_argument("--final", action="store_true", help="the last run: the rate decays to 5 %%")
-    decoder = commands.add_parser(
-        "decoder", help="teach the VAE's decoder this world; the result is used by `pack`"
-    )
-    decoder.add_argument("--seconds", type=float, required=True)
-    for command in (sub, decoder):
-        command.add_argument(
-            "--from",
-            dest="start",
-            type=Path,
-            default=EMBEDDED,
-            metavar="MODEL",
-            help="warm start (default: the embedded model)",
-        )
-    packing = commands.add_parser("pack", help="write the model folder, with the demo's samples")
-    packing.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    for command in (sub, decoder, packing):
-        command.add_argument(
-            "--work", type=Path, required=True, metavar="FOLDER", help="data and checkpoints"
-        )
-    tuning = commands.add_parser(
-        "tune", help="sweep the drag's settings on drags that `accept` does not use"
-    )
-    judging = commands.add_parser(
-        "accept", help="judge the model on held-out drags; the last line is one JSON document"
-    )
-    judging.add_argument(
-        "--out", type=Path, metavar="SHEET.png", help="write a picture of every edit"
-    )
-    for command, count in ((tuning, 10), (judging, 40)):
-        command.add_argument("model", nargs="?", type=Path, default=EMBEDDED, metavar="MODEL")
-        command.add_argument(
-            "--drags", type=int, default=count, metavar="N", help="(default: %(default)s)"
-        )
+    for name, command in _COMMANDS.items():
+        subparser = commands.add_parser(name, help=command.help)
+        for option, settings in command.options.items():
+            subparser.add_argument(option, **settings)
     return parser
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def _train(asked: argparse.Namespace) -> None:
-    asked.work.mkdir(parents=True, exist_ok=True)
-    device = (
-        ("cuda" if torch.cuda.is_available() else "cpu") if asked.device == "auto" else asked.device
-    )
-    for number in range(asked.shards):
-        path = asked.work / f"shard-{number:03d}.npz"
-        if not path.exists():
-            _say(f"drawing {path}")
-            shards.make_shard(path, networks.read_vae(asked.start), number)
-    trainer = train.Trainer(asked.work, asked.start, device)
-    trainer.run(
-        shards.read_shards(asked.work),
-        train.Budget(asked.seconds, asked.rate, asked.pairs, asked.final),
-        _say,
-    )
-
-
-def _decoder(asked: argparse.Namespace) -> None:
-    vae = networks.read_vae(asked.start)
-    autoencoder.finetune_decoder(vae, asked.seconds, _say)
-    autoencoder.save_vae(vae, asked.work)
-
-
-def _pack(asked: argparse.Namespace) -> None:
-    vae = networks.read_vae(asked.work if (asked.work / "vae").exists() else EMBEDDED)
-    total = pack.pack(asked.work, vae, asked.out)
-    samples.write_samples(asked.out / "samples", samples.demo_drags())
-    _say(f"{asked.out}: {total} bytes and the samples")
-
-
-def _tune(asked: argparse.Namespace) -> None:
-    editor = Editor.from_pretrained(asked.model)
-    sweep = itertools.product((0.2, 0.4, 0.8), (0.02, 0.1), (0, 10))
-    best = accept.tune(
-        editor,
-        asked.drags,
-        [editor.defaults.replace(lr=lr, lam=lam, end_step=end) for lr, lam, end in sweep],
-        _say,
-    )
-    _say(
-        json.dumps(
-            {
-                "lr": best.lr,
-                "lam": best.lam,
-                "end_step": best.end_step,
-                "iterations": best.iterations,
-            }
-        )
-    )
-
-
-def _accept(asked: argparse.Namespace) -> None:
-    rows, trials = accept.accept(Editor.from_pretrained(asked.model), asked.drags, report=_say)
-    if asked.out is not None:
-        accept.sheet(trials).save(asked.out)
-    _say(accept.table(rows))
-    _say(json.dumps(accept.verdict(rows)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command."""
-    asked = _parser().parse_args(arguments)
-    {"train": _train, "decoder": _decoder, "pack": _pack, "tune": _tune, "accept": _accept}[
-        asked.command
-    ](asked)
+    options = _parser().parse_args(arguments)
+    _COMMANDS[options.command].run(options)
 
 
 if __name__ == "__main__":

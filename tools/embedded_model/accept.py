@@ -1,21 +1,25 @@
-"""Is a model good enough to show DragNoise on? Its edits of held-out drags, against controls that must not move anything."""
+"""Judge whether a model is good enough to show DragNoise on.
+
+Held-out drags are edited, and beside each edit stand controls that must not move anything.
+"""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import torch
+from torch import Tensor
 
 from dragnoise.engine import DragConfig, Editor
 
 from .drags import KINDS, Drag, ground_truth_drags, psnr
 from .measure import Trial, decoded, edited, oracle
+from .painting import Pixels
 from .shards import encode
-from .world import Pixels
 
 SEED = 33
 TUNING_SEED = 11
@@ -24,7 +28,23 @@ CONTROLS = ("constant", "random", "another's")
 
 @dataclass(frozen=True)
 class Row:
-    """One drag's numbers. controls: completion with each control's bottleneck instead of the optimum, in the order of `CONTROLS`."""
+    """The figures of one drag.
+
+    Attributes:
+        kind: The landmark that was dragged.
+        leverage: How far the goal's own bottleneck moves the predicted picture, 0..1.
+        completion: The share of the way that the edit went, 0..1.
+        start_px: The distance from handle to target before the edit.
+        end_px: The distance from landmark to target after it.
+        outside_db: PSNR against the reconstruction, outside of the mask.
+        gain_db: How much nearer to the goal the edit is than no edit, inside the mask.
+        rebuilt_db: PSNR of the reconstruction without a drag.
+        vae_db: PSNR of the picture encoded and decoded.
+        iterations: Iterations of the drag.
+        reached: Whether every handle arrived.
+        oracle: Completion with the goal's own bottleneck.
+        controls: Completion with each control's bottleneck, in the order of `CONTROLS`.
+    """
 
     kind: str
     leverage: float
@@ -41,103 +61,133 @@ class Row:
     controls: tuple[float, float, float]
 
 
+class Verdict(TypedDict):
+    """A judgement of a model, ready for JSON.
+
+    Attributes:
+        drags: How many drags were judged.
+        means: The mean figures by kind, and of all.
+        wanted: For each requirement whether it is met.
+        accepted: Whether all are.
+    """
+
+    drags: int
+    means: dict[str, dict[str, float]]
+    wanted: dict[str, bool]
+    accepted: bool
+
+
 def accept(
     editor: Editor,
     count: int,
     config: DragConfig | None = None,
     report: Callable[[str], None] = print,
 ) -> tuple[list[Row], list[tuple[Trial, Pixels]]]:
-    """Rows of `count` held-out drags, and what the sheet shows: each trial with the picture that the goal's own bottleneck gives."""
+    """Edit `count` held-out drags.
+
+    Returns:
+        A row for each drag; and for the sheet each trial, with the picture that the goal's own
+        bottleneck gives.
+    """
     config = config or editor.defaults
-    rows, trials, before = list[Row](), list[tuple[Trial, Pixels]](), None
+    rows = list[Row]()
+    trials = list[tuple[Trial, Pixels]]()
     for drag in ground_truth_drags(count, SEED):
         trial = edited(editor, drag, config)
-        before = before if before is not None else trial  # the first has no one before it
-        row, ideal = _judged(editor, trial, before, config)
+        previous = trials[-1][0] if trials else None
+        row, ideal = _judged(editor, trial, previous, config)
         rows.append(row)
         trials.append((trial, ideal))
-        before = trial
-        report(
-            f"{len(rows):3} {row.kind:8} completion {row.completion:5.2f}  {row.start_px:4.1f} -> {row.end_px:4.1f} px"
-        )
+        way = f"{row.start_px:4.1f} -> {row.end_px:4.1f} px"
+        report(f"{len(rows):3} {row.kind:8} completion {row.completion:5.2f}  {way}")
     return rows, trials
 
 
-def _judged(editor: Editor, trial: Trial, another: Trial, config: DragConfig) -> tuple[Row, Pixels]:
-    drag, score = trial.drag, trial.score()
+def _judged(
+    editor: Editor, trial: Trial, previous: Trial | None, config: DragConfig
+) -> tuple[Row, Pixels]:
+    drag = trial.drag
+    score = trial.score()
     leverage, goal = oracle(editor, drag, config)
     ideal = trial.propagated(goal)
-    optimum = trial.optimum
-    change = optimum.variable - optimum.start
-    noise = torch.randn(change.shape, generator=torch.Generator().manual_seed(0)).to(change)
-    moves = (
-        torch.zeros_like(change),
-        noise * change.norm() / noise.norm(),
-        another.optimum.variable - another.optimum.start,
-    )
-    if another is trial:
-        moves = (*moves[:2], torch.zeros_like(change))
-    controls = tuple(
-        trial.score(trial.propagated(optimum.start + move)).completion for move in moves
-    )
     latent = encode(editor.model.vae, [drag.before])
-    vae_db = psnr(decoded(editor.model, latent), drag.before)
     row = Row(
-        drag.kind, leverage, score.completion, drag.length_px, score.distance_px, score.outside_db, score.gain_db,
-        psnr(trial.rebuilt, drag.before), vae_db, len(trial.result.history.losses), trial.result.reached,
-        trial.score(ideal).completion, (controls[0], controls[1], controls[2]),
-    )  # fmt: skip
+        kind=drag.kind,
+        leverage=leverage,
+        completion=score.completion,
+        start_px=drag.length_px,
+        end_px=score.distance_px,
+        outside_db=score.outside_db,
+        gain_db=score.gain_db,
+        rebuilt_db=psnr(trial.rebuilt, drag.before),
+        vae_db=psnr(decoded(editor.model, latent), drag.before),
+        iterations=len(trial.result.history.losses),
+        reached=trial.result.reached,
+        oracle=trial.score(ideal).completion,
+        controls=_controls(trial, previous),
+    )
     return row, ideal
+
+
+def _controls(trial: Trial, previous: Trial | None) -> tuple[float, float, float]:
+    """Return the completion without a change, with noise as large as it, and with another's."""
+    optimum = trial.optimum
+    change = _change(trial)
+    still = torch.zeros_like(change)
+    noise = torch.randn(change.shape, generator=torch.Generator().manual_seed(0)).to(change)
+    random = noise * change.norm() / noise.norm()
+    another = still if previous is None else _change(previous)
+
+    def completion(move: Tensor) -> float:
+        return trial.score(trial.propagated(optimum.start + move)).completion
+
+    return completion(still), completion(random), completion(another)
+
+
+def _change(trial: Trial) -> Tensor:
+    moved: Tensor = trial.optimum.variable - trial.optimum.start
+    return moved
 
 
 def _means(rows: Sequence[Row]) -> dict[str, float]:
     names = [name for name in asdict(rows[0]) if name not in ("kind", "controls")]
     means = {name: float(np.mean([getattr(row, name) for row in rows])) for name in names}
-    return means | {
-        name: float(np.mean([row.controls[i] for row in rows])) for i, name in enumerate(CONTROLS)
-    }
+    for place, name in enumerate(CONTROLS):
+        means[name] = float(np.mean([row.controls[place] for row in rows]))
+    return means
+
+
+def _by_kind(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    kinds = {kind: [row for row in rows if row.kind == kind] for kind in KINDS}
+    return {kind: chosen for kind, chosen in kinds.items() if chosen}
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Means by kind and of all."""
+    """Format the means by kind and of all, a line each."""
     titles = ("drags", *_means(rows[:1]))
-    kinds = [kind for kind in KINDS if any(row.kind == kind for row in rows)]
-    lines = ["".join([f"{'':9}", *(f"{title:>11}" for title in titles)])]
-    for name, chosen in [(kind, [row for row in rows if row.kind == kind]) for kind in kinds] + [
-        ("all", list(rows))
-    ]:
-        lines.append(
-            "".join(
-                [
-                    f"{name:9}{len(chosen):11}",
-                    *(f"{value:11.2f}" for value in _means(chosen).values()),
-                ]
-            )
-        )
+    lines = [" " * 9 + "".join(f"{title:>11}" for title in titles)]
+    for name, chosen in (_by_kind(rows) | {"all": list(rows)}).items():
+        means = "".join(f"{value:11.2f}" for value in _means(chosen).values())
+        lines.append(f"{name:9}{len(chosen):11}{means}")
     return "\n".join(lines)
 
 
-def verdict(rows: Sequence[Row]) -> dict[str, Any]:
-    """The means, by kind and of all, and for each thing that is wanted whether it was reached."""
+def verdict(rows: Sequence[Row]) -> Verdict:
+    """Judge a model by its rows."""
     means = _means(rows)
-    kinds = {
-        kind: _means([row for row in rows if row.kind == kind])
-        for kind in KINDS
-        if any(row.kind == kind for row in rows)
-    }
+    kinds = {kind: _means(chosen) for kind, chosen in _by_kind(rows).items()}
+    halved = all(kind["end_px"] <= kind["start_px"] / 2 for kind in kinds.values())
     wanted = {
         "leverage >= 0.5": means["leverage"] >= 0.5,
         "completion >= 0.6": means["completion"] >= 0.6,
-        "distance halved on every kind": all(
-            kind["end_px"] <= kind["start_px"] / 2 for kind in kinds.values()
-        ),
+        "distance halved on every kind": halved,
         "controls <= 0.2": all(means[name] <= 0.2 for name in CONTROLS),
         "outside >= 30 dB": means["outside_db"] >= 30,
         "VAE >= 30 dB": means["vae_db"] >= 30,
     }
     rounded = {
         kind: {name: round(value, 3) for name, value in row.items()}
-        for kind, row in (*kinds.items(), ("all", means))
+        for kind, row in (kinds | {"all": means}).items()
     }
     return {
         "drags": len(rows),
@@ -148,50 +198,54 @@ def verdict(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def sheet(trials: Sequence[tuple[Trial, Pixels]], columns: int = 2) -> PIL.Image.Image:
-    """Every drag as source with its arrow, edit, what the goal's own bottleneck gives, goal; `columns` drags a line."""
+    """Draw every drag: source with arrow, edit, picture of the goal's own bottleneck, goal.
+
+    There are `columns` drags a line.
+    """
     strips = [
         np.concatenate([_with_arrow(trial.drag), trial.picture, ideal, trial.drag.after], 1)
         for trial, ideal in trials
     ]
     strips += [np.zeros_like(strips[0])] * (-len(strips) % columns)
-    return PIL.Image.fromarray(
-        np.concatenate(
-            [np.concatenate(strips[i : i + columns], 1) for i in range(0, len(strips), columns)]
-        )
-    )
+    lines = [
+        np.concatenate(strips[first : first + columns], 1)
+        for first in range(0, len(strips), columns)
+    ]
+    return PIL.Image.fromarray(np.concatenate(lines))
 
 
 def _with_arrow(drag: Drag) -> Pixels:
     picture = PIL.Image.fromarray(drag.before)
-    (x0, y0), (x1, y1) = drag.handle, drag.target
-    angle = math.atan2(y1 - y0, x1 - x0)
-    tips = [
-        (x1 - 5 * math.cos(angle + side), y1 - 5 * math.sin(angle + side)) for side in (-0.5, 0.5)
+    x, y = drag.target
+    angle = math.atan2(y - drag.handle[1], x - drag.handle[0])
+    barbs = [
+        (x - 5 * math.cos(angle + side), y - 5 * math.sin(angle + side)) for side in (-0.5, 0.5)
     ]
     pen = PIL.ImageDraw.Draw(picture)
-    for end in ((x0, y0), *tips):
-        pen.line([end, (x1, y1)], fill=(230, 0, 0), width=1)
+    for end in (drag.handle, *barbs):
+        pen.line([end, (x, y)], fill=(230, 0, 0), width=1)
     return np.asarray(picture)
 
 
 def tune(
     editor: Editor, count: int, configs: Sequence[DragConfig], report: Callable[[str], None] = print
 ) -> DragConfig:
-    """The settings with the best pictures (mean gain in dB against the goal, inside the mask) on drags that `accept` does not use."""
-    scores = []
+    """Return the settings with the best pictures, on drags that `accept` does not use.
+
+    The best have the largest mean gain in dB against the goal, inside the mask.
+    """
+    gains = list[float]()
     for config in configs:
         trials = [edited(editor, drag, config) for drag in ground_truth_drags(count, TUNING_SEED)]
-        found = [trial.score() for trial in trials]
-        gain, share, px = (
-            float(np.mean(values))
-            for values in zip(
-                *((s.gain_db, s.completion, s.distance_px) for s in found), strict=True
-            )
-        )
+        scores = [trial.score() for trial in trials]
+        gain = float(np.mean([score.gain_db for score in scores]))
+        completion = float(np.mean([score.completion for score in scores]))
+        distance_px = float(np.mean([score.distance_px for score in scores]))
         reached = float(np.mean([trial.result.reached for trial in trials]))
-        scores.append(gain)
-        settings = f"lr {config.lr:g} lam {config.lam:g} end_step {config.end_step} iterations {config.iterations}"
+        gains.append(gain)
         report(
-            f"{settings}: gain {gain:.2f} dB, completion {share:.2f}, {px:.1f} px, reached {reached:.2f}"
+            f"lr {config.lr:g} lam {config.lam:g} end_step {config.end_step}"
+            f" iterations {config.iterations}: gain {gain:.2f} dB, completion {completion:.2f},"
+            f" {distance_px:.1f} px, reached {reached:.2f}"
         )
-    return configs[int(np.argmax(scores))]
+    return configs[int(np.argmax(gains))]

@@ -1,4 +1,7 @@
-"""Teach a VAE's decoder to draw this world's pictures sharper. The encoder stays as it is, so latents that were made with it stay good."""
+"""Teach a VAE's decoder to draw this world's pictures sharper.
+
+The encoder stays as it is, so latents that were made with it stay valid.
+"""
 
 import os
 import time
@@ -9,7 +12,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from . import world
+from . import painting, world
 from .recipe import learning_rate
 from .shards import encode
 
@@ -18,8 +21,8 @@ SEED = 31
 
 
 def decoder_error(vae: AutoencoderKL, scenes: list[world.Scene]) -> torch.Tensor:
-    """Absolute plus ten times squared error of the decoded pictures, which are in -1..1."""
-    pictures = [world.render(scene)[0] for scene in scenes]
+    """Return the absolute plus ten times the squared error of decoded pictures in -1..1."""
+    pictures = [painting.render(scene)[0] for scene in scenes]
     wanted = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = encode(vae, pictures) / vae.config.scaling_factor
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -32,12 +35,14 @@ def decoder_error(vae: AutoencoderKL, scenes: list[world.Scene]) -> torch.Tensor
 def finetune_decoder(
     vae: AutoencoderKL, seconds: float, report: Callable[[str], None] = print
 ) -> None:
-    """Train post_quant_conv and the decoder for a while, the rate decaying to 5 %."""
+    """Train post_quant_conv and the decoder for `seconds`; the rate decays to 5 %."""
     weights = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
     for weight in weights:
         weight.requires_grad_(True)
     optimiser = torch.optim.AdamW(weights, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
-    rng, begun, step = np.random.default_rng(SEED), time.monotonic(), 0
+    rng = np.random.default_rng(SEED)
+    begun = time.monotonic()
+    step = 0
     while (spent := time.monotonic() - begun) < seconds:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(5e-4, step, spent / seconds)

@@ -1,16 +1,23 @@
-"""Drags whose result is known: two scenes that differ in one thing's place or size, what a user would do to get from one to the other,
-and how much of it a given picture shows, found by drawing what lies between and beyond the two (analysis by synthesis).
+"""Make drags whose result is known, and measure how much of one a picture shows.
+
+A drag leads from one scene to another that differs in the place or size of one object. What a
+picture shows of it is found by drawing the scenes between and beyond the two (analysis by
+synthesis).
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from . import world
-from .world import Air, Land, Pixels, Point, Scene
+from .painting import Pixels, render
+from .world import Air, Land, Point, Scene
+
+Selection: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 KINDS = ("balloon", "boat", "sun", "house", "peak")
 CHANGED = 10
@@ -20,7 +27,18 @@ ALPHAS = np.linspace(-0.5, 1.5, 41)
 
 @dataclass(frozen=True, eq=False)
 class Drag:
-    """From `scene` to `goal`, which differ in the landmark `kind`; the pictures of both; mask: bool [128, 128], where they differ, and around."""
+    """A drag from `scene` to `goal`, which differ in the landmark `kind`.
+
+    Attributes:
+        kind: The landmark that is dragged, one of `KINDS`.
+        scene: The scene before the drag.
+        goal: The scene that a perfect drag leads to.
+        handle: The landmark's (x, y) in `scene`, pixels.
+        target: The landmark's (x, y) in `goal`, pixels.
+        before: The picture of `scene`, uint8 [128, 128, 3].
+        after: The picture of `goal`, uint8 [128, 128, 3].
+        mask: bool [128, 128], true where the two pictures differ and around there.
+    """
 
     kind: str
     scene: Scene
@@ -29,7 +47,7 @@ class Drag:
     target: Point
     before: Pixels
     after: Pixels
-    mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    mask: Selection
 
     @property
     def caption(self) -> str:
@@ -47,14 +65,16 @@ def _redrawn(scene: Scene, **changes: float) -> Scene:
 def _away(
     rng: np.random.Generator, value: float, centre: float, least: float, most: float
 ) -> float:
-    """A move by `least` to `most` that leads towards the centre rather than out of the picture."""
+    """Move by `least` to `most` towards the centre, so that nothing leaves the picture."""
     return value + (-1 if value > centre else 1) * rng.uniform(least, most)
 
 
 def _balloon(rng: np.random.Generator, sky: str) -> tuple[Scene, Scene]:
     air = world.draw_air(rng, sky)
-    angle, length = rng.uniform(0, 2 * math.pi), rng.uniform(16, 28)
-    x, y = air.balloon_x + length * math.cos(angle), air.balloon_y + length * math.sin(angle)
+    angle = rng.uniform(0, 2 * math.pi)
+    length = rng.uniform(16, 28)
+    x = air.balloon_x + length * math.cos(angle)
+    y = air.balloon_y + length * math.sin(angle)
     return air, _redrawn(air, balloon_x=x, balloon_y=y)
 
 
@@ -82,13 +102,13 @@ def _peak(rng: np.random.Generator, sky: str) -> tuple[Scene, Scene]:
     return land, _redrawn(land, peak_height=_away(rng, land.peak_height, 46, 14, 24))
 
 
-_DRAWN: dict[str, Callable[[np.random.Generator, str], tuple[Scene, Scene]]] = {
+_PAIRS: dict[str, Callable[[np.random.Generator, str], tuple[Scene, Scene]]] = {
     "balloon": _balloon, "boat": _boat, "sun": _sun, "house": _house, "peak": _peak,
 }  # fmt: skip
 
 
 def _inside(scene: Scene) -> bool:
-    """Whether the scene is one that the world could have drawn."""
+    """Tell whether the world could have drawn the scene."""
     return all(
         low <= getattr(scene, name) <= high
         for name, (low, high) in world.RANGES[type(scene)].items()
@@ -96,7 +116,7 @@ def _inside(scene: Scene) -> bool:
 
 
 def _in_sight(scene: Scene, kind: str) -> bool:
-    """A sun that a mountain or a sail covers cannot be taken hold of."""
+    """Tell whether the landmark can be dragged: not a sun behind a mountain or a sail."""
     if kind != "sun":
         return True
     assert not isinstance(scene, Air)
@@ -110,62 +130,61 @@ def _in_sight(scene: Scene, kind: str) -> bool:
 
 
 def ground_truth_drags(count: int, seed: int, kinds: tuple[str, ...] = KINDS) -> list[Drag]:
-    """`count` drags, the kinds in turn. Other seeds than the shards' give scenes that no training saw."""
-    rng, found = np.random.default_rng((seed, 681)), list[Drag]()
-    while len(found) < count:
-        kind = kinds[len(found) % len(kinds)]
-        scene, goal = _DRAWN[kind](rng, str(rng.choice(list(world.SKIES))))
+    """Draw `count` drags, the kinds one after the other.
+
+    Seeds are not those of the shards, so no training saw these scenes.
+    """
+    rng = np.random.default_rng((seed, 681))
+    drags = list[Drag]()
+    while len(drags) < count:
+        kind = kinds[len(drags) % len(kinds)]
+        scene, goal = _PAIRS[kind](rng, str(rng.choice(list(world.SKIES))))
         if _inside(goal) and _in_sight(scene, kind) and _in_sight(goal, kind):
-            found.append(drag_between(kind, scene, goal))
-    return found
+            drags.append(drag_between(kind, scene, goal))
+    return drags
 
 
 def drag_between(kind: str, scene: Scene, goal: Scene) -> Drag:
-    (before, here), (after, there) = world.render(scene), world.render(goal)
+    """Return the drag of the landmark `kind` from one scene to the other."""
+    before, here = render(scene)
+    after, there = render(goal)
     changed = np.abs(before.astype(np.int16) - after).max(-1) > CHANGED
     return Drag(kind, scene, goal, here[kind], there[kind], before, after, grown(changed, MARGIN))
 
 
-def grown(
-    mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], width: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """The mask, widened by half of `width` (odd) to every side."""
-    return (
-        np.asarray(
-            Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.MaxFilter(width))
-        )
-        > 0
-    )
+def grown(mask: Selection, width: int) -> Selection:
+    """Widen the mask by half of `width` (pixels, odd) to every side."""
+    white = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(white.filter(ImageFilter.MaxFilter(width))) > 0
 
 
 def between(drag: Drag, alpha: float) -> Scene:
-    """The scene at `alpha` of the way: 0 is the source, 1 the goal."""
-    steps = {name: getattr(drag.scene, name) for name in world.geometry(drag.scene)}
-    return _redrawn(
-        drag.scene,
-        **{
-            name: value + alpha * (getattr(drag.goal, name) - value)
-            for name, value in steps.items()
-        },
-    )
+    """Return the scene at `alpha` of the way: 0 is the source, 1 the goal."""
+    changes = dict[str, float]()
+    for name in world.geometry(drag.scene):
+        start = getattr(drag.scene, name)
+        changes[name] = start + alpha * (getattr(drag.goal, name) - start)
+    return _redrawn(drag.scene, **changes)
 
 
 def completion(drag: Drag, picture: Pixels) -> tuple[float, float]:
-    """The share of the way at which a drawn scene explains the picture best, and the landmark's distance to the target there in pixels."""
+    """Find the scene on the way that explains the picture best.
+
+    Returns:
+        The share of the way (0 is the source, 1 the goal), and the distance in pixels of its
+        landmark to the target.
+    """
     where = grown(drag.mask, 9)
     seen = picture.astype(np.float32)[where]
-    errors = [
-        np.abs(world.render(between(drag, alpha))[0][where] - seen).mean() for alpha in ALPHAS
-    ]
+    errors = [np.abs(render(between(drag, alpha))[0][where] - seen).mean() for alpha in ALPHAS]
     alpha = float(ALPHAS[int(np.argmin(errors))])
-    return alpha, math.dist(world.render(between(drag, alpha))[1][drag.kind], drag.target)
+    _, landmarks = render(between(drag, alpha))
+    return alpha, math.dist(landmarks[drag.kind], drag.target)
 
 
-def psnr(
-    a: Pixels, b: Pixels, where: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None = None
-) -> float:
-    """Peak signal-to-noise ratio in dB, of all pixels or of those in a mask."""
+def psnr(a: Pixels, b: Pixels, where: Selection | None = None) -> float:
+    """Return the peak signal-to-noise ratio in dB, of all pixels or of those in a mask."""
     error = (a.astype(np.float32) - b) ** 2
-    return 10 * math.log10(
-        255**2 / max(1e-6, float((error if where is None else error[where]).mean()))
-    )
+    if where is not None:
+        error = error[where]
+    return 10 * math.log10(255**2 / max(1e-6, float(error.mean())))

@@ -1,4 +1,4 @@
-"""How well a model drags: the engine edits drags whose result is known, and each edit is judged by what it should have become."""
+"""Edit drags whose result is known, and judge each edit by what it should have become."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -9,19 +9,26 @@ from torch import Tensor
 
 from dragnoise.engine import DragConfig, Editor, EditResult, Image, Mask, Points, stages
 from dragnoise.engine.diffusion.model import Model
-from dragnoise.engine.diffusion.unet import Conditioning
+from dragnoise.engine.diffusion.unet import Conditioning, Down
+from dragnoise.engine.drag.loop import Optimum
 from dragnoise.engine.inputs.frame import Frame
 from dragnoise.engine.methods import METHODS
-from dragnoise.engine.stages import Optimum
 
 from .drags import Drag, completion, grown, psnr
-from .world import Pixels
+from .painting import Pixels
 
 
 @dataclass(frozen=True)
 class Score:
-    """One edit. completion: 1 is the goal, 0 the source; distance_px: the landmark's, to the target; inside_db: against the goal, inside the mask;
-    outside_db: against the reconstruction, outside of it; gain_db: inside_db less that of the unedited picture."""
+    """The scores of one edit.
+
+    Attributes:
+        completion: The share of the way: 0 is the source, 1 the goal.
+        distance_px: From the landmark to the target.
+        inside_db: PSNR against the goal, inside the mask.
+        outside_db: PSNR against the reconstruction, outside of the mask.
+        gain_db: `inside_db` less that of the unedited picture.
+    """
 
     completion: float
     distance_px: float
@@ -32,7 +39,13 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A drag, what the engine made of it, and the reconstruction: the same inversion without a drag."""
+    """A drag that was edited.
+
+    Attributes:
+        drag: The drag.
+        result: The edit, with its record.
+        rebuilt: The reconstruction: the same inversion, denoised without a drag.
+    """
 
     drag: Drag
     result: EditResult
@@ -48,43 +61,33 @@ class Trial:
         return self.result.record.optimum
 
     def score(self, picture: Pixels | None = None) -> Score:
-        """Of the edit, or of another picture made from the same drag."""
-        drag, seen = self.drag, self.picture if picture is None else picture
-        share, distance = completion(drag, seen)
-        inside, outside = (
-            psnr(seen, drag.after, drag.mask),
-            psnr(seen, self.rebuilt, ~grown(drag.mask, 5)),
-        )
-        return Score(
-            share, distance, inside, outside, inside - psnr(drag.before, drag.after, drag.mask)
-        )
+        """Score the edit, or another picture made from the same drag."""
+        drag = self.drag
+        picture = self.picture if picture is None else picture
+        share, distance = completion(drag, picture)
+        inside = psnr(picture, drag.after, drag.mask)
+        outside = psnr(picture, self.rebuilt, ~grown(drag.mask, 5))
+        gain = inside - psnr(drag.before, drag.after, drag.mask)
+        return Score(share, distance, inside, outside, gain)
 
     def propagated(self, bottleneck: Tensor) -> Pixels:
-        """The picture that another bottleneck leads to."""
+        """Denoise with another bottleneck and return the picture."""
         assert self.result.record is not None
         scene = self.result.record.scene
-        return decoded(
-            scene.model,
-            stages.propagate(METHODS["dragnoise"], scene, self.optimum.constants, bottleneck),
-        )
+        constants = self.optimum.constants
+        latent = stages.propagate(METHODS["dragnoise"], scene, constants, bottleneck)
+        return decoded(scene.place.model, latent)
 
 
 def decoded(model: Model, latent: Tensor) -> Pixels:
-    """The picture of a clean latent, as bytes."""
-    pixels: Pixels = (
-        ((stages.decode(model, latent)[0] + 1) * 127.5)
-        .clamp(0, 255)
-        .round()
-        .byte()
-        .permute(1, 2, 0)
-        .cpu()
-        .numpy()
-    )
+    """Decode a clean latent [1, 4, h, w] to a picture."""
+    values = (stages.decode(model, latent)[0] + 1) * 127.5
+    pixels: Pixels = values.clamp(0, 255).round().byte().permute(1, 2, 0).cpu().numpy()
     return pixels
 
 
 def edited(editor: Editor, drag: Drag, config: DragConfig) -> Trial:
-    """Run the engine on a drag, and once more from where it was inverted without an optimum."""
+    """Edit a drag, and rebuild its picture from the same inversion without the drag."""
     result = editor.edit(
         drag.before,
         Points((drag.handle,), (drag.target,)),
@@ -95,37 +98,46 @@ def edited(editor: Editor, drag: Drag, config: DragConfig) -> Trial:
     )
     assert result.record is not None
     optimum = result.record.optimum
-    free = dataclasses.replace(result.record.scene, config=config.replace(end_step=config.steps))
+    still = config.replace(end_step=config.steps)
+    free = dataclasses.replace(result.record.scene, settings=still)
     rebuilt = stages.propagate(METHODS["dragnoise"], free, optimum.constants, optimum.start)
     return Trial(drag, result, decoded(editor.model, rebuilt))
 
 
 @torch.no_grad()
 def oracle(editor: Editor, drag: Drag, config: DragConfig) -> tuple[float, Tensor]:
-    """Leverage: how far the goal's own bottleneck, put into the source at the drag's step, moves the predicted picture to the goal's (0 to 1);
-    and that bottleneck."""
+    """Measure what the goal's own bottleneck does when it is put into the source.
+
+    Returns:
+        The leverage: how far (0 to 1) it moves the predicted picture towards the goal's at the
+        drag's step; and that bottleneck.
+    """
     model = editor.model
-    schedule, unet = model.schedule(config.steps), model.unet
-    told = stages.condition(model, stages.embed(model, drag.caption), config.steps)
-    noisy = [_inverted(editor, picture, told, config) for picture in (drag.before, drag.after)]
+    schedule = model.schedule(config.steps)
+    conditioning = stages.condition(model, stages.embed(model, drag.caption), config.steps)
+    source = _inverted(model, drag.before, conditioning, config)
+    goal = _inverted(model, drag.after, conditioning, config)
     _, timestep = schedule.active(config.active_steps)[0]
-    downs = [unet.down(latent, told.at(timestep)) for latent in noisy]
-    here, there = (unet.middle(down) for down in downs)
-    clean = []
-    for latent, down, bottleneck in (
-        (noisy[0], downs[0], here),
-        (noisy[1], downs[1], there),
-        (noisy[0], downs[0], there),
-    ):
-        output = unet.up(down, bottleneck).output
+    source_down = model.unet.down(source, conditioning.at(timestep))
+    goal_down = model.unet.down(goal, conditioning.at(timestep))
+    source_bottleneck = model.unet.middle(source_down)
+    goal_bottleneck = model.unet.middle(goal_down)
+
+    def predicted(latent: Tensor, down: Down, bottleneck: Tensor) -> Tensor:
+        output = model.unet.up(down, bottleneck).output
         assert output is not None
-        clean.append(schedule.clean(schedule.noise(output, latent, timestep), latent, timestep))
-    wanted, got = clean[1] - clean[0], clean[2] - clean[0]
-    return float((wanted * got).sum() / wanted.square().sum()), there.float()
+        return schedule.clean(schedule.noise(output, latent, timestep), latent, timestep)
+
+    unmoved = predicted(source, source_down, source_bottleneck)
+    wanted = predicted(goal, goal_down, goal_bottleneck) - unmoved
+    moved = predicted(source, source_down, goal_bottleneck) - unmoved
+    leverage = float((wanted * moved).sum() / wanted.square().sum())
+    return leverage, goal_bottleneck.float()
 
 
-def _inverted(editor: Editor, picture: Pixels, told: Conditioning, config: DragConfig) -> Tensor:
-    model = editor.model
+def _inverted(
+    model: Model, picture: Pixels, conditioning: Conditioning, config: DragConfig
+) -> Tensor:
     source = Image(picture)
     latent = stages.encode(model, Frame.of(source, model.factor).pixels(source))
-    return stages.invert(model, latent, told, config.active_steps)[-1]
+    return stages.invert(model, latent, conditioning, config.active_steps)[-1]

@@ -1,7 +1,7 @@
-"""The embedded model's networks: Stable Diffusion's classes and block types, small; new, or read from a model folder."""
+"""Build the embedded model's networks: Stable Diffusion's classes and block types, small."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,20 @@ from . import words
 
 CHANNELS = (48, 96, 160, 192)
 WIDTH = 128
-OPEN_SKIPS = 2  # those at the latent's resolution: they reach only the last up block, after the supervision features
+# Skips at the latent's resolution: they reach only the last up block, after the supervision
+# features.
+OPEN_SKIPS = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """What is trained, and the head that reads a clean latent from the supervision features while it is."""
+    """The networks that are trained.
+
+    Attributes:
+        unet: The U-Net.
+        text: The text encoder.
+        head: A convolution that reads a clean latent from the supervision features in training.
+    """
 
     unet: UNet2DConditionModel
     text: CLIPTextModel
@@ -32,22 +40,48 @@ class Networks:
 
 
 def new_networks(vocabulary: int) -> Networks:
+    """Initialise networks for a vocabulary of so many entries; residual branches start at zero."""
     unet = UNet2DConditionModel(
-        sample_size=32, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=CHANNELS,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=WIDTH, attention_head_dim=(1, 1, 2, 2), norm_num_groups=16,
-    )  # fmt: skip
-    text = CLIPTextModel(CLIPTextConfig(
-        vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=words.LENGTH, projection_dim=WIDTH, bos_token_id=0, eos_token_id=1, pad_token_id=1, attention_dropout=0.0,
-    ))  # fmt: skip
+        sample_size=32,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=CHANNELS,
+        down_block_types=_levels("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=_levels("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=(1, 1, 2, 2),
+        norm_num_groups=16,
+    )
+    text = CLIPTextModel(_text_config(vocabulary))
     for part in unet.modules():
-        if isinstance(part, (ResnetBlock2D, Transformer2DModel)):
-            _silence(part.conv2 if isinstance(part, ResnetBlock2D) else part.proj_out)
+        if isinstance(part, ResnetBlock2D):
+            _silence(part.conv2)
+        elif isinstance(part, Transformer2DModel):
+            _silence(part.proj_out)
     _silence(unet.conv_out)
     mask_deep_skips(unet)
     return Networks(unet, text, nn.Conv2d(CHANNELS[1], 4, 1))
+
+
+def _levels(plain: str, crossed: str) -> tuple[str, str, str, str]:
+    return (plain, crossed, crossed, plain)
+
+
+def _text_config(vocabulary: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=words.LENGTH,
+        projection_dim=WIDTH,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+        attention_dropout=0.0,
+    )
 
 
 def _silence(layer: nn.Module) -> None:
@@ -56,55 +90,62 @@ def _silence(layer: nn.Module) -> None:
 
 
 def warm_start(networks: Networks, folder: Path) -> None:
-    """Copy the U-Net of a model folder, and its text encoder with the rows of the words that both know."""
-    networks.unet.load_state_dict(
-        UNet2DConditionModel.from_pretrained(
-            folder, subfolder="unet", torch_dtype=torch.float32
-        ).state_dict()
-    )
-    theirs = CLIPTextModel.from_pretrained(
-        folder, subfolder="text_encoder", torch_dtype=torch.float32
-    ).state_dict()
-    known = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer").get_vocab()
-    name = next(key for key in theirs if key.endswith("token_embedding.weight"))
+    """Copy the weights of a model folder; of its text encoder, the rows of shared words only."""
+    single = torch.float32
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=single)
+    networks.unet.load_state_dict(unet.state_dict())
+    text = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", torch_dtype=single)
+    weights = text.state_dict()
+    vocabulary = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer").get_vocab()
+    name = next(key for key in weights if key.endswith("token_embedding.weight"))
     rows = networks.text.state_dict()[name].clone()
     for entry, number in words.tokenizer().get_vocab().items():
-        if entry in known:
-            rows[number] = theirs[name][known[entry]]
-    networks.text.load_state_dict(theirs | {name: rows})
+        if entry in vocabulary:
+            rows[number] = weights[name][vocabulary[entry]]
+    networks.text.load_state_dict(weights | {name: rows})
+
+
+def state_of(part: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of one part, without its prefix `part.`."""
+    prefix = f"{part}."
+    own = {key: value for key, value in weights.items() if key.startswith(prefix)}
+    return {key.removeprefix(prefix): value for key, value in own.items()}
 
 
 @torch.no_grad()
 def mask_deep_skips(unet: UNet2DConditionModel) -> None:
-    """Zero the weights that read a skip below the top level: what is in the picture then has to pass the bottleneck."""
+    """Zero the weights that read a skip below the top level: the bottleneck carries the picture."""
     for weight, first in _deep_skip_columns(unet):
         weight[:, first:].zero_()
 
 
 def _deep_skip_columns(unet: UNet2DConditionModel) -> list[tuple[Tensor, int]]:
-    """Each weight that reads a deep skip, and the first column that does."""
+    """Return each weight that reads a deep skip, and the first column that does."""
     sizes = [CHANNELS[0], CHANNELS[0]] + [size for c in itertools.pairwise(CHANNELS) for size in c]
-    found = []
+    columns = []
     for resnet in (resnet for block in unet.up_blocks for resnet in block.resnets):
         size = sizes.pop()
         if len(sizes) >= OPEN_SKIPS:
-            readers = [resnet.conv1] + (
-                [resnet.conv_shortcut] if resnet.conv_shortcut is not None else []
-            )
-            found += [(reader.weight, reader.weight.shape[1] - size) for reader in readers]
-    return found
+            readers = (resnet.conv1, resnet.conv_shortcut)
+            weights = [reader.weight for reader in readers if reader is not None]
+            columns += [(weight, weight.shape[1] - size) for weight in weights]
+    return columns
 
 
 def alphas_cumprod() -> Tensor:
-    return torch.cumprod(
-        1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0
-    ).float()
+    """Return the schedule's cumulative products of alpha, float32 [1000]."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return torch.cumprod(1 - betas, 0).float()
 
 
 def down(
     unet: UNet2DConditionModel, latents: Tensor, times: Tensor, text: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-    """Time embedding, skips and the middle block's output, for samples that each have their own time."""
+    """Run the encoder half and the middle block; every sample has its own time.
+
+    Returns:
+        The time embedding, the skips and the bottleneck.
+    """
     embedding = unet.time_embedding(unet.time_proj(times).to(latents.dtype))
     hidden = unet.conv_in(latents)
     skips: tuple[Tensor, ...] = (hidden,)
@@ -121,15 +162,24 @@ def up(
     bottleneck: Tensor,
     text: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The predicted noise and the supervision features (the third up block's output)."""
-    hidden, features = bottleneck, bottleneck
+    """Run the decoder half.
+
+    Returns:
+        The predicted noise, and the supervision features (the third up block's output).
+    """
+    hidden = bottleneck
+    features = bottleneck
     for index, block in enumerate(unet.up_blocks):
         count = len(block.resnets)
-        mine, skips = tuple(skips[-count:]), skips[:-count]
         hidden = block(
-            hidden_states=hidden, temb=embedding, res_hidden_states_tuple=mine, **_text(block, text)
+            hidden_states=hidden,
+            temb=embedding,
+            res_hidden_states_tuple=tuple(skips[-count:]),
+            **_text(block, text),
         )
-        features = hidden if index == 2 else features
+        skips = skips[:-count]
+        if index == 2:
+            features = hidden
     return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden))), features
 
 
@@ -138,6 +188,7 @@ def _text(block: nn.Module, text: Tensor) -> dict[str, Tensor]:
 
 
 def read_vae(folder: Path) -> AutoencoderKL:
+    """Read a model folder's VAE in float32, frozen."""
     vae: AutoencoderKL = AutoencoderKL.from_pretrained(
         folder, subfolder="vae", torch_dtype=torch.float32
     )

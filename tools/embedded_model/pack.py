@@ -1,4 +1,7 @@
-"""Write a trained model as the folder that the engine reads: a diffusers pipeline in float16, its drag settings, its card, sample pictures."""
+"""Write a trained model as the folder that the engine reads.
+
+It holds a diffusers pipeline in float16, drag settings, the model card and sample pictures.
+"""
 
 import os
 import shutil
@@ -16,18 +19,16 @@ LIMIT_BYTES = 27_000_000
 
 
 def averaged(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """The running averages of a work folder's checkpoint, in evaluation mode."""
-    kept = torch.load(work / CHECKPOINT, weights_only=True)["average"]
+    """Read the running averages of a work folder's checkpoint, in evaluation mode."""
+    averages = torch.load(work / CHECKPOINT, weights_only=True)["average"]
     trained = networks.new_networks(len(words.tokenizer()))
-    for name, part in (("unet.", trained.unet), ("text.", trained.text)):
-        part.load_state_dict(
-            {key.removeprefix(name): value for key, value in kept.items() if key.startswith(name)}
-        )
+    trained.unet.load_state_dict(networks.state_of("unet", averages))
+    trained.text.load_state_dict(networks.state_of("text", averages))
     return trained.unet.eval(), trained.text.eval()
 
 
 def pipeline(work: Path, vae: AutoencoderKL) -> StableDiffusionPipeline:
-    """A stock pipeline in float16 around the trained networks."""
+    """Return a stock pipeline in float16 around the trained networks."""
     unet, text = averaged(work)
     scheduler = DDIMScheduler(
         beta_start=0.00085,
@@ -51,14 +52,25 @@ def pipeline(work: Path, vae: AutoencoderKL) -> StableDiffusionPipeline:
 
 
 def size_bytes(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def pack(work: Path, vae: AutoencoderKL, target: Path, extras: Path | None = None) -> int:
-    """Write the model folder at `target`, whole or not at all, and return its bytes.
+    """Write the model folder, whole or not at all.
 
-    extras: a folder whose files (drag.json, MODEL_CARD.md, samples/) go in as they are; None keeps those that `target` has.
-    Raises ValueError if the folder would be larger than 27 MB.
+    Args:
+        work: The work folder with the checkpoint.
+        vae: The VAE to pack.
+        target: The model folder; what is there is replaced.
+        extras: A folder whose drag.json, MODEL_CARD.md and samples/ go in as they are; None keeps
+            those of `target`.
+
+    Returns:
+        The bytes of the folder.
+
+    Raises:
+        ValueError: The folder would be larger than 27 MB.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -85,7 +97,7 @@ def _bring(source: Path, target: Path) -> None:
 
 
 def _exchange(part: Path, target: Path) -> None:
-    """Put `part` in the place of `target`; what was there goes only once the new one is complete."""
+    """Put `part` in the place of `target`; the old folder goes once the new one is complete."""
     if not target.exists():
         os.replace(part, target)
         return

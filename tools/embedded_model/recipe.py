@@ -1,10 +1,14 @@
-"""What a training sample is: three kinds in fixed shares, so that the bottleneck comes to decide what is in the picture.
+"""Draw training samples of three kinds in fixed shares.
 
-plain     a noisy latent of picture B at a time t, its own bottleneck, B's noise: ordinary diffusion.
-pair      the bottleneck of B at a high time; the latent on the exact path that leads from A's noisy latent there to B: a drag that succeeded.
-          Three in five have gone astray, towards a blend of A and B as a first hesitant step leads to, and the noise to predict leads back to B:
-          without these a double exposure, once there, stays.
-constant  the same with A = B: the bottleneck of the drag's step held through the later steps.
+They make the bottleneck decide what is in the picture.
+
+plain     A noisy latent of picture B at a time t, its own bottleneck and noise: ordinary
+          diffusion.
+pair      The bottleneck of B at a high time, and the latent on the exact path from A's noisy latent
+          at that time to B: a drag that succeeded. Three in five have gone astray, towards a blend
+          of A and B as a first hesitant step makes it, and the noise to predict leads back to B.
+          Without these a double exposure stays once it is there.
+constant  The same with A = B: the bottleneck of the drag's step held through the later steps.
 """
 
 import math
@@ -24,10 +28,17 @@ ASTRAY = 0.6
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The `moved` last samples take their bottleneck from `source` at `high`; the others from themselves.
+    """A batch of samples; the last `moved` of them take their bottleneck from `source` at `high`.
 
-    noisy, noise, clean [B, 4, 32, 32]; time [B]; tokens [B, L]; source [moved, 4, 32, 32]; high [moved]; blur [moved, 1, 1, 1] is how much
-    noise, relative to its deviation, the bottleneck gets.
+    Attributes:
+        noisy: The latents that are denoised, [B, 4, 32, 32].
+        noise: The noise to predict, [B, 4, 32, 32].
+        clean: The latents without noise, [B, 4, 32, 32].
+        time: Diffusion times, int64 [B].
+        tokens: Captions, int64 [B, LENGTH].
+        source: The latents that moved samples take their bottleneck from, [moved, 4, 32, 32].
+        high: The times of `source`, int64 [moved].
+        blur: Noise added to a moved bottleneck, in its standard deviations, [moved, 1, 1, 1].
     """
 
     noisy: Tensor
@@ -47,33 +58,58 @@ class Batch:
 def draw_batch(
     pairs: Pairs, alphas: Tensor, pair_share: float, generator: torch.Generator, size: int = BATCH
 ) -> Batch:
-    """A random batch with round(pair_share * size) pairs; without pairs there are no constant samples either."""
+    """Draw a random batch.
+
+    Args:
+        pairs: The training data.
+        alphas: The schedule's cumulative products of alpha, [1000].
+        pair_share: The share of pairs; without any there are no constant samples either.
+        generator: Draws every random number.
+        size: Samples in the batch.
+    """
     paired = round(pair_share * size)
-    moved = paired + (CONSTANT if paired else 0)
+    moved = paired + CONSTANT if paired else 0
     chosen = torch.randint(len(pairs), (size,), generator=generator)
     flipped = torch.randint(2, (size,), generator=generator)
-    here, there = pairs.latents[chosen, flipped].float(), pairs.latents[chosen, 1 - flipped].float()
+    here = pairs.latents[chosen, flipped].float()
+    there = pairs.latents[chosen, 1 - flipped].float()
     noise = torch.randn(here.shape, generator=generator)
     uniform = torch.rand((9, size), generator=generator)
-    time = torch.where(uniform[0] < 0.4, 500 + 500 * uniform[1], 800 * uniform[1])
-    high = torch.where(uniform[2] < 0.5, float(DRAG_TIME), 550 + 350 * uniform[3])
-    later = torch.where(uniform[4] < 0.15, high, high * uniform[1])
     rank = torch.arange(size)
-    is_moved, is_pair = rank >= size - moved, rank >= size - paired
-    time = torch.where(is_moved, later, time).long()
-    high = torch.where(is_moved, high.long(), time)
-    start, now = _wide(alphas[high]), _wide(alphas[time])
-    offset = torch.where(_wide(is_pair), there - here, torch.zeros(()))
+    time, high = _times(uniform, rank >= size - moved)
+    start = _wide(alphas[high])
+    now = _wide(alphas[time])
+    offset = torch.where(_wide(rank >= size - paired), there - here, torch.zeros(()))
     astray = torch.where(_wide(uniform[7] < ASTRAY), _wide(uniform[8]), 0.0) * 0.6
     astray = torch.minimum(astray, 0.5 * ((1 - now) / now).sqrt())
     path = noise + (start / (1 - start)).sqrt() * (1 - astray) * offset
-    noisy = now.sqrt() * (here + astray * offset) + (1 - now).sqrt() * path
-    path = path + (now / (1 - now)).sqrt() * astray * offset
-    source = (start.sqrt() * here + (1 - start).sqrt() * noise)[size - moved :]
-    tokens = pairs.tokens[chosen].long()
-    tokens[uniform[5] < WORDLESS] = torch.tensor([0] + [1] * (tokens.shape[1] - 1))
-    blur = (2 * uniform[6] - 1).clamp(min=0)[size - moved :] * 0.3
-    return Batch(noisy, path, here, time, tokens, source, high[size - moved :], _wide(blur))
+    source = start.sqrt() * here + (1 - start).sqrt() * noise
+    blur = (2 * uniform[6] - 1).clamp(min=0) * 0.3
+    return Batch(
+        noisy=now.sqrt() * (here + astray * offset) + (1 - now).sqrt() * path,
+        noise=path + (now / (1 - now)).sqrt() * astray * offset,
+        clean=here,
+        time=time,
+        tokens=_captions(pairs.tokens[chosen].long(), uniform[5]),
+        source=source[size - moved :],
+        high=high[size - moved :],
+        blur=_wide(blur[size - moved :]),
+    )
+
+
+def _times(uniform: Tensor, is_moved: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw the times of the samples, and those of their bottlenecks."""
+    time = torch.where(uniform[0] < 0.4, 500 + 500 * uniform[1], 800 * uniform[1])
+    high = torch.where(uniform[2] < 0.5, float(DRAG_TIME), 550 + 350 * uniform[3])
+    later = torch.where(uniform[4] < 0.15, high, high * uniform[1])
+    time = torch.where(is_moved, later, time).long()
+    return time, torch.where(is_moved, high.long(), time)
+
+
+def _captions(tokens: Tensor, uniform: Tensor) -> Tensor:
+    """Empty some of the captions, for guidance."""
+    tokens[uniform < WORDLESS] = torch.tensor([0] + [1] * (tokens.shape[1] - 1))
+    return tokens
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -81,6 +117,9 @@ def _wide(values: Tensor) -> Tensor:
 
 
 def learning_rate(rate: float, step: int, done: float | None) -> float:
-    """Warm-up over 100 steps; with `done`, the share of the last run that is over, a cosine down to 5 %."""
+    """Return the learning rate of a step: warm-up over 100 steps, then `rate`.
+
+    With `done`, the share (0..1) of the last run that is over, it decays along a cosine to 5 %.
+    """
     decay = 1.0 if done is None else 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     return rate * min(1.0, (step + 1) / 100) * decay

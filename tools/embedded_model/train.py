@@ -1,7 +1,8 @@
 """Train the embedded model within a time budget, from the last checkpoint of its work folder on.
 
-It draws batches (recipe.py) from shards (shards.py) and updates the U-Net and the text encoder; the VAE is not touched. It does not judge the
-result: accept.py does. It never compiles the networks: on a CPU torch 2.13 then gives most weights a gradient of exactly zero.
+It draws batches (recipe.py) from shards (shards.py) and updates the U-Net and the text encoder; the
+VAE is not touched. It does not judge the result: accept.py does. It never compiles the networks: on
+a CPU torch 2.13 then gives most weights a gradient of exactly zero.
 """
 
 import json
@@ -25,7 +26,15 @@ EMA = 0.998
 
 @dataclass(frozen=True)
 class Budget:
-    """seconds of training; rate of AdamW; pairs, the share of pair samples; final: decay the rate to 5 % by the end; steps: stop after so many."""
+    """A training run.
+
+    Attributes:
+        seconds: The time to train for.
+        rate: AdamW's learning rate.
+        pairs: The share of pair samples, 0..1.
+        final: Decay the rate to 5 % by the end.
+        steps: Stop after so many updates; None for the whole time.
+    """
 
     seconds: float
     rate: float = 7e-4
@@ -35,20 +44,27 @@ class Budget:
 
 
 class Trainer:
-    """The networks, their optimiser and their running average. `folder` holds the checkpoint."""
+    """A trainer that holds the networks, their optimiser and their running average.
+
+    Args:
+        folder: The work folder. Training goes on from its checkpoint, if it has one.
+        start: A model folder to start from where there is no checkpoint; None for new weights.
+        device: Where to train.
+    """
 
     def __init__(self, folder: Path, start: Path | None = None, device: str = "cpu") -> None:
         torch.manual_seed(0)
-        self.folder, self.device, self.step = folder, torch.device(device), 0
+        self.folder = folder
+        self.device = torch.device(device)
+        self.step = 0
         self.networks = networks.new_networks(len(words.tokenizer()))
         if start is not None:
             networks.warm_start(self.networks, start)
         for part in self._parts().values():
             part.to(self.device)
         self.networks.unet.to(memory_format=torch.channels_last)
-        self.networks.unet.set_attn_processor(
-            AttnProcessor()
-        )  # a sixth less time a step than the fused attention, whose backward is slow on a CPU
+        # A sixth less time a step than with fused attention, whose backward is slow on a CPU.
+        self.networks.unet.set_attn_processor(AttnProcessor())
         self.optimiser = torch.optim.AdamW(
             self.networks.weights(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, fused=True
         )
@@ -67,63 +83,54 @@ class Trainer:
         }
 
     def _resume(self) -> None:
-        kept = torch.load(self.folder / CHECKPOINT, weights_only=True, map_location=self.device)
+        path = self.folder / CHECKPOINT
+        checkpoint = torch.load(path, weights_only=True, map_location=self.device)
         for name, part in self._parts().items():
-            part.load_state_dict(
-                {
-                    key.removeprefix(name + "."): value
-                    for key, value in kept["weights"].items()
-                    if key.startswith(name + ".")
-                }
-            )
-        self.optimiser.load_state_dict(kept["optimiser"])
-        self.average, self.step = kept["average"], kept["step"]
+            part.load_state_dict(networks.state_of(name, checkpoint["weights"]))
+        self.optimiser.load_state_dict(checkpoint["optimiser"])
+        self.average = checkpoint["average"]
+        self.step = checkpoint["step"]
 
     def save(self) -> None:
-        """Replace the checkpoint; it is never there in part."""
+        """Write the checkpoint, whole or not at all."""
         part = self.folder / (CHECKPOINT + ".part")
-        torch.save(
-            {
-                "weights": self._state(),
-                "average": self.average,
-                "optimiser": self.optimiser.state_dict(),
-                "step": self.step,
-            },
-            part,
-        )
+        checkpoint = {
+            "weights": self._state(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+        torch.save(checkpoint, part)
         os.replace(part, self.folder / CHECKPOINT)
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Squared error of the noise by sample [B], and of the clean latent as read from the supervision features."""
-        net, size, moved = self.networks, len(batch.time), batch.moved
-        own = size - moved
+        """Compute the losses of a batch.
+
+        Returns:
+            The squared error of the noise by sample, [B]; and that of the clean latent as the head
+            reads it from the supervision features, a scalar.
+        """
+        net = self.networks
+        size = len(batch.time)
+        own = size - batch.moved
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             text = net.text(batch.tokens).last_hidden_state
-            stacked = torch.cat([batch.noisy, batch.source]).contiguous(
-                memory_format=torch.channels_last
-            )
+            stacked = torch.cat([batch.noisy, batch.source])
             embedding, skips, bottleneck = networks.down(
                 net.unet,
-                stacked,
+                stacked.contiguous(memory_format=torch.channels_last),
                 torch.cat([batch.time, batch.high]),
                 torch.cat([text, text[own:]]),
             )
-            theirs = bottleneck[size:]
-            blurred = theirs + batch.blur * theirs.detach().std(
-                (1, 2, 3), keepdim=True
-            ) * torch.randn_like(theirs)
-            output, features = networks.up(
-                net.unet,
-                embedding[:size],
-                [skip[:size] for skip in skips],
-                torch.cat([bottleneck[:own], blurred]),
-                text,
-            )
-            guess = net.head(features)
+            bottleneck = torch.cat([bottleneck[:own], _blurred(bottleneck[size:], batch.blur)])
+            skips = tuple(skip[:size] for skip in skips)
+            output, features = networks.up(net.unet, embedding[:size], skips, bottleneck, text)
+            clean = net.head(features)
         errors = (output.float() - batch.noise).square().mean((1, 2, 3))
-        return errors, (guess.float() - batch.clean).square().mean()
+        return errors, (clean.float() - batch.clean).square().mean()
 
     def update(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
+        """Update the weights on a batch; return its losses, detached."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         errors, auxiliary = self.losses(batch)
@@ -138,51 +145,52 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self, keep: float) -> None:
+        """Move the running average towards the weights."""
         for name, part in self._parts().items():
             for key, value in part.state_dict().items():
-                kept = self.average[f"{name}.{key}"]
                 if value.is_floating_point():
-                    kept.lerp_(value, 1 - keep)
+                    self.average[f"{name}.{key}"].lerp_(value, 1 - keep)
 
     def run(self, pairs: Pairs, budget: Budget, report: Callable[[str], None] = print) -> None:
-        """Update until the budget is used up, saving every 200 steps and at the end."""
-        alphas, generator = (
-            networks.alphas_cumprod(),
-            torch.Generator().manual_seed(1000 + self.step),
-        )
+        """Update until the budget is used up; save every 200 steps and at the end."""
+        alphas = networks.alphas_cumprod()
+        generator = torch.Generator().manual_seed(1000 + self.step)
         torch.manual_seed(2000 + self.step)
-        begun, first, log = time.monotonic(), self.step, []
+        begun = time.monotonic()
+        first = self.step
+        log = list[list[float]]()
         while (spent := time.monotonic() - begun) < budget.seconds and (
             budget.steps is None or self.step - first < budget.steps
         ):
             batch = draw_batch(pairs, alphas, budget.pairs, generator)
-            rate = learning_rate(
-                budget.rate, self.step - first, spent / budget.seconds if budget.final else None
-            )
+            over = spent / budget.seconds if budget.final else None
+            rate = learning_rate(budget.rate, self.step - first, over)
             errors, auxiliary = self.update(self._on_device(batch), rate)
-            own = len(batch.time) - batch.moved
-            log.append(
-                [
-                    errors[:own].mean().item(),
-                    errors[own:].mean().item() if batch.moved else 0.0,
-                    auxiliary.item(),
-                ]
-            )
+            log.append(_means(errors, batch.moved, auxiliary))
             if self.step % 50 == 0:
-                means = zip(
-                    ("plain", "moved", "auxiliary"),
-                    torch.tensor(log[-50:]).mean(0).tolist(),
-                    strict=True,
-                )
-                report(
-                    json.dumps(
-                        {"step": self.step, "seconds": round(spent)}
-                        | {name: round(value, 4) for name, value in means}
-                    )
-                )
+                report(_line(self.step, spent, log[-50:]))
             if self.step % 200 == 0:
                 self.save()
         self.save()
 
     def _on_device(self, batch: Batch) -> Batch:
         return Batch(**{name: value.to(self.device) for name, value in vars(batch).items()})
+
+
+def _blurred(bottleneck: Tensor, blur: Tensor) -> Tensor:
+    deviation = bottleneck.detach().std((1, 2, 3), keepdim=True)
+    return bottleneck + blur * deviation * torch.randn_like(bottleneck)
+
+
+def _means(errors: Tensor, moved: int, auxiliary: Tensor) -> list[float]:
+    """Return the mean errors of plain and of moved samples, and the auxiliary one."""
+    own = len(errors) - moved
+    moved_error = errors[own:].mean().item() if moved else 0.0
+    return [errors[:own].mean().item(), moved_error, auxiliary.item()]
+
+
+def _line(step: int, seconds: float, log: list[list[float]]) -> str:
+    """Report the means over the last steps as JSON."""
+    means = zip(("plain", "moved", "auxiliary"), torch.tensor(log).mean(0).tolist(), strict=True)
+    errors = {name: round(value, 4) for name, value in means}
+    return json.dumps({"step": step, "seconds": round(seconds)} | errors)

@@ -1,4 +1,4 @@
-"""The embedded model's tokenizer: CLIP's, with merges that make one token of every word of its captions."""
+"""Make the embedded model's tokenizer: CLIP's, with one token for every word of its captions."""
 
 import itertools
 import json
@@ -10,7 +10,8 @@ from transformers import CLIPTokenizer
 from . import world
 
 LENGTH = 32
-START, END = "<|startoftext|>", "<|endoftext|>"
+START = "<|startoftext|>"
+END = "<|endoftext|>"
 _THINGS = (
     "balloon",
     "hills",
@@ -30,7 +31,10 @@ WORDS = tuple(sorted({*_THINGS, *_JOINTS, *world.SKIES, *world.PAINTS, *world.GR
 
 
 def byte_symbols() -> list[str]:
-    """The printable character that stands for each byte in byte-level merges: itself where it can be seen, else one from 256 on."""
+    """Return the printable character that stands for each byte in byte-level merges.
+
+    A byte that can be seen stands for itself; the others are numbered from 256 on.
+    """
     seen = {
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),
@@ -41,7 +45,7 @@ def byte_symbols() -> list[str]:
 
 
 def _split(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
-    """The pieces that byte-pair encoding makes of a word: the earliest merge that applies, again and again."""
+    """Split a word by byte-pair encoding: apply the earliest merge that fits, until none does."""
     pieces = [*word[:-1], word[-1] + "</w>"]
     while True:
         pairs = list(itertools.pairwise(pieces))
@@ -53,7 +57,10 @@ def _split(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def merges_for(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Merges under which each word becomes one piece. A merge that is added later never splits a word that an earlier one completes."""
+    """Return merges under which each word becomes one piece.
+
+    A later merge never splits a word that an earlier one completes.
+    """
     merges: list[tuple[str, str]] = []
     for word in words:
         while len(pieces := _split(word, merges)) > 1:
@@ -66,7 +73,11 @@ def _ended(pieces: Sequence[str]) -> list[str]:
 
 
 def tokenizer() -> CLIPTokenizer:
-    """Start and end, then the words, the bytes, the bytes that end a word, and the pieces in between."""
+    """Return the tokenizer.
+
+    Its vocabulary is, in this order: start and end, the words, the bytes, the bytes that end a
+    word, and the pieces in between.
+    """
     merges = merges_for(WORDS)
     symbols = byte_symbols()
     entries = [
@@ -82,9 +93,9 @@ def tokenizer() -> CLIPTokenizer:
 
 
 def save_tokenizer(folder: Path) -> None:
-    """Write the tokenizer's folder; besides tokenizer.json also the two files that transformers before 5 reads."""
-    made = tokenizer()
-    made.save_pretrained(str(folder))
-    (folder / "vocab.json").write_text(json.dumps(made.get_vocab()), encoding="utf-8")
+    """Write the tokenizer's folder, with the two files that transformers before 5 reads too."""
+    clip = tokenizer()
+    clip.save_pretrained(str(folder))
+    (folder / "vocab.json").write_text(json.dumps(clip.get_vocab()), encoding="utf-8")
     lines = [" ".join(merge) for merge in merges_for(WORDS)]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *lines, ""]), encoding="utf-8")

@@ -1,0 +1,332 @@
+"""A folder becomes a model, or a refusal that says in one line what was seen and what to do."""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from dragnoise.engine import DragConfig, Editor, ModelError
+from dragnoise.engine.diffusion.load import EMBEDDED, load
+from golden_cases import MODEL
+
+UNET, VAE, TEXT = (
+    "unet/diffusion_pytorch_model",
+    "vae/diffusion_pytorch_model",
+    "text_encoder/model",
+)
+WEIGHTS = (UNET, VAE, TEXT)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(MODEL, tmp_path / "model"))
+
+
+def same_weights(a: Any, b: Any) -> bool:
+    mine, yours = a.state_dict(), b.state_dict()
+    return mine.keys() == yours.keys() and all(
+        torch.equal(mine[name], yours[name]) for name in mine
+    )
+
+
+def rewrite(folder: Path, weights: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    file = folder / f"{weights}.safetensors"
+    save_file(change(load_file(file)), file)
+
+
+def configure(folder: Path, part: str, **settings: Any) -> None:
+    file = folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
+def pickled(folder: Path) -> None:
+    for weights in WEIGHTS:
+        file = folder / f"{weights}.safetensors"
+        torch.save(
+            load_file(file),
+            folder / (weights.replace("text_encoder/model", "text_encoder/pytorch_model") + ".bin"),
+        )
+        file.unlink()
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text)
+
+
+def cut_short(folder: Path, weights: str) -> None:
+    file = folder / f"{weights}.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda tensors: {key: tensor for key, tensor in tensors.items() if key != name}
+
+
+def wide_vae(folder: Path) -> None:
+    configure(folder, "vae", latent_channels=16)
+    AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae")).save_pretrained(
+        folder / "vae"
+    )
+
+
+def wide_text(folder: Path) -> None:
+    configure(folder, "text_encoder", hidden_size=48)
+    CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder")).save_pretrained(
+        folder / "text_encoder"
+    )
+
+
+def refusal(source: Path, **how: Any) -> str:
+    with pytest.raises(ModelError) as refused:
+        load(source, device="cpu", **how)
+    return str(refused.value)
+
+
+def test_a_folder_is_read_whole_and_frozen() -> None:
+    model = load(MODEL, device="cpu")
+    for network, weights in (
+        (model.unet.network, UNET),
+        (model.vae, VAE),
+        (model.text_encoder, TEXT),
+    ):
+        stored = load_file(MODEL / f"{weights}.safetensors")
+        for name, tensor in network.state_dict().items():
+            assert torch.equal(tensor, stored[name if name in stored else f"text_model.{name}"]), (
+                name
+            )
+        assert not network.training
+        assert not any(weight.requires_grad for weight in network.parameters())
+    assert (model.dtype, model.device, model.factor) == (torch.float32, torch.device("cpu"), 8)
+    assert model.defaults == DragConfig()
+
+
+def test_the_embedded_model_is_the_default_and_brings_its_settings() -> None:
+    editor = Editor.from_pretrained(device="cpu")
+    assert editor.model.name == str(EMBEDDED)
+    assert editor.defaults == DragConfig.from_card(EMBEDDED / "drag.json")
+    assert editor.defaults != DragConfig()
+    assert editor.model.factor == 4
+    assert same_weights(editor.model.unet.network, load(EMBEDDED, device="cpu").unet.network)
+
+
+@pytest.mark.parametrize("variant", ["fp16", None], ids=["asked for", "found"])
+def test_half_precision_files(folder: Path, variant: str | None) -> None:
+    halves = {}
+    for weights in WEIGHTS:
+        rewrite(
+            folder,
+            weights,
+            lambda tensors: {
+                name: tensor.half() if tensor.is_floating_point() else tensor
+                for name, tensor in tensors.items()
+            },
+        )
+        halves[weights] = load_file(folder / f"{weights}.safetensors")
+        (folder / f"{weights}.safetensors").rename(folder / f"{weights}.fp16.safetensors")
+    model = load(folder, device="cpu", variant=variant)
+    for name, tensor in model.unet.network.state_dict().items():
+        assert torch.equal(tensor, halves[UNET][name].float()), name
+    assert {
+        weight.dtype
+        for network in (model.unet.network, model.vae, model.text_encoder)
+        for weight in network.parameters()
+    } == {torch.float32}
+
+
+def test_whole_precision_is_preferred_where_both_are_there(folder: Path) -> None:
+    for weights in WEIGHTS:
+        tensors = load_file(folder / f"{weights}.safetensors")
+        save_file(
+            {name: torch.zeros_like(tensor) for name, tensor in tensors.items()},
+            folder / f"{weights}.fp16.safetensors",
+        )
+    assert same_weights(
+        load(folder, device="cpu").unet.network, load(MODEL, device="cpu").unet.network
+    )
+    assert not load(folder, device="cpu", variant="fp16").unet.network.conv_in.weight.any()
+
+
+def test_pickles_are_read_only_when_allowed(folder: Path) -> None:
+    pickled(folder)
+    assert (
+        "has its weights in a pickle, diffusion_pytorch_model.bin; convert it to .safetensors"
+        in refusal(folder)
+    )
+    model, expected = load(folder, device="cpu", allow_pickle=True), load(MODEL, device="cpu")
+    assert same_weights(model.unet.network, expected.unet.network)
+    assert same_weights(model.vae, expected.vae)
+    assert same_weights(model.text_encoder, expected.text_encoder)
+
+
+class Heard(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self.said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no unet": (
+        lambda f: shutil.rmtree(f / "unet"),
+        "has no folder unet; a diffusers folder has unet, vae",
+    ),
+    "no tokenizer": (lambda f: shutil.rmtree(f / "tokenizer"), "has no folder tokenizer;"),
+    "no unet weights": (
+        lambda f: (f / f"{UNET}.safetensors").unlink(),
+        "unet' has no weights; fetch",
+    ),
+    "no vae weights": (lambda f: (f / f"{VAE}.safetensors").unlink(), "vae' has no weights; fetch"),
+    "no text weights": (
+        lambda f: (f / f"{TEXT}.safetensors").unlink(),
+        "text_encoder' has no weights; fetch",
+    ),
+    "other safetensors": (
+        lambda f: (f / f"{UNET}.safetensors").rename(f / "unet/other.safetensors"),
+        "unet' could not be loaded",
+    ),
+    "unet lacks a tensor": (
+        lambda f: rewrite(f, UNET, without("conv_in.weight")),
+        "unet' lack conv_in.weight; they do not belong",
+    ),
+    "vae lacks a tensor": (
+        lambda f: rewrite(f, VAE, without("quant_conv.bias")),
+        "vae' lack quant_conv.bias;",
+    ),
+    "text lacks a tensor": (
+        lambda f: rewrite(f, TEXT, without("text_model.final_layer_norm.bias")),
+        "text_encoder' lack .*final_layer_norm.bias;",
+    ),
+    "empty weights": (
+        lambda f: rewrite(f, VAE, lambda _: {"other": torch.zeros(1)}),
+        "vae' lack .* and [0-9]+ more;",
+    ),
+    "unet of other shapes": (
+        lambda f: configure(f, "unet", cross_attention_dim=48),
+        "unet' could not be loaded .*(size mismatch for|expected shape)",
+    ),
+    "vae of other shapes": (
+        lambda f: configure(f, "vae", block_out_channels=[8, 8, 16, 32]),
+        "vae' could not be loaded .*(size mismatch for|expected shape)",
+    ),
+    "text of other shapes": (
+        lambda f: configure(f, "text_encoder", hidden_size=64),
+        "text_encoder' have another shape for",
+    ),
+    "unet cut short": (lambda f: cut_short(f, UNET), "unet' could not be loaded"),
+    "vae cut short": (lambda f: cut_short(f, VAE), "vae' could not be loaded"),
+    "text cut short": (lambda f: cut_short(f, TEXT), "text_encoder' could not be loaded"),
+    "unet empty": (
+        lambda f: (f / f"{UNET}.safetensors").write_bytes(b""),
+        "unet' could not be loaded",
+    ),
+    "unet config not JSON": (
+        lambda f: write(f, "unet/config.json", "{"),
+        "unet/config.json' could not be loaded",
+    ),
+    "vae config not JSON": (
+        lambda f: write(f, "vae/config.json", "[]"),
+        "vae/config.json' holds no JSON object",
+    ),
+    "text config not JSON": (
+        lambda f: write(f, "text_encoder/config.json", "garbage"),
+        "text_encoder/config.json' could not be loaded",
+    ),
+    "scheduler not JSON": (
+        lambda f: write(f, "scheduler/scheduler_config.json", "{]"),
+        "scheduler/scheduler_config.json' could not be loaded",
+    ),
+    "vocabulary not JSON": (
+        lambda f: write(f, "tokenizer/vocab.json", "{]"),
+        "tokenizer/vocab.json' could not be loaded",
+    ),
+    "no vocabulary": (
+        lambda f: (f / "tokenizer/vocab.json").unlink(),
+        "tokenizer' could not be loaded",
+    ),
+    "no unet config": (lambda f: (f / "unet/config.json").unlink(), "unet' could not be loaded"),
+    "inpainting": (
+        lambda f: configure(f, "unet", in_channels=9),
+        r"cannot be dragged: it maps 9 channels to 4, not 4 to 4 \(an inpainting",
+    ),
+    "SDXL": (
+        lambda f: configure(
+            f, "unet", addition_embed_type="text_time", up_block_types=["UpBlock2D"] * 3
+        ),
+        "addition_embed_type='text_time'.*3 up blocks",
+    ),
+    "no middle": (lambda f: configure(f, "unet", mid_block_type=None), "no bottleneck to optimise"),
+    "predicts sample": (
+        lambda f: configure(f, "scheduler", prediction_type="sample"),
+        "predicts 'sample'; only .*epsilon or v_prediction",
+    ),
+    "VAE of 16 channels": (wide_vae, "the VAE .*4 latent channels"),
+    "another text encoder": (wide_text, "text encoder .* has width 48, its U-Net reads 32;"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_refused(folder: Path, kind: str) -> None:
+    breaks, words = BROKEN[kind]
+    breaks(folder)
+    said = refusal(folder)
+    assert "\n" not in said
+    assert str(folder) in said or "this model" in said
+    assert re.search(words, said), said
+
+
+def test_a_pickle_that_would_run_code_is_refused_even_when_pickles_are_allowed(
+    folder: Path,
+) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (folder / "was_run",))
+
+    pickled(folder)
+    torch.save({"conv_in.weight": Evil()}, folder / f"{UNET}.bin")
+    assert "unet' could not be loaded" in refusal(folder, allow_pickle=True)
+    assert not (folder / "was_run").exists()
+
+
+def test_a_variant_that_is_not_there() -> None:
+    assert "unet' could not be loaded" in refusal(MODEL, variant="fp16")
+
+
+def test_the_error_is_all_that_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    for library in ("diffusers", "transformers"):
+        monkeypatch.setattr(logging.getLogger(library), "handlers", [Heard(said)])
+    rewrite(folder, TEXT, without("text_model.final_layer_norm.bias"))
+    refusal(folder)
+    (folder / f"{UNET}.safetensors").rename(folder / "unet/other.safetensors")
+    refusal(folder)
+    assert not said
+    with pytest.raises(OSError, match="no file named"):
+        UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
+    assert said, "diffusers logs what it raises where nobody stops it"
+
+
+def test_a_scheduler_of_another_kind(folder: Path) -> None:
+    """Stable Diffusion 1.5 is published with PNDM's settings."""
+    configure(folder, "scheduler", _class_name="PNDMScheduler", skip_prk_steps=True)
+    mine, yours = load(folder, device="cpu").schedule(20), load(MODEL, device="cpu").schedule(20)
+    assert mine.timesteps == yours.timesteps
+    assert torch.equal(mine.alphas, yours.alphas)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    assert "no model at" in refusal(tmp_path / "nowhere")
+    assert "has no folder unet, vae, text_encoder, tokenizer, scheduler" in refusal(tmp_path)
+    assert "runwayml/stable-diffusion-v1-5" in refusal(Path("runwayml/stable-diffusion-v1-5"))
