@@ -1,1 +1,1 @@
-"""Makes every artefact that the engine loads: ONNX files, TensorRT plans, the embedded model."""
+"""Makes the files that backends load: ONNX graphs and TensorRT plans of a model's parts."""

@@ -16,8 +16,9 @@ from dragnoise.engine.cache import default_folder
 from dragnoise.engine.cli.options import add_json_option, size
 from dragnoise.engine.cli.program import Command, Program
 from dragnoise.engine.cli.show import print_json, print_table, progress_bar
+from dragnoise.engine.diffusion.parts import PARTS
 from dragnoise.engine.errors import ExportError
-from dragnoise.engine.exported import OF_AN_EDIT, PARTS
+from dragnoise.engine.exported import EXPORTABLE, OF_AN_EDIT
 
 if TYPE_CHECKING:
     from .files import PartFiles, PlanOptions
@@ -83,7 +84,7 @@ def _add_onnx_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--part",
         action="append",
-        choices=PARTS,
+        choices=EXPORTABLE,
         help=f"repeat for more (default: {', '.join(OF_AN_EDIT)})",
     )
     parser.add_argument(
@@ -196,7 +197,7 @@ def _export(parsed: Namespace, plan: "PlanOptions | None") -> int:
     files = []
     with progress_bar() as progress:
         for part in dict.fromkeys(parsed.part or OF_AN_EDIT):
-            features = parsed.features if part == "up" else None
+            features = parsed.features if PARTS[part].has_features else None
             files.append(
                 make_files(model, reference, part, profile, folder, features, plan, progress)
             )

@@ -1,7 +1,9 @@
-"""An exported graph beside PyTorch: onnxruntime on the CPU runs the graph, PyTorch's eager operators run the model, on the same inputs.
+"""An exported graph compared with PyTorch on the same inputs.
 
-PyTorch computes in float32 with the graph's own (rounded) weights and inputs, so that a half-precision graph is held to what its numbers mean. CPUs
-have no bfloat16 operators in onnxruntime: a bfloat16 graph is run with every bfloat16 widened to float32, which checks all of it but its roundings.
+onnxruntime runs the graph on the CPU, PyTorch's eager operators run the model. PyTorch computes in
+float32 with the graph's own (rounded) weights and inputs, so that a half-precision graph is held to
+what its numbers mean. onnxruntime has no bfloat16 operators for CPUs: a bfloat16 graph is run with
+every bfloat16 widened to float32, which checks all of it but its roundings.
 """
 
 import math
@@ -27,47 +29,64 @@ TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 1e-4}
 
 
 def check(path: Path, graph: GraphId, reference: Model) -> dict[str, Any]:
-    """The report: differences by extent and output, and how long both took. Raises ExportError where one is too large, or the graph does not run.
+    """Compare a graph with PyTorch and return the differences and times as a report.
 
-    reference: the model in float32. A dynamic graph is tried at its least and its usual extent, and turned by a quarter.
+    A dynamic graph is tried at its least and its usual extent, and turned by a quarter.
+
+    Args:
+        path: the graph's file.
+        graph: what it should be.
+        reference: the model in float32.
+
+    Raises:
+        ExportError: a difference is too large, or the graph does not run.
     """
     allowed = TOLERANCE[graph.dtype]
     with tempfile.TemporaryDirectory(prefix=".check-", dir=path.parent) as work:
         runnable = _widened(path, Path(work)) if graph.dtype == "bf16" else path
         session = _session(runnable)
-        found = {
+        comparisons = {
             str(extent): _differences(session, graph, reference, extent)
             for extent in _extents(graph)
         }
-    for extent, one in found.items():
-        for name, difference in one["relative"].items():
+    for extent, comparison in comparisons.items():
+        for name, difference in comparison["relative"].items():
             if not difference <= allowed:
-                off = f"its output {name} is {difference:.1e} off PyTorch's at {extent}, {allowed:.0e} is allowed"
-                raise ExportError(f"the graph of {graph.part} is not kept: {off}")
-    worst = max(difference for one in found.values() for difference in one["relative"].values())
+                raise ExportError(
+                    f"the graph of {graph.part} is not kept: its output {name} is "
+                    f"{difference:.1e} off PyTorch's at {extent}, {allowed:.0e} is allowed"
+                )
+    worst = max(
+        difference
+        for comparison in comparisons.values()
+        for difference in comparison["relative"].values()
+    )
     how = "onnxruntime, CPU" + (", widened to float32" if graph.dtype == "bf16" else "")
     return {
         "beside": "PyTorch eager, float32",
         "ran_by": how,
         "allowed": allowed,
         "worst": worst,
-        "extents": found,
+        "extents": comparisons,
     }
 
 
 def _extents(graph: GraphId) -> tuple[Extent, ...]:
+    """Return the extents at which a graph is tried."""
     profile = graph.profile
     if not profile.dynamic:
         return (profile.usual,)
-    usual, least = profile.usual, profile.least
+    usual = profile.usual
+    least = profile.least
     turned = Extent(usual.width, usual.height, usual.batch)
     oblong = Extent(least.height, usual.width, profile.most.batch)
     return tuple(
-        dict.fromkeys(one for one in (least, usual, turned, oblong) if profile.covers(one))
+        dict.fromkeys(extent for extent in (least, usual, turned, oblong) if profile.covers(extent))
     )
 
 
 def _session(path: Path) -> Any:
+    """Return an onnxruntime session of the graph. Raises ExportError if it cannot be run."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -82,27 +101,28 @@ def _session(path: Path) -> Any:
 
 
 def _differences(session: Any, graph: GraphId, reference: Model, extent: Extent) -> dict[str, Any]:
+    """Return relative differences by output, and how long PyTorch and onnxruntime took."""
     names = signature(reference, graph.part, extent, graph.features)
     dtype = DTYPES[graph.dtype]
-    given = {
+    inputs = {
         name: tensor.to(dtype)
         for name, tensor in example(reference, graph.part, extent, seed=1).items()
     }
     part = part_of(reference, reference.unet, graph.part, graph.features)
     started = time.perf_counter()
     with torch.no_grad():
-        expected = part(*(tensor.float() for tensor in given.values()))
+        expected = part(*(tensor.float() for tensor in inputs.values()))
     between = time.perf_counter()
     fed = {
         name: (tensor.float() if graph.dtype == "bf16" else tensor).numpy()
-        for name, tensor in given.items()
+        for name, tensor in inputs.items()
     }
     outputs = session.run(list(names.outputs), fed)
     ended = time.perf_counter()
-    wanted = (expected,) if isinstance(expected, Tensor) else expected
+    right = (expected,) if isinstance(expected, Tensor) else expected
     relative = {
-        name: _relative(right, torch.from_numpy(output))
-        for name, right, output in zip(names.outputs, wanted, outputs, strict=True)
+        name: _relative(tensor, torch.from_numpy(output))
+        for name, tensor, output in zip(names.outputs, right, outputs, strict=True)
     }
     times = {
         "eager_ms": round((between - started) * 1e3, 3),
@@ -111,18 +131,20 @@ def _differences(session: Any, graph: GraphId, reference: Model, extent: Extent)
     return {"relative": relative, **times}
 
 
-def _relative(expected: Tensor, found: Tensor) -> float:
-    if expected.shape != found.shape:
+def _relative(expected: Tensor, output: Tensor) -> float:
+    """Return the relative difference (L2); infinity where something is not finite."""
+    if expected.shape != output.shape:
         raise ExportError(
-            f"an output has shape {list(found.shape)}, expected {list(expected.shape)}; the graph is not kept"
+            f"an output has shape {list(output.shape)}, expected {list(expected.shape)}; "
+            "the graph is not kept"
         )
-    expected, found = expected.double(), found.double()
-    difference = float((expected - found).norm() / expected.norm().clamp(min=1e-30))
+    right = expected.double()
+    difference = float((right - output.double()).norm() / right.norm().clamp(min=1e-30))
     return difference if math.isfinite(difference) else math.inf
 
 
 def _widened(path: Path, work: Path) -> Path:
-    """The graph with every bfloat16 as float32."""
+    """Write the graph with every bfloat16 as float32 and return its file."""
     import numpy as np
     import onnx
     from onnx import TensorProto, numpy_helper

@@ -1,4 +1,7 @@
-"""Models as they are exported: in any precision, on a machine that cannot run it, with an adapter merged."""
+"""Models as they are exported: in any precision, with an adapter merged, on the CPU.
+
+A precision that this machine cannot compute with can be exported all the same.
+"""
 
 import dataclasses
 import os
@@ -11,6 +14,7 @@ from dragnoise.engine.diffusion.lora.adapter import Adapter, AdapterUse
 from dragnoise.engine.diffusion.lora.merge import Adapters
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import UNet
+from dragnoise.engine.diffusion.weights import Weights
 from dragnoise.engine.exported import DTYPES
 
 __all__ = ["in_float32", "in_precision", "model_for_export"]
@@ -26,9 +30,21 @@ def model_for_export(
     adapter: str | os.PathLike[str] | None = None,
     adapter_scale: float = 1.0,
 ) -> Model:
-    """The model that an editor would load from `source` in that precision ("fp32", "fp16", "bf16"), on the CPU, with the adapter merged.
+    """Return the model that an editor would load, on the CPU, with the adapter merged.
 
-    Raises ModelError, AdapterError, ConfigError.
+    Args:
+        source: a diffusers folder or a `.safetensors` checkpoint; None: the embedded model.
+        dtype: "fp32", "fp16" or "bf16".
+        config: for a checkpoint, a diffusers folder of the same architecture.
+        variant: of the weights' files, as in diffusers ("fp16").
+        allow_pickle: also read weights that can run code: only files you trust.
+        adapter: the file of a LoRA to merge.
+        adapter_scale: how much of it.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        AdapterError: the adapter cannot be read, or was not made for this model.
+        ConfigError: the scale is out of its range.
     """
     model = in_precision(
         load(source, device="cpu", config=config, variant=variant, allow_pickle=allow_pickle),
@@ -36,25 +52,38 @@ def model_for_export(
     )
     if adapter is not None:
         with Adapters(model).active(AdapterUse(Adapter.load(adapter), adapter_scale)):
-            pass  # merged it stays, until another is wanted
+            pass  # it stays merged until another one is wanted
     return model
 
 
 def in_precision(model: Model, dtype: torch.dtype) -> Model:
-    """The float32 model, its networks cast as loading casts them: the VAE stays float32 where the others are float16."""
+    """Return the float32 model with its networks cast as loading casts them.
+
+    The VAE stays float32 where the others are float16.
+    """
     for network, precision in (
         (model.unet.network, dtype),
         (model.text_encoder, dtype),
         (model.vae, torch.float32 if dtype == torch.float16 else dtype),
     ):
         nn.Module.to(network, precision)
-    return dataclasses.replace(model, unet=UNet(model.unet.network), weights=None)
+    networks = {"unet": model.unet.network, "vae": model.vae, "text_encoder": model.text_encoder}
+    weights = Weights(networks, model.tokenizer)
+    return dataclasses.replace(model, unet=UNet(model.unet.network), weights=weights)
 
 
 def in_float32(model: Model) -> Model:
-    """The same numbers in float32, on memory of their own: what exported parts are compared with."""
-    unet, vae = (_widened(network) for network in (model.unet.network, model.vae))
-    return dataclasses.replace(model, unet=UNet(unet), vae=vae, halves=None, weights=model.read())
+    """Return the same numbers in float32: what exported parts are compared with.
+
+    Weights of another precision are copied; the model is not changed.
+    """
+    return dataclasses.replace(
+        model,
+        unet=UNet(_widened(model.unet.network)),
+        vae=_widened(model.vae),
+        halves=None,
+        weights=model.weights,
+    )
 
 
 def _widened(network: nn.Module) -> nn.Module:

@@ -1,6 +1,7 @@
-"""A part of a model as an ONNX graph: strongly typed, weights beside it, compared with PyTorch before it is kept.
+"""A part of a model as an ONNX graph, compared with PyTorch before it is kept.
 
-The graph's own metadata has its identity too, so that any tool can show what it is.
+The graph is strongly typed, with its weights in a file beside it. Its own metadata has its identity
+too, so that any tool can show what it is.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import UNet
 from dragnoise.engine.errors import ExportError, OutputError, PlanError
 from dragnoise.engine.exported import (
-    EXPORTED,
+    SPELLED,
     Extent,
     GraphId,
     Profile,
@@ -48,6 +49,7 @@ from .peak_memory import forget_peak, peak_of_process
 __all__ = ["OPSET", "export_graph", "kept_graph"]
 
 OPSET = 20
+"""The version of ONNX's operators that graphs are written in."""
 
 
 def export_graph(
@@ -59,16 +61,23 @@ def export_graph(
     features: int | None = None,
     reference: Model | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """The graph's file in `folder`, and its report; where it is there already, as it is.
+    """Export a part and return its file in `folder` and its report.
 
-    reference: `in_float32(model)`, where several parts are exported. Raises ExportError where it does not agree with PyTorch: nothing is kept then.
+    A graph that is there already, whole, is left as it is.
+
+    Args:
+        model: the model in the precision that is exported.
+        part: the part's name.
+        profile: the sizes it is made for.
+        folder: where the file goes.
+        features: the up block whose map `up` gives too; None: no map.
+        reference: `in_float32(model)`, made once where several parts are exported.
+
+    Raises:
+        ExportError: the graph cannot be made or does not agree with PyTorch; nothing is kept.
+        OutputError: the folder cannot be written to.
     """
-    if missing := [
-        name
-        for name in ("onnx", "onnxscript", "onnxruntime")
-        if importlib.util.find_spec(name) is None
-    ]:
-        raise ExportError(f"{', '.join(missing)} is not installed; pip install 'dragnoise[onnx]'")
+    _check_packages()
     graph = graph_id(model, part, profile, features)
     if (kept := kept_graph(folder, graph)) is not None:
         return folder / graph.file, kept
@@ -76,19 +85,7 @@ def export_graph(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=folder) as work:
         path = Path(work) / graph.file
-        forget_peak()
-        started = time.perf_counter()
-        try:
-            _write(model, graph, reference, path)
-        except OSError as refused:
-            raise OutputError(
-                f"{graph.file} could not be written to {str(folder)!r} ({refused})"
-            ) from refused
-        report: dict[str, Any] = {
-            "export_s": round(time.perf_counter() - started, 3),
-            "peak_bytes": peak_of_process(),
-        }
-        report["versions"] = versions(EXPORTING)
+        report = _write_timed(model, graph, reference, path, folder)
         report["check"] = check(path, graph, reference)
         for file in reversed(files_of(path)):  # the weights first: where the graph is, they are
             shutil.move(file, folder / file.name)
@@ -97,15 +94,45 @@ def export_graph(
 
 
 def kept_graph(folder: Path, graph: GraphId) -> dict[str, Any] | None:
-    """The report of a graph that is there already, whole; None where it is not."""
+    """Return the report of a graph that is there already, whole; None where it is not."""
     try:
         return check_graph(folder / graph.file, graph)
     except PlanError:
         return None
 
 
+def _check_packages() -> None:
+    """Raises ExportError if a package that exporting needs is not installed."""
+    missing = [
+        name
+        for name in ("onnx", "onnxscript", "onnxruntime")
+        if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise ExportError(f"{', '.join(missing)} is not installed; pip install 'dragnoise[onnx]'")
+
+
+def _write_timed(
+    model: Model, graph: GraphId, reference: Model, path: Path, folder: Path
+) -> dict[str, Any]:
+    """Write the graph and return what it took. folder: where it will go, for the error."""
+    forget_peak()
+    started = time.perf_counter()
+    try:
+        _write(model, graph, reference, path)
+    except OSError as error:
+        raise OutputError(
+            f"{graph.file} could not be written to {str(folder)!r} ({error})"
+        ) from error
+    return {
+        "export_s": round(time.perf_counter() - started, 3),
+        "peak_bytes": peak_of_process(),
+        "versions": versions(EXPORTING),
+    }
+
+
 class _Part(nn.Module):
-    """What the exporter takes: a module. Weights are constants of the graph."""
+    """A part as a module, which is what the exporter takes. Weights are constants of the graph."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -116,17 +143,18 @@ class _Part(nn.Module):
 
 
 def _write(model: Model, graph: GraphId, reference: Model, path: Path) -> None:
+    """Write the graph to `path`. Raises ExportError if PyTorch cannot export the part."""
     extent = _traced(model, graph.profile)
     names = signature(model, graph.part, extent, graph.features)
     dtype = precision_of(model, graph.part)
-    given = tuple(tensor.to(dtype) for tensor in example(reference, graph.part, extent).values())
+    inputs = tuple(tensor.to(dtype) for tensor in example(reference, graph.part, extent).values())
     spelled = dataclasses.replace(model, vae=exported_vae(model.vae), halves=None)
-    part = part_of(spelled, UNet(model.unet.network, EXPORTED), graph.part, graph.features)
+    part = part_of(spelled, UNet(model.unet.network, SPELLED), graph.part, graph.features)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 _Part(part).eval(),
-                given,
+                inputs,
                 dynamo=True,
                 input_names=list(names.inputs),
                 output_names=list(names.outputs),
@@ -145,26 +173,28 @@ def _write(model: Model, graph: GraphId, reference: Model, path: Path) -> None:
 
 
 def _metadata(model: Model, graph: GraphId) -> dict[str, str]:
-    """Every field of the identity by its name, so that any tool can show it, and what a user of the graph has to know."""
-    said = {
+    """Return every field of the identity by its name, and what a user of the graph has to know."""
+    identity = {
         name: json.dumps(value) if isinstance(value, dict) else str(value)
         for name, value in graph.to_dict().items()
     }
-    told = {
+    about = {
         "prediction": str(model.scheduler.get("prediction_type", "epsilon")),
         "scaling_factor": str(model.vae.config["scaling_factor"]),
         "model_name": model.name,
         "versions": json.dumps(versions(EXPORTING)),
     }
-    return {f"dragnoise.{name}": value for name, value in (said | told).items()}
+    return {f"dragnoise.{name}": value for name, value in (identity | about).items()}
 
 
 _SMALLEST = (3, 5)
-"""Height and width of the smallest map that a dynamic graph is traced on, of a batch of 2: all different and none 1, or they would be constants."""
+"""Height and width of the smallest map that a dynamic graph is traced on, with a batch of 2.
+
+All three differ and none is 1, or the exporter would make constants of them."""
 
 
 def _traced(model: Model, profile: Profile) -> Extent:
-    """What a graph is traced on: its own extent, or for a dynamic one a small one."""
+    """Return what a graph is traced on: its own extent, or for a dynamic one a small one."""
     if not profile.dynamic:
         return profile.usual
     multiple = multiple_px(model)
@@ -172,8 +202,12 @@ def _traced(model: Model, profile: Profile) -> Extent:
 
 
 def _linked(inputs: Mapping[str, tuple[int, ...]]) -> tuple[dict[int, Any], ...]:
-    """The axes that may change. A map's sides are multiples of the smallest map's: all sizes are linked."""
-    batch, sides = torch.export.Dim("batch"), (torch.export.Dim("high"), torch.export.Dim("wide"))
+    """Return the axes of every input that may change.
+
+    A map's sides are multiples of the smallest map's, so that all sizes are linked.
+    """
+    batch = torch.export.Dim("batch")
+    sides = (torch.export.Dim("high"), torch.export.Dim("wide"))
 
     def axes(shape: tuple[int, ...]) -> dict[int, Any]:
         if len(shape) == 1:
@@ -194,7 +228,7 @@ def _linked(inputs: Mapping[str, tuple[int, ...]]) -> tuple[dict[int, Any], ...]
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's advice: what it makes is checked."""
+    """Silence the exporter's advice: what it makes is checked."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -1,21 +1,22 @@
-"""The most memory that this process held, since it was last asked to forget. Linux alone says so."""
+"""The most memory that this process held. Only Linux tells."""
 
 from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["forget_peak", "peak_of_process"]
 
-_STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+_FORGET = Path("/proc/self/clear_refs")
 
 
 def forget_peak() -> None:
-    """The peak is counted from here, where the system allows it."""
+    """Count the peak from here on, where the system allows it."""
     with suppress(OSError):
         _FORGET.write_text("5")
 
 
 def peak_of_process() -> int | None:
-    """Bytes resident at most since then; None where the system does not say."""
+    """Return the most bytes that were resident since then; None where the system does not tell."""
     with suppress(OSError):
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

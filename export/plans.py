@@ -1,4 +1,7 @@
-"""A graph as a TensorRT plan. TensorRT for RTX builds on any machine; TensorRT on the device that the plan is for."""
+"""TensorRT plans, built of graphs.
+
+TensorRT for RTX builds on any machine, TensorRT on the device that the plan is for.
+"""
 
 import time
 from collections.abc import Callable
@@ -24,15 +27,23 @@ Step = Callable[[str, int, int], bool]
 def plan_id(
     graph: GraphId, library: Library, refittable: bool = False, target: str = "any"
 ) -> PlanId:
-    """The plan's identity, if it is built here. target: "any", or for TensorRT for RTX one compute capability ("sm89").
+    """Return the identity of the plan that is built here.
 
-    Raises ExportError for a target that the library does not build for.
+    Args:
+        graph: what it is built of.
+        library: what builds it.
+        refittable: whether its weights can be replaced.
+        target: "any", or for TensorRT for RTX one compute capability ("sm89").
+
+    Raises:
+        ExportError: the library does not build for the target.
     """
     capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
     usual = library.targets(capability)[0]
     if target not in ("any", usual) and target not in (known := _known(library)):
         raise ExportError(
-            f"{library.flavour} {library.version} does not build for {target!r} here; use {', '.join(known)}"
+            f"{library.flavour} {library.version} does not build for {target!r} here; "
+            f"use {', '.join(known)}"
         )
     return PlanId(
         graph, library.flavour, library.version, usual if target == "any" else target, refittable
@@ -40,7 +51,7 @@ def plan_id(
 
 
 def _known(library: Library) -> list[str]:
-    """The compute capabilities that can be asked for by name; TensorRT builds for the device that is here."""
+    """Return the targets that can be asked for; TensorRT builds for the device that is here."""
     if library.flavour != "tensorrt_rtx":
         return ["any"]
     return [
@@ -54,7 +65,7 @@ def _known(library: Library) -> list[str]:
 
 
 def kept_plan(folder: Path, built: PlanId) -> dict[str, Any] | None:
-    """How it was made, if it is there already, whole; None where it is not."""
+    """Return how a plan was made that is there already, whole; None where it is not."""
     try:
         read_plan(folder / built.file, built)
     except PlanError:
@@ -70,15 +81,28 @@ def build_plan(
     library: Library,
     step: Step | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """The plan's file in `folder`, and figures of its build: seconds, bytes, peak memory of the process.
+    """Build a plan and return its file in `folder` and figures of its build.
 
-    graph: the ONNX file of `built.graph`. step: shown every step; the build stops where it says no.
-    Raises ExportError with what TensorRT's log says, CancelledError where `step` said no, OutputError.
+    The figures are seconds, bytes, peak memory of the process in bytes, and layers.
+
+    Args:
+        model: whose part it is.
+        graph: the ONNX file of `built.graph`.
+        built: the plan's identity.
+        folder: where the plan goes.
+        library: what builds it.
+        step: called at every step of the build, which stops where it returns False.
+
+    Raises:
+        ExportError: it cannot be built; the message has what TensorRT's log says.
+        CancelledError: `step` returned False.
+        OutputError: the folder cannot be written to.
     """
     log = library.log()
     if library.flavour == "tensorrt" and not torch.cuda.is_available():
         raise ExportError(
-            "tensorrt builds on the device that a plan is for, and there is none here; use --flavour tensorrt_rtx"
+            "tensorrt builds on the device that a plan is for, and there is none here; "
+            "use --flavour tensorrt_rtx"
         )
     started = time.perf_counter()
     forget_peak()
@@ -92,7 +116,7 @@ def build_plan(
     }
     if timings is not None:
         path, raw = timings
-        write_whole(path, lambda part: part.write_bytes(raw))
+        write_whole(path, lambda target: target.write_bytes(raw))
     return write_plan(folder, built, memoryview(plan), made), made
 
 
@@ -105,7 +129,7 @@ def _built(
     log: Log,
     step: Step | None,
 ) -> tuple[Any, int, tuple[Path, bytes] | None]:
-    """The plan, how many layers the network has, and where what was timed is to be kept."""
+    """Return the plan, the number of its layers, and the timing cache's file and bytes."""
     trt = library.module
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -113,7 +137,8 @@ def _built(
     if not parser.parse_from_file(str(graph)):
         errors = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
         raise ExportError(
-            f"{library.flavour} {library.version} refuses the graph {graph.name}: {errors or log.text()}"
+            f"{library.flavour} {library.version} refuses the graph {graph.name}: "
+            f"{errors or log.text()}"
         )
     config = builder.create_builder_config()
     if library.flavour == "tensorrt_rtx" and built.target != "any":
@@ -123,7 +148,8 @@ def _built(
         config.set_flag(trt.BuilderFlag.REFIT)
     if built.graph.profile.dynamic:
         config.add_optimization_profile(_profile(model, built.graph, builder))
-    config.progress_monitor = monitor = _monitor(trt, step)
+    monitor = _monitor(trt, step)
+    config.progress_monitor = monitor
     timings = _timing_cache(library, config, folder)
     plan = builder.build_serialized_network(network, config)
     if monitor.cancelled:
@@ -137,19 +163,22 @@ def _built(
 
 
 def _profile(model: Model, graph: GraphId, builder: Any) -> Any:
-    """Least, usual and most of every input, from the three extents: sizes that are linked stay linked."""
+    """Return least, usual and most shape of every input: linked sizes stay linked."""
     ranges = [
         signature(model, graph.part, extent, graph.features).inputs
         for extent in (graph.profile.least, graph.profile.usual, graph.profile.most)
     ]
     profile = builder.create_optimization_profile()
     for name in ranges[0]:
-        profile.set_shape(name, *(one[name] for one in ranges))
+        profile.set_shape(name, *(shapes[name] for shapes in ranges))
     return profile
 
 
 def _timing_cache(library: Library, config: Any, folder: Path) -> Path | None:
-    """TensorRT times its kernels when it builds; what it has measured on a device is worth keeping. TensorRT for RTX measures nothing here."""
+    """Give the builder what TensorRT measured on this device before, and return the file of that.
+
+    None for TensorRT for RTX, which measures nothing when it builds.
+    """
     if library.flavour != "tensorrt":
         return None
     device = torch.cuda.get_device_name().replace(" ", "-").lower()
@@ -161,9 +190,8 @@ def _timing_cache(library: Library, config: Any, folder: Path) -> Path | None:
 
 
 def _monitor(trt: Any, step: Step | None) -> Any:
-    """What TensorRT tells of its progress; it stops where a step is answered with False."""
-
-    base: Any = trt.IProgressMonitor  # of a module that is chosen now
+    """Return TensorRT's progress monitor; the build stops where `step` returns False."""
+    base: Any = trt.IProgressMonitor  # the module is chosen when it runs
 
     class Monitor(base):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -173,15 +201,15 @@ def _monitor(trt: Any, step: Step | None) -> Any:
 
         def phase_start(self, phase: str, parent: str | None, count: int) -> None:
             self._counts[phase] = count
-            self._told(phase, 0)
+            self._report(phase, 0)
 
         def phase_finish(self, phase: str) -> None:
-            self._told(phase, self._counts[phase])
+            self._report(phase, self._counts[phase])
 
         def step_complete(self, phase: str, number: int) -> bool:
-            return self._told(phase, number + 1)
+            return self._report(phase, number + 1)
 
-        def _told(self, phase: str, done: int) -> bool:
+        def _report(self, phase: str, done: int) -> bool:
             if step is not None and not self.cancelled:
                 self.cancelled = not step(phase, done, self._counts[phase])
             return not self.cancelled

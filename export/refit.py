@@ -1,7 +1,8 @@
-"""A plan for other weights, made of one that is there: its weights are replaced instead of building anew.
+"""A plan for other weights, made of one that is there: its weights are replaced.
 
-Only where the flavour and the device can, and only if what comes out is right: refitting has mixed weights in the field (NVIDIA/TensorRT#3628) and
-dropped biases, and where building takes seconds (TensorRT for RTX) it is not worth it. So the default is to merge the adapter and build; this is for
+It needs a flavour and a device that can refit, and the result is checked: refitting has mixed up
+weights in the field (NVIDIA/TensorRT#3628) and dropped biases. Where building takes seconds
+(TensorRT for RTX) it is not worth it. So the default is to merge the adapter and build; this is for
 TensorRT, whose builds take minutes.
 """
 
@@ -40,11 +41,22 @@ TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 8e-2}
 def refit_plan(
     reference: Model, graph: Path, built: PlanId, folder: Path, library: Library, device: Device
 ) -> tuple[Path, dict[str, Any]]:
-    """The plan `built` in `folder`, of a refittable one there that differs in the adapter alone, and figures of it.
+    """Refit a plan that differs in the adapter alone; return the new file and figures of it.
 
-    graph: the ONNX file of `built.graph`. reference: the model in float32, with the adapter merged. Checked before it is kept: the new weights'
-    outputs are PyTorch's; with the old weights put back the old plan's outputs are the same bits.
-    Raises ExportError where there is no plan to begin with or a check fails, PlanError where TensorRT refuses.
+    Two checks come before it is kept: with the new weights the outputs are PyTorch's; with the old
+    weights put back the outputs are those of the old plan, bit for bit.
+
+    Args:
+        reference: the model in float32, with the adapter merged.
+        graph: the ONNX file of `built.graph`.
+        built: the identity of the new plan.
+        folder: where the refittable plan lies, and where the new one goes.
+        library: the flavour of TensorRT.
+        device: where the plan runs.
+
+    Raises:
+        ExportError: there is no plan to begin with, or a check fails.
+        PlanError: TensorRT refuses.
     """
     started = time.perf_counter()
     path, base = _base(built, folder)
@@ -54,20 +66,22 @@ def refit_plan(
     names = signature(reference, built.graph.part, extent, built.graph.features)
     engine = Engine(library, read_plan(path, base), names, device, path.name)
     wide = example(reference, built.graph.part, extent, seed=1)
-    given = {name: tensor.to(DTYPES[built.graph.dtype]) for name, tensor in wide.items()}
-    there = {name: tensor.to(device.device) for name, tensor in given.items()}
-    before = engine(there)
+    inputs = {name: tensor.to(DTYPES[built.graph.dtype]) for name, tensor in wide.items()}
+    on_device = {name: tensor.to(device.device) for name, tensor in inputs.items()}
+    before = engine(on_device)
     engine.refit(graph)
-    worst = _worst(_expected(reference, built.graph, given), engine(there))
+    worst = _largest_difference(_expected(reference, built.graph, inputs), engine(on_device))
     if not worst <= (allowed := TOLERANCE[built.graph.dtype]):
         raise ExportError(
-            f"{path.name}, refitted with {graph.name}, is {worst:.1e} off PyTorch, {allowed:.0e} is allowed; build it anew"
+            f"{path.name}, refitted with {graph.name}, is {worst:.1e} off PyTorch, "
+            f"{allowed:.0e} is allowed; build it anew"
         )
     engine.refit(base_graph)
-    again = engine(there)
+    again = engine(on_device)
     if not all(torch.equal(before[name], again[name]) for name in before):
         raise ExportError(
-            f"{path.name}, refitted there and back, is not what it was; build the plan of {graph.name} anew"
+            f"{path.name}, refitted there and back, is not what it was; "
+            f"build the plan of {graph.name} anew"
         )
     engine.refit(graph)
     plan = engine.serialized()
@@ -81,31 +95,29 @@ def refit_plan(
 
 
 def _base(built: PlanId, folder: Path) -> tuple[Path, PlanId]:
-    """A plan that differs from `built` in the adapter alone."""
+    """Return a plan that differs from `built` in the adapter alone. Raises ExportError."""
     for path in sorted(folder.glob(f"{built.graph.part}*.refittable{SUFFIX}")):
-        found, _ = about_plan(path)
-        if (
-            dataclasses.replace(
-                found, graph=dataclasses.replace(found.graph, adapter=built.graph.adapter)
-            )
-            == built
-        ):
-            return path, found
+        plan, _ = about_plan(path)
+        graph = dataclasses.replace(plan.graph, adapter=built.graph.adapter)
+        if dataclasses.replace(plan, graph=graph) == built:
+            return path, plan
     raise ExportError(
-        f"no refittable plan of {built.graph.part} for {built.graph.profile} lies in {str(folder)!r}; make one with --refittable"
+        f"no refittable plan of {built.graph.part} for {built.graph.profile} lies in "
+        f"{str(folder)!r}; make one with --refittable"
     )
 
 
-def _expected(reference: Model, graph: GraphId, given: dict[str, Tensor]) -> tuple[Tensor, ...]:
+def _expected(reference: Model, graph: GraphId, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """Return what PyTorch computes in float32."""
     with torch.no_grad():
         part = part_of(reference, reference.unet, graph.part, graph.features)
-        found = part(*(tensor.float() for tensor in given.values()))
-    return (found,) if isinstance(found, Tensor) else tuple(found)
+        outputs = part(*(tensor.float() for tensor in inputs.values()))
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
-def _worst(expected: tuple[Tensor, ...], found: dict[str, Tensor]) -> float:
-    pairs = zip(expected, found.values(), strict=True)
+def _largest_difference(expected: tuple[Tensor, ...], outputs: dict[str, Tensor]) -> float:
+    """Return the largest relative difference (L2) of an output."""
     return max(
-        float((mine.cpu().double() - right.double()).norm() / right.double().norm())
-        for right, mine in pairs
+        float((output.cpu().double() - right.double()).norm() / right.double().norm())
+        for right, output in zip(expected, outputs.values(), strict=True)
     )

@@ -1,4 +1,9 @@
-"""CPU twins of the kernels, in C++ (kernels/native/). Arrays may come from numpy or torch (CPU, without gradient)."""
+"""CPU twins of the kernels, in C++ (kernels/native/).
+
+Arrays may come from numpy or torch (CPU, without gradient). Every function releases the GIL, and
+raises ValueError for sizes that do not fit each other, TypeError for another dtype, rank, device or
+memory order.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +20,21 @@ def track_points(
 ) -> tuple[
     np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.bool_]]
 ]:
-    """The nearest feature in a window around every handle, and whether it is strictly nearer than `near` to the target; `point_tracking`.
+    """Return the nearest feature in a window around every handle, and whether that is the target.
 
-    features: [C, h, w] float32, float16 or bfloat16, any strides. references: [N, C] float32, contiguous. handles, targets: [N, 2] int64
-    (row, column), contiguous. Returns [N, 2] int64, inside `resolution`, and [N] bool. Releases the GIL; one thread.
-    Raises ValueError where sizes do not fit each other, TypeError for another dtype, rank, device or memory order.
+    Formula in `point_tracking`. One thread.
+
+    Args:
+        features: [C, h, w] float32, float16 or bfloat16, any strides.
+        references: [N, C] float32, contiguous.
+        handles: [N, 2] int64, (row, column), contiguous.
+        targets: Likewise.
+        resolution: (H, W) of the upsampled map.
+        radius: In positions of it.
+        near: A place strictly nearer than this to the target has reached it.
+
+    Returns:
+        [N, 2] int64, inside `resolution`, and [N] bool.
     """
 
 def group_norm_silu(
@@ -32,11 +47,19 @@ def group_norm_silu(
     silu: bool,
     threads: int,
 ) -> None:
-    """Group normalisation and SiLU into `y`; formula in `group_norm_silu`.
+    """Write group normalisation and SiLU into `y`; formula in `group_norm_silu`.
 
-    x, y: [B, places, C]; weight, bias: [C]: float32, or int16 for the bits of bfloat16. statistics: [2, B, groups] float32, written: mean and rstd.
-    All contiguous. At most `threads` threads, the same bits for any number of them. Releases the GIL.
-    Raises ValueError where sizes do not fit each other, TypeError for another dtype, rank, device or memory order.
+    All are contiguous; maps and weights are float32, or int16 for the bits of bfloat16.
+
+    Args:
+        x: [B, places, C].
+        weight: [C].
+        bias: [C].
+        y: As x, written.
+        statistics: [2, B, groups] float32, written: mean and rstd.
+        eps: Added to the variance.
+        silu: Whether the SiLU follows.
+        threads: The most threads; the bits are the same for any number of them.
     """
 
 def group_norm_silu_gradient(
@@ -49,7 +72,10 @@ def group_norm_silu_gradient(
     silu: bool,
     threads: int,
 ) -> None:
-    """The gradient of x into `found`, from that of y and the statistics of the forward pass; otherwise as `group_norm_silu`."""
+    """Write the gradient of x into `found`, from that of y and the forward pass's statistics.
+
+    Otherwise as `group_norm_silu`.
+    """
 
 def patch_motion(
     features: Tensor | NDArray[np.float32],
@@ -61,11 +87,19 @@ def patch_motion(
     tie: float,
     gradient: Tensor | NDArray[np.float32],
 ) -> float:
-    """The motion loss; its gradient is added to `gradient`; formula in `patch_motion`.
+    """Return the motion loss and add its gradient to `gradient`; formula in `patch_motion`.
 
-    features, gradient: [C, h, w] float32, any strides. handles, targets: [N, 2] int64 (row, column), contiguous. reached: points nearer than this to
-    their target do not count. tie: units of rounding that count as nought. Releases the GIL; one thread.
-    Raises ValueError where sizes do not fit each other, TypeError for another dtype, rank, device or memory order.
+    One thread.
+
+    Args:
+        features: [C, h, w] float32, any strides.
+        handles: [N, 2] int64, (row, column), contiguous.
+        targets: Likewise.
+        resolution: (H, W) of the upsampled map.
+        radius: In positions of it.
+        reached: Points nearer than this to their target do not count.
+        tie: Units of rounding that count as zero.
+        gradient: [C, h, w] float32, any strides, added to.
     """
 
 def latent_term(
@@ -76,9 +110,9 @@ def latent_term(
     lam: float,
     gradient: Tensor | NDArray[np.float32],
 ) -> float:
-    """The mask term; its gradient is written into `gradient`. Formula in `latent_term`.
+    """Return the mask term and write its gradient into `gradient`; formula in `latent_term`.
 
-    All [B, C, h, w] float32, any strides; keep also with 1 for B or C. Releases the GIL; one thread. Raises as above.
+    All are [B, C, h, w] float32, any strides; keep also with 1 for B or C. One thread.
     """
 
 def adam_step(
@@ -93,7 +127,8 @@ def adam_step(
     beta_second: float,
     epsilon: float,
 ) -> None:
-    """One Adam update of variable, first and second in place, but of entries that are done. Formula in `adam`.
+    """Update variable, first and second in place, but not entries that are done.
 
-    All [B, n] float32, contiguous, none overlapping another; done: [B] bool. step: from 1. Releases the GIL; one thread. Raises as above.
+    Formula in `adam`. All are [B, n] float32, contiguous, none overlapping another; done is
+    [B] bool, step counts from 1. One thread.
     """

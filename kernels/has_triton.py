@@ -1,4 +1,4 @@
-"""What of the optional extras is installed, asked without importing it."""
+"""Whether Triton is installed, found out without importing it."""
 
 import functools
 import importlib.util
@@ -8,5 +8,5 @@ __all__ = ["has_triton"]
 
 @functools.cache
 def has_triton() -> bool:
-    """Whether the GPU kernels can be compiled; where not, their formulas run in PyTorch's own operators."""
+    """Whether the GPU kernels can be compiled; if not, their references run instead."""
     return importlib.util.find_spec("triton") is not None

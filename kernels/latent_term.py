@@ -1,24 +1,26 @@
-"""The mask term: what the prediction may not change, with its gradient in the same pass.
+"""The mask term: a penalty on changing the prediction where it must stay, and its gradient.
 
-For the predicted noise eps, its value eps_0 in the reference pass, c = d(previous latent) / d(eps) of the step (linear: `Schedule.slope`), the mask
-of what must stay (1 - M in the papers) and lambda:
+For the predicted noise eps, its value eps_0 in the reference pass, c = d(previous latent) / d(eps)
+of the step (linear: `Schedule.slope`), the mask of what must stay (1 - M in the papers) and lambda:
 
     loss            = lambda * sum | c (eps - eps_0) (1 - M) |
     d loss / d eps  = lambda * c (1 - M) * sign( c (eps - eps_0) (1 - M) ),   sign(0) = 0
 
-(DragDiffusion, equation 3, second term.) The sum over all four channels; eps_0 and the mask carry no gradient.
+(DragDiffusion, equation 3, second term.) The sum runs over all four channels; eps_0 and the mask
+carry no gradient. Loss and gradient come from one pass.
 
-    name       shape         dtype
-    noise      [B, C, h, w]  any float    eps, any strides
-    reference  [B, C, h, w]  any float    eps_0, any strides
-    keep       [1, 1, h, w]  any float    1 - M; also [B, 1, h, w]
-    slope      number                     c
-    lam        number                     lambda
-    loss       []            float32, float64 where noise is
-    gradient   [B, C, h, w]  noise's      computed in the loss's dtype
+    name      shape         dtype
+    noise     [B, C, h, w]  any float    eps, any strides
+    original  [B, C, h, w]  any float    eps_0, any strides
+    keep      [1, 1, h, w]  any float    1 - M; also [B, 1, h, w]
+    slope     number                     c
+    lam       number                     lambda
+    loss      []            float32, float64 if noise is
+    gradient  [B, C, h, w]  as noise     computed in the loss's dtype
 
-On a GPU one program owns `BLOCK` places of one entry, in all channels (so a place of the mask is read once): it writes their gradient and one
-partial sum, and the partial sums are added in their order. The native kernel sums row by row. Both give the same bits every time.
+On a GPU one program owns `BLOCK` places of one entry, in all channels (so a place of the mask is
+read once): it writes their gradient and one partial sum, and the partial sums are added in their
+order. The native kernel sums row by row. Both give the same bits every time.
 """
 
 from typing import Any
@@ -29,26 +31,37 @@ from torch import Tensor
 from . import _native
 from .has_triton import has_triton
 
-__all__ = ["formula", "latent_term"]
+__all__ = ["latent_term", "reference"]
 
 
-def latent_term(noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float) -> Tensor:
-    """The loss above, a scalar, differentiable in `noise` once. No host synchronisation.
+def latent_term(noise: Tensor, original: Tensor, keep: Tensor, slope: float, lam: float) -> Tensor:
+    """Return the loss above, differentiable in `noise` once, without waiting for the device.
 
-    Raises ValueError where shapes or devices do not fit each other.
+    Args:
+        noise: eps, [B, C, h, w], any float dtype and strides.
+        original: eps_0, of the same shape.
+        keep: 1 - M, [1, 1, h, w] or one for each entry.
+        slope: c.
+        lam: lambda.
+
+    Returns:
+        A scalar, float32, or float64 if `noise` is.
+
+    Raises:
+        ValueError: Shapes or devices do not fit each other.
     """
-    _check(noise, reference, keep)
-    loss: Tensor = _latent_term(noise, reference.detach(), keep.detach(), slope, lam)[0]
+    _check(noise, original, keep)
+    loss: Tensor = _latent_term(noise, original.detach(), keep.detach(), slope, lam)[0]
     return loss
 
 
-def formula(
-    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+def reference(
+    noise: Tensor, original: Tensor, keep: Tensor, slope: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    """What the kernels must equal: the loss and its gradient in plain PyTorch, on any device."""
+    """Return what the kernels must equal, loss and gradient, in plain PyTorch on any device."""
     exact = _computed_in(noise)
     kept = slope * keep.to(exact)
-    moved = kept * (noise.to(exact) - reference.to(exact))
+    moved = kept * (noise.to(exact) - original.to(exact))
     gradient = torch.empty_like(noise).copy_(lam * kept * moved.sign())
     return lam * moved.abs().sum(), gradient
 
@@ -57,12 +70,12 @@ def _computed_in(noise: Tensor) -> torch.dtype:
     return torch.float64 if noise.dtype == torch.float64 else torch.float32
 
 
-def _check(noise: Tensor, reference: Tensor, keep: Tensor) -> None:
+def _check(noise: Tensor, original: Tensor, keep: Tensor) -> None:
     if noise.ndim != 4 or 0 in noise.shape:
         raise ValueError(f"noise must be [B, C, h, w] with no side 0, got {list(noise.shape)}")
-    if reference.shape != noise.shape:
+    if original.shape != noise.shape:
         raise ValueError(
-            f"reference must be {list(noise.shape)} as noise is, got {list(reference.shape)}"
+            f"original must be {list(noise.shape)} as noise is, got {list(original.shape)}"
         )
     if (
         keep.ndim != 4
@@ -70,54 +83,53 @@ def _check(noise: Tensor, reference: Tensor, keep: Tensor) -> None:
         or keep.shape[1:] != (1, *noise.shape[2:])
     ):
         raise ValueError(
-            f"keep must be {[1, 1, *noise.shape[2:]]}, or one for each entry, got {list(keep.shape)}"
+            f"keep must be {[1, 1, *noise.shape[2:]]}, or one for each entry, "
+            f"got {list(keep.shape)}"
         )
-    if not noise.device == reference.device == keep.device:
-        raise ValueError(f"devices differ: {noise.device}, {reference.device}, {keep.device}")
+    if not noise.device == original.device == keep.device:
+        raise ValueError(f"devices differ: {noise.device}, {original.device}, {keep.device}")
 
 
 @torch.library.custom_op("dragnoise::latent_term", mutates_args=())
 def _latent_term(
-    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+    noise: Tensor, original: Tensor, keep: Tensor, slope: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    return formula(noise, reference, keep, slope, lam)
+    return reference(noise, original, keep, slope, lam)
 
 
 @_latent_term.register_fake
 def _(
-    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+    noise: Tensor, original: Tensor, keep: Tensor, slope: float, lam: float
 ) -> tuple[Tensor, Tensor]:
     return noise.new_empty((), dtype=_computed_in(noise)), torch.empty_like(noise)
 
 
 @_latent_term.register_kernel("cpu")
 def _(
-    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+    noise: Tensor, original: Tensor, keep: Tensor, slope: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    if not noise.dtype == reference.dtype == keep.dtype == torch.float32:
-        return formula(noise, reference, keep, slope, lam)
+    if not noise.dtype == original.dtype == keep.dtype == torch.float32:
+        return reference(noise, original, keep, slope, lam)
     gradient = torch.empty_like(noise)
-    loss = _native.latent_term(noise, reference, keep, slope, lam, gradient)
+    loss = _native.latent_term(noise, original, keep, slope, lam, gradient)
     return torch.tensor(loss, dtype=torch.float32), gradient
 
 
 @_latent_term.register_kernel("cuda")
 def _(
-    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+    noise: Tensor, original: Tensor, keep: Tensor, slope: float, lam: float
 ) -> tuple[Tensor, Tensor]:
     if noise.dtype == torch.float64 or not has_triton():
-        return formula(noise, reference, keep, slope, lam)
+        return reference(noise, original, keep, slope, lam)
     from .gpu.latent_term import launch
 
-    return launch(noise, reference, keep, slope, lam)
+    return launch(noise, original, keep, slope, lam)
 
 
 def _keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(output[1])
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(
-        False
-    )  # else autograd fills a gradient of noughts for it at every call: a launch
+    ctx.set_materialize_grads(False)  # or autograd fills zeros for it at every call: a launch
 
 
 def _backward(ctx: Any, by_loss: Tensor, _: Tensor | None) -> tuple[Tensor, None, None, None, None]:

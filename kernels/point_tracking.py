@@ -1,26 +1,29 @@
-"""Point tracking: where in a window around each handle the features are nearest to that handle's reference, and whether that is the target.
+"""Point tracking: each handle moves to the place near it that looks most like it did at the start.
 
-With U the feature map F resized bilinearly to the supervision resolution (H, W), and W_i the (2 radius + 1)^2 positions around handle i, each
-clamped into U:
+With U the feature map F resized bilinearly to the supervision resolution (H, W), and W_i the
+(2 radius + 1)^2 positions around handle i, each clamped into U:
 
-    moved_i   = argmin over p in W_i of  sum_c |U[c, p] - reference_i[c]|
+    moved_i   = argmin over p in W_i of  sum_c |U[c, p] - origin_i[c]|
     reached_i = |target_i - moved_i| < REACHED
 
-The first position in row-major order where several are equally near. U is not built: only the windows are sampled. Features are finite; with
-others the result is some position of the window.
+If several are equally near, it is the first in row-major order. U is not built: only the windows
+are sampled. Features are finite; with others the result is some position of the window.
 
     name         shape      dtype
-    features     [C, h, w]  any float        F, any strides; computed with in float32, float64 where either it or reference is
-    reference    [N, C]     any float        what each handle looked like at the start
-    handles      [N, 2]     int64            (row, column) in U; may lie outside
-    targets      [N, 2]     int64            likewise
-    moved        [N, 2]     int64            (row, column), inside U
+    features     [C, h, w]  any float   F, any strides; computed with in float32, in float64 if
+                                        either it or origins is
+    origins      [N, C]     any float   what each handle looked like at the start
+    handles      [N, 2]     int64       (row, column) in U; may lie outside
+    targets      [N, 2]     int64       likewise
+    moved        [N, 2]     int64       (row, column), inside U
     reached      [N]        bool
-    all_reached  []         bool             the drag may stop; true of no points
+    all_reached  []         bool        the drag may stop; true if there are no points
 
-Every kernel does all points at once, one program (or one turn of the loop) to a point: it owns the point's window and keeps one running least
-distance. Interpolating as a + f (b - a) makes all positions of a plateau exactly equal, so that there too the first wins. On a GPU a point that
-has not arrived clears `all_reached`: all that write to it write the same, so their order cannot matter, and no program waits for another.
+Every kernel does all points at once, one program (or one round of the loop) for a point: it owns
+the point's window and keeps one running least distance. Interpolating as a + f (b - a) makes all
+positions of a plateau exactly equal, so that there too the first wins. On a GPU a point that has
+not arrived clears `all_reached`: all that write to it write the same, so their order cannot
+matter, and no program waits for another.
 """
 
 from typing import NamedTuple
@@ -33,11 +36,17 @@ from .bilinear import upsample_weights
 from .has_triton import has_triton
 from .patch_motion import REACHED, distances
 
-__all__ = ["Tracked", "formula", "track"]
+__all__ = ["TrackedPoints", "reference", "track"]
 
 
-class Tracked(NamedTuple):
-    """Where the handles are now and which have arrived; see the table above. On the device of the features, nothing of it read by the host."""
+class TrackedPoints(NamedTuple):
+    """The handles' new places, on the device of the features; the host has read nothing of it.
+
+    Attributes:
+        moved: [N, 2] int64, (row, column) at the supervision resolution.
+        reached: [N] bool, the points that have arrived.
+        all_reached: [] bool, whether all have.
+    """
 
     moved: Tensor
     reached: Tensor
@@ -46,41 +55,50 @@ class Tracked(NamedTuple):
 
 def track(
     features: Tensor,
-    reference: Tensor,
+    origins: Tensor,
     handles: Tensor,
     targets: Tensor,
     resolution: tuple[int, int],
     radius: int,
-) -> Tracked:
-    """Each handle's new position and what it has reached, as in the table above, without waiting for the device.
+) -> TrackedPoints:
+    """Return each handle's new place, without waiting for the device and without a gradient.
 
-    resolution: (H, W), at least 1 each. radius: r_p in positions of U, 0 or more. Inputs carry no gradient through.
-    Raises ValueError where shapes, dtypes or devices do not fit each other.
+    Args:
+        features: [C, h, w], any float dtype and strides.
+        origins: [N, C], what each handle looked like at the start.
+        handles: [N, 2] int64, (row, column) at the supervision resolution.
+        targets: [N, 2] int64, likewise.
+        resolution: (H, W) of the upsampled map, at least 1 each.
+        radius: r_p in positions of the upsampled map, 0 or more.
+
+    Raises:
+        ValueError: Shapes, dtypes or devices do not fit each other.
     """
-    _check(features, reference, handles, targets, resolution, radius)
-    return Tracked(
-        *_track_points(features.detach(), reference.detach(), handles, targets, *resolution, radius)
+    _check(features, origins, handles, targets, resolution, radius)
+    outputs = _track_points(
+        features.detach(), origins.detach(), handles, targets, *resolution, radius
     )
+    return TrackedPoints(*outputs)
 
 
-def formula(
+def reference(
     features: Tensor,
-    reference: Tensor,
+    origins: Tensor,
     handles: Tensor,
     targets: Tensor,
     resolution: tuple[int, int],
     radius: int,
-) -> Tracked:
-    """What the kernels must equal: `track` in plain PyTorch, on any device."""
-    moved = _nearest(features.detach(), reference.detach(), handles, resolution, radius)
+) -> TrackedPoints:
+    """Return what the kernels must equal: `track` in plain PyTorch, on any device."""
+    moved = _nearest(features.detach(), origins.detach(), handles, resolution, radius)
     reached = distances(moved, targets) < REACHED
-    return Tracked(moved, reached, reached.all())
+    return TrackedPoints(moved, reached, reached.all())
 
 
 def _nearest(
-    features: Tensor, reference: Tensor, handles: Tensor, resolution: tuple[int, int], radius: int
+    features: Tensor, origins: Tensor, handles: Tensor, resolution: tuple[int, int], radius: int
 ) -> Tensor:
-    dtype = torch.float64 if _exact(features, reference) else torch.float32
+    dtype = torch.float64 if _exact(features, origins) else torch.float32
     small = features.to(dtype)
     offsets = torch.arange(-radius, radius + 1, device=handles.device)
     rows = (handles[:, :1] + offsets).clamp(0, resolution[0] - 1)
@@ -88,7 +106,7 @@ def _nearest(
     row_weights = upsample_weights(rows.to(dtype), small.shape[1], resolution[0])
     column_weights = upsample_weights(columns.to(dtype), small.shape[2], resolution[1])
     window = torch.einsum("nkh,chw,nlw->nckl", row_weights, small, column_weights)
-    distance = (window - reference.to(dtype)[:, :, None, None]).abs().sum(1)
+    distance = (window - origins.to(dtype)[:, :, None, None]).abs().sum(1)
     first = _first_least(distance.flatten(1))
     row = rows.gather(1, first // rows.shape[1])
     column = columns.gather(1, first % rows.shape[1])
@@ -96,9 +114,10 @@ def _nearest(
 
 
 def _first_least(values: Tensor) -> Tensor:
-    """[N, K] -> [N, 1]: the index of the first least value; `argmin` does not promise the first on every device.
+    """Return the index of the first least value, [N, K] -> [N, 1].
 
-    NaN counts as infinity: the index is always one of K, since nothing else keeps the gathers after it in bounds.
+    `argmin` does not promise the first on every device. NaN counts as infinity: the index is always
+    one of K, since nothing else keeps the gathers after it in bounds.
     """
     values = values.nan_to_num(nan=torch.inf, posinf=torch.inf)
     count = values.shape[1]
@@ -106,13 +125,13 @@ def _first_least(values: Tensor) -> Tensor:
     return torch.where(values == values.amin(1, keepdim=True), indices, count).amin(1, keepdim=True)
 
 
-def _exact(features: Tensor, reference: Tensor) -> bool:
-    return torch.float64 in (features.dtype, reference.dtype)
+def _exact(features: Tensor, origins: Tensor) -> bool:
+    return torch.float64 in (features.dtype, origins.dtype)
 
 
 def _check(
     features: Tensor,
-    reference: Tensor,
+    origins: Tensor,
     handles: Tensor,
     targets: Tensor,
     resolution: tuple[int, int],
@@ -125,19 +144,21 @@ def _check(
         raise ValueError(f"handles must be [N, 2] int64, got {list(handles.shape)} {handles.dtype}")
     if targets.shape != handles.shape or targets.dtype != torch.int64:
         raise ValueError(
-            f"targets must be {list(handles.shape)} int64, got {list(targets.shape)} {targets.dtype}"
+            f"targets must be {list(handles.shape)} int64, "
+            f"got {list(targets.shape)} {targets.dtype}"
         )
-    if reference.shape != (handles.shape[0], features.shape[0]):
+    if origins.shape != (handles.shape[0], features.shape[0]):
         expected = [handles.shape[0], features.shape[0]]
         raise ValueError(
-            f"reference must be {expected} (handles, channels), got {list(reference.shape)}"
+            f"origins must be {expected} (handles, channels), got {list(origins.shape)}"
         )
-    devices = [str(tensor.device) for tensor in (features, reference, handles, targets)]
+    devices = [str(tensor.device) for tensor in (features, origins, handles, targets)]
     if len(set(devices)) > 1:
         raise ValueError(f"devices differ: {', '.join(devices)}")
     if min(resolution) < 1 or radius < 0:
         raise ValueError(
-            f"resolution must be at least (1, 1) and radius at least 0, got {resolution} and {radius}"
+            "resolution must be at least (1, 1) and radius at least 0, "
+            f"got {resolution} and {radius}"
         )
 
 
@@ -147,20 +168,20 @@ _Tensors = tuple[Tensor, Tensor, Tensor]
 @torch.library.custom_op("dragnoise::track_points", mutates_args=())
 def _track_points(
     features: Tensor,
-    reference: Tensor,
+    origins: Tensor,
     handles: Tensor,
     targets: Tensor,
     rows: int,
     columns: int,
     radius: int,
 ) -> _Tensors:
-    return formula(features, reference, handles, targets, (rows, columns), radius)
+    return reference(features, origins, handles, targets, (rows, columns), radius)
 
 
 @_track_points.register_fake
 def _(
     features: Tensor,
-    reference: Tensor,
+    origins: Tensor,
     handles: Tensor,
     targets: Tensor,
     rows: int,
@@ -175,21 +196,21 @@ def _(
 @_track_points.register_kernel("cpu")
 def _(
     features: Tensor,
-    reference: Tensor,
+    origins: Tensor,
     handles: Tensor,
     targets: Tensor,
     rows: int,
     columns: int,
     radius: int,
 ) -> _Tensors:
-    if _exact(features, reference):
-        return formula(features, reference, handles, targets, (rows, columns), radius)
-    wanted = reference.float().contiguous()
+    if _exact(features, origins):
+        return reference(features, origins, handles, targets, (rows, columns), radius)
+    exact = origins.float().contiguous()
     moved, reached = map(
         torch.from_numpy,
         _native.track_points(
             features,
-            wanted,
+            exact,
             handles.contiguous(),
             targets.contiguous(),
             (rows, columns),
@@ -203,15 +224,15 @@ def _(
 @_track_points.register_kernel("cuda")
 def _(
     features: Tensor,
-    reference: Tensor,
+    origins: Tensor,
     handles: Tensor,
     targets: Tensor,
     rows: int,
     columns: int,
     radius: int,
 ) -> _Tensors:
-    if _exact(features, reference) or not has_triton():
-        return formula(features, reference, handles, targets, (rows, columns), radius)
+    if _exact(features, origins) or not has_triton():
+        return reference(features, origins, handles, targets, (rows, columns), radius)
     from .gpu.point_tracking import launch
 
-    return launch(features, reference, handles, targets, (rows, columns), radius, REACHED)
+    return launch(features, origins, handles, targets, (rows, columns), radius, REACHED)

@@ -1,11 +1,16 @@
-"""What holds for every test: fresh memory is full of NaN, and a test that needs a GPU says so where there is none."""
+"""What holds for every test.
+
+Fresh memory is full of NaN; a test that needs a GPU is skipped with a reason if there is none;
+property tests draw the same examples every time, or others with HYPOTHESIS_PROFILE=search.
+"""
 
 import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Before PyTorch is imported: tests run side by side, and idle OpenMP threads that spin slow each other down many times.
+# Before PyTorch is imported: tests run side by side, and idle OpenMP threads that spin slow each
+# other down many times.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -15,12 +20,12 @@ import torch
 from torch import Tensor
 
 if not torch.cuda.is_available():
-    os.environ.setdefault(
-        "TRITON_INTERPRET", "1"
-    )  # read when a kernel is defined: before any is imported
+    # Read when a kernel is defined: before any is imported.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, max_examples=50)
-hypothesis.settings.load_profile("house")
+hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
 
 def _poison(fresh: Tensor) -> Tensor:
@@ -44,11 +49,13 @@ def _poisoned(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @pytest.fixture(scope="session", autouse=True)
 def poisoned_memory() -> Iterator[None]:
-    """`torch.empty` and its kin hand out NaN (the largest integer, True): code that reads what it never wrote cannot pass by luck."""
+    """Let `torch.empty` and its kin hand out NaN, the largest integer or True.
+
+    Code that reads what it never wrote cannot pass by luck.
+    """
     with torch.device("cpu"):
-        torch.empty(
-            0
-        )  # `with torch.device(...)` remembers the allocators when first used: let it see the real ones
+        # `with torch.device(...)` remembers the allocators when first used: show it the real ones.
+        torch.empty(0)
     with pytest.MonkeyPatch.context() as patch:
         for owner, names in {
             torch: ("empty", "empty_like", "empty_strided"),
@@ -61,7 +68,7 @@ def poisoned_memory() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for exported parts that all processes of a run share (`exported_parts`)."""
+    """Return a folder for exported parts that all processes of a run share."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     folder = shared / "exported"

@@ -145,6 +145,23 @@ def test_files_that_are_named_exist(page: Path) -> None:
             assert (documents.ROOT / name).exists(), f"{page.name}: {name}"
 
 
+def test_hooks_are_what_ci_runs_first() -> None:
+    hooks = (documents.ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    script = (documents.ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    entries = re.findall(r"entry: (.*)", hooks)
+    assert entries == re.findall(r"^make .*", script, re.MULTILINE)[: len(entries)]
+
+
+def test_the_architecture_page_has_the_rooms_in_their_order() -> None:
+    rooms = (documents.ROOT / "tests" / "test_rooms.py").read_text(encoding="utf-8")
+    enforced = re.search(r'^ENGINE = "([a-z ]+)"', rooms, re.MULTILINE)
+    page = (documents.ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = re.search(r"inside the engine:\n\n(.*?)\n\n", page, re.DOTALL)
+    assert enforced is not None
+    assert drawn is not None
+    assert re.findall(r"[a-z]+", drawn[1]) == enforced[1].split()
+
+
 def test_lines_are_short() -> None:
     long = [
         f"{page.name}: {line}"

@@ -1,4 +1,7 @@
-"""What conftest.py promises to every other test."""
+"""The promises of conftest.py to every other test, and the order of the test tree."""
+
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,3 +22,9 @@ def test_fresh_memory_is_nan(dtype: torch.dtype) -> None:
 def test_fresh_integers_are_out_of_any_range() -> None:
     assert (torch.empty(3, dtype=torch.int64) == torch.iinfo(torch.int64).max).all()
     assert torch.empty(3, dtype=torch.bool).all()
+
+
+def test_file_names_are_unique() -> None:
+    """Tests are imported without packages, so that two files of one name are one module to mypy."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

@@ -1,4 +1,7 @@
-"""What a user gets: the built wheel has every room, the native module and the model, and neither tests, C++ sources nor records."""
+"""The wheel that a user installs.
+
+It has every room, the native module and the model, and neither tests, C++ sources nor records.
+"""
 
 import re
 import subprocess

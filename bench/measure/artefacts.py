@@ -75,8 +75,7 @@ def on_device(model: Model, device: torch.device) -> Model:
     """Return the model with its weights on a device: itself, or a copy."""
     if model.device.type == device.type:
         return model
-    weights = model.read()
-    weights.digest  # noqa: B018 of the weights as they are known here
+    model.weights.freeze_digest()  # of the weights as they are known here
     unet, vae, text = (
         torch.nn.Module.to(copy.deepcopy(network), device)
         for network in (model.unet.network, model.vae, model.text_encoder)
@@ -87,6 +86,5 @@ def on_device(model: Model, device: torch.device) -> Model:
         vae=vae,
         text_encoder=text,
         device=device,
-        weights=weights,
         halves=None,
     )

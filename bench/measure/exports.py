@@ -17,7 +17,8 @@ from dragnoise.engine import DragConfig, Editor, EditResult, Placement
 from dragnoise.engine.backends import BACKENDS
 from dragnoise.engine.backends.exported_parts import ExportedParts
 from dragnoise.engine.diffusion.model import Model
-from dragnoise.engine.exported import DTYPES, PARTS, Extent, part_of, precision_of
+from dragnoise.engine.diffusion.parts import PARTS
+from dragnoise.engine.exported import DTYPES, EXPORTABLE, Extent, part_of, precision_of
 from dragnoise.export.inputs import example
 from dragnoise.export.models import in_precision
 
@@ -61,7 +62,7 @@ def measure(
     trt = builder()
     with tempfile.TemporaryDirectory(prefix="dragnoise-exports-") as work:
         folder = exported or Path(work)
-        rows = make(model, size, folder, watch, PARTS)
+        rows = make(model, size, folder, watch, EXPORTABLE)
         record: dict[str, Any] = {
             "rows": rows,
             "precision": next(short for short, row in DTYPES.items() if row == dtype),
@@ -89,7 +90,7 @@ def _times(
     dtype = precision_of(model, part)
     inputs = [tensor.to(dtype) for tensor in example(model, part, extent).values()]
     eager = part_of(model, model.unet, part)
-    exported = partial(parts.run, part, extent)
+    exported = partial(parts.run, PARTS[part])
     with torch.no_grad():
         apart = _apart(eager(*inputs), exported(*inputs))
         contenders = {"eager": lambda: eager(*inputs), "exported": lambda: exported(*inputs)}

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections
+from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections_to
 from dragnoise.engine.diffusion.unet.operators import Conv, sdpa
 from dragnoise.kernels import adam, group_norm_silu, latent_term, patch_motion, point_tracking
 
@@ -84,7 +84,7 @@ def _motion(channels: int, side: int, points: int) -> Make:
         def run(loss: Callable[..., Tensor]) -> Callable[[], object]:
             return _both_ways(lambda leaf: loss(leaf[0], handles, targets, size, 1), features)
 
-        return run(patch_motion.formula), run(patch_motion.motion_loss)
+        return run(patch_motion.reference_loss), run(patch_motion.motion_loss)
 
     return make
 
@@ -96,7 +96,7 @@ def _tracking(channels: int, side: int, points: int) -> Make:
         size = (4 * side, 4 * side)
         origins = patch_motion.patches(features, handles, size, 0)[:, :, 0, 0]
         inputs = (features, origins, handles, targets, size, 3)
-        return partial(point_tracking.formula, *inputs), partial(point_tracking.track, *inputs)
+        return partial(point_tracking.reference, *inputs), partial(point_tracking.track, *inputs)
 
     return make
 
@@ -121,9 +121,7 @@ def _adam(device: torch.device, dtype: torch.dtype) -> Pair:
         done = torch.zeros((), dtype=torch.bool, device=device)
         return variable, gradient, first, second.abs(), variable.to(dtype), step, done, 0.02
 
-    variable, gradient, first, second, _, *rest = buffers()
-    plain = partial(adam.formula, variable, gradient, first, second, *rest)
-    return plain, partial(adam.adam_step, *buffers())
+    return partial(adam.reference, *buffers()), partial(adam.adam_step, *buffers())
 
 
 def _norm(channels: int, side: int, groups: int, gradient: bool) -> Make:
@@ -191,10 +189,13 @@ CASES: tuple[Case, ...] = (
         _norm(48, 16, 16, True),
     ),
     Case(
-        "packed convolution", "large weights, small map: [1280, 8, 8]", _conv(1280, 8), objections
+        "packed convolution",
+        "large weights, small map: [1280, 8, 8]",
+        _conv(1280, 8),
+        objections_to,
     ),
-    Case("packed convolution", "[640, 32, 32]", _conv(640, 32), objections),
-    Case("packed convolution", "[320, 64, 64]", _conv(320, 64), objections),
+    Case("packed convolution", "[640, 32, 32]", _conv(640, 32), objections_to),
+    Case("packed convolution", "[320, 64, 64]", _conv(320, 64), objections_to),
     Case("attention, both ways", "4096 tokens, 8 heads of 40", _attention(4096, 8, 40)),
     Case("attention, both ways", "1024 tokens, 8 heads of 80", _attention(1024, 8, 80)),
     Case("attention, both ways", "256 tokens, 8 heads of 160", _attention(256, 8, 160)),

@@ -15,6 +15,7 @@ from dragnoise.engine.config import DragConfig
 from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import UNet
+from dragnoise.engine.diffusion.weights import Weights
 from dragnoise.engine.errors import ModelError
 from dragnoise.engine.system.device import choose_device, choose_dtype
 
@@ -57,15 +58,18 @@ def _random(architecture: Architecture, device: torch.device, dtype: str) -> Mod
     torch.manual_seed(0)
     unet, vae = architecture.networks(device, choose_dtype(dtype, device))
     width = int(architecture.unet["cross_attention_dim"])
+    text = _TextEncoder(width)
+    tokenizer = _Tokenizer()
     return Model(
         architecture.name,
         UNet(unet),
         vae,
-        _TextEncoder(width),
-        _Tokenizer(),
+        text,
+        tokenizer,
         architecture.scheduler,
         device,
         DragConfig(),
+        weights=Weights({"unet": unet, "vae": vae, "text_encoder": text}, tokenizer),
     )
 
 

@@ -96,7 +96,7 @@ def _supervise_by_formulas(
 ) -> Tensor:
     place = scene.place
     settings = scene.settings
-    loss: Tensor = patch_motion.formula(
+    loss: Tensor = patch_motion.reference_loss(
         forward.features[0], state.handles, scene.targets, scene.resolution, settings.r_m
     )
     if scene.keep is None or forward.noise is None or reference.noise is None:

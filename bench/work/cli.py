@@ -17,6 +17,7 @@ from dragnoise.engine.system.device import DTYPES
 
 from .architectures import ARCHITECTURES, Architecture
 from .ceilings import CEILINGS, Ceiling, Forecast, forecast, measured
+from .counts import Counts
 from .work import Work, count
 
 __all__ = ["add_options", "run"]
@@ -77,68 +78,75 @@ def run(parsed: Namespace) -> int:
 
 
 def _rows(work: Work, ceiling: Ceiling) -> dict[str, Forecast]:
-    return {
-        name: forecast(counts, ceiling)
-        for name, counts in (*work.stages.items(), ("total", work.total))
-    }
+    """Return the forecast of every stage and of all together."""
+    return {name: forecast(counts, ceiling) for name, counts in _counts(work)}
+
+
+def _counts(work: Work) -> list[tuple[str, Counts]]:
+    return [*work.stages.items(), ("total", work.total)]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _foreseen(work: Work, ceiling: Ceiling) -> dict[str, Any]:
-    peaks = {
-        str(dtype).removeprefix("torch."): flops for dtype, flops in ceiling.flops_per_s.items()
-    }
-    found = {name: vars(row) for name, row in _rows(work, ceiling).items()}
-    described = {
+    """Return a device's forecast, ready for JSON."""
+    return {
         "name": ceiling.name,
         "source": ceiling.source,
-        "flops_per_s": peaks,
+        "flops_per_s": {_name(dtype): flops for dtype, flops in ceiling.flops_per_s.items()},
         "bytes_per_s": ceiling.bytes_per_s,
+        "stages": {name: vars(row) for name, row in _rows(work, ceiling).items()},
     }
-    return described | {"stages": found}
 
 
 def _counted(work: Work) -> Table:
+    """Return the table of what was counted, one row a stage."""
     case = work.case
-    what = f"{case.method}, {case.arch}, {case.size[1]}x{case.size[0]}, {str(case.dtype).removeprefix('torch.')}"
-    how = f"{work.active_steps} steps, {work.iterations} iterations, {'mask' if case.mask else 'no mask'}"
-    table = Table(title=f"work, counted: {what}, {how}", box=None, title_justify="left")
-    table.add_column("stage")
-    for name in (
-        "TFLOP",
-        "weights read GB",
-        "read GB",
-        "written GB",
-        "operators",
-        "launches",
-        "waits",
-        "peak GB",
-    ):
-        table.add_column(name, justify="right")
-    for name, counts in (*work.stages.items(), ("total", work.total)):
-        moved = (counts.weight_bytes, counts.activation_bytes_read, counts.activation_bytes_written)
+    height, width = case.size
+    what = f"{case.method}, {case.arch}, {width}x{height}, {_name(case.dtype)}"
+    mask = "mask" if case.mask else "no mask"
+    how = f"{work.active_steps} steps, {work.iterations} iterations, {mask}"
+    moved = ("weights read GB", "read GB", "written GB")
+    table = _table(
+        f"work, counted: {what}, {how}",
+        ("TFLOP", *moved, "operators", "launches", "waits", "peak GB"),
+    )
+    for name, counts in _counts(work):
         table.add_row(
             name,
             f"{counts.flops / 1e12:.2f}",
-            *(f"{amount / 1e9:.2f}" for amount in moved),
-            *(
-                f"{number:,}"
-                for number in (counts.operators, counts.launches, counts.synchronisations)
-            ),
+            f"{counts.weight_bytes / 1e9:.2f}",
+            f"{counts.activation_bytes_read / 1e9:.2f}",
+            f"{counts.activation_bytes_written / 1e9:.2f}",
+            f"{counts.operators:,}",
+            f"{counts.launches:,}",
+            f"{counts.synchronisations:,}",
             f"{counts.peak_bytes / 1e9:.2f}",
         )
     return table
 
 
 def _forecasts(work: Work, ceilings: Sequence[Ceiling]) -> Table:
-    title = "forecast (ms): what these devices need at the least, everything else fused away / as launched"
+    """Return the table of what devices need at the least, one row a stage."""
+    table = _table(
+        "forecast (ms): what these devices need at the least, "
+        "everything else fused away / as launched",
+        [ceiling.name for ceiling in ceilings],
+    )
+    columns = [_rows(work, ceiling) for ceiling in ceilings]
+    for name, _ in _counts(work):
+        cells = [
+            f"{rows[name].fused_ms:,.1f} / {rows[name].dispatched_ms:,.1f}" for rows in columns
+        ]
+        table.add_row(name, *cells)
+    return table
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, box=None, title_justify="left")
     table.add_column("stage")
-    for ceiling in ceilings:
-        table.add_column(ceiling.name, justify="right")
-    columns = [_rows(work, ceiling) for ceiling in ceilings]
-    for name in (*work.stages, "total"):
-        table.add_row(
-            name,
-            *(f"{rows[name].fused_ms:,.1f} / {rows[name].dispatched_ms:,.1f}" for rows in columns),
-        )
+    for column in columns:
+        table.add_column(column, justify="right")
     return table

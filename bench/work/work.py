@@ -20,6 +20,7 @@ from dragnoise.engine.config import DragConfig
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import Operators, UNet
 from dragnoise.engine.diffusion.unet.operators import FusedNorm
+from dragnoise.engine.diffusion.weights import Weights
 from dragnoise.engine.drag.loop import LoopCache
 from dragnoise.engine.drag.method import AnyMethod
 from dragnoise.engine.errors import ConfigError
@@ -233,6 +234,7 @@ def trace(case: Case, steps: int = 3, iterations: int = 4, poll_every: int = 2) 
             architecture.scheduler,
             _META,
             DragConfig(),
+            weights=Weights({"unet": unet, "vae": vae}),
         )
         config = DragConfig(strength=steps / DragConfig().steps, iterations=iterations)
         _edit(case, METHODS[case.method], model, config, poll_every, recorder)

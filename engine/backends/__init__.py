@@ -1,4 +1,7 @@
-"""What runs the parts of the network: a table of backends, each with its objections, where each part is placed, and the attention they use."""
+"""Run the parts of the network by backends: a table of them, each with its objections.
+
+A placement says who runs which part.
+"""
 
 from .artefacts import Artefacts
 from .attention import ATTENTION

@@ -1,21 +1,22 @@
-"""Where exported parts lie, and what is said where one is missing: the exact command that makes it."""
+"""Find the files of exported parts, and say how to make one that is missing: the exact command."""
 
-import dataclasses
 import itertools
 import logging
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from ..diffusion.model import Model
+from ..diffusion.model import LoadedFrom, Model
+from ..diffusion.parts import PARTS
 from ..errors import PlanError
 from ..exported import (
+    EXPORTABLE,
     SUFFIX,
     Extent,
     GraphId,
@@ -23,6 +24,7 @@ from ..exported import (
     Profile,
     about_graph,
     about_plan,
+    dtype_name,
     graph_id,
     multiple_px,
 )
@@ -37,136 +39,173 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Artefacts:
-    """folder: what `python -m dragnoise.export` wrote. build_missing: run that command where a file is missing, instead of saying it."""
+    """A folder of exported parts.
+
+    Attributes:
+        folder: Where `python -m dragnoise.export` writes.
+        build_missing: Run that command where a file is missing, instead of raising with it.
+    """
 
     folder: Path
     build_missing: bool = False
 
     def graph(self, model: Model, part: str, extent: Extent) -> tuple[Path, GraphId]:
-        """The ONNX file of a part on that extent, and what it must be: the one made for it, else a dynamic one that covers it. Raises PlanError."""
+        """Return the ONNX file of a part at an extent, and the identity that it must have.
+
+        The one made for the extent, else a dynamic one that covers it.
+
+        Raises:
+            PlanError: Where there is none, with the command that makes it.
+        """
         wanted = graph_id(model, part, Profile.at(extent))
 
-        def found() -> tuple[Path, GraphId] | None:
-            if (path := self.folder / wanted.file).exists():
+        def find() -> tuple[Path, GraphId] | None:
+            path = self.folder / wanted.file
+            if path.exists():
                 return path, wanted
             for path in self._dynamic(model, wanted, extent, ".onnx"):
-                return path, dataclasses.replace(wanted, profile=about_graph(path)[0].profile)
+                return path, replace(wanted, profile=about_graph(path)[0].profile)
             return None
 
-        return found() or self._made("onnx", model, wanted, found)
+        return find() or self._make("onnx", model, wanted, find)
 
     def plan(
         self, model: Model, part: str, extent: Extent, library: Library
     ) -> tuple[Path, PlanId]:
-        """The plan of a part on that extent, and what it must be: the one made for it, else a dynamic one that covers it. Raises PlanError."""
-        graph = graph_id(model, part, Profile.at(extent))
-        capability = (
-            torch.cuda.get_device_capability(model.device) if model.device.type == "cuda" else None
-        )
+        """Return the plan of a part at an extent, and the identity that it must have.
 
-        def found() -> tuple[Path, PlanId] | None:
+        The one made for the extent, else a dynamic one that covers it.
+
+        Raises:
+            PlanError: Where there is none, with the command that makes it.
+        """
+        graph = graph_id(model, part, Profile.at(extent))
+        capability = None
+        if model.device.type == "cuda":
+            capability = torch.cuda.get_device_capability(model.device)
+
+        def find() -> tuple[Path, PlanId] | None:
             for target, refittable in itertools.product(library.targets(capability), (False, True)):
-                built = PlanId(graph, library.flavour, library.version, target, refittable)
-                if (path := self.folder / built.file).exists():
-                    return path, built
-                for path in self._dynamic(
-                    model, graph, extent, built.file.removeprefix(graph.stem)
-                ):
+                plan = PlanId(graph, library.flavour, library.version, target, refittable)
+                path = self.folder / plan.file
+                if path.exists():
+                    return path, plan
+                ending = plan.file.removeprefix(graph.stem)
+                for path in self._dynamic(model, graph, extent, ending):
                     profile = about_plan(path)[0].graph.profile
-                    return path, dataclasses.replace(
-                        built, graph=dataclasses.replace(graph, profile=profile)
-                    )
+                    return path, replace(plan, graph=replace(graph, profile=profile))
             return None
 
-        return found() or self._made("plan", model, graph, found, library)
+        return find() or self._make("plan", model, graph, find, library)
 
     def _dynamic(
         self, model: Model, wanted: GraphId, extent: Extent, ending: str
     ) -> Iterator[Path]:
-        """Files of the same part that serve a range with that extent in it, by their names; what they were made for stands in them alone."""
-        if extent.height % (multiple := multiple_px(model)) or extent.width % multiple:
-            return  # their maps halve without a remainder
-        size = str(wanted.profile)
-        before, after = wanted.stem.split(size, 1)
+        """Yield dynamic files whose size range, read from the name, covers `extent`.
+
+        The size that they were tuned for is in the header only.
+        """
+        multiple = multiple_px(model)
+        if extent.height % multiple or extent.width % multiple:
+            return  # dynamic files' maps halve without a remainder
+        before, after = wanted.stem.split(str(wanted.profile), 1)
         for path in sorted(self.folder.glob(f"{before}*_to_*{after}{ending}")):
+            sizes = path.name.removeprefix(before).removesuffix(f"{after}{ending}")
             try:
-                profile = Profile.read(
-                    path.name.removeprefix(before).removesuffix(f"{after}{ending}")
-                )
+                profile = Profile.read(sizes)
             except ValueError:
                 continue
             if profile.covers(extent):
                 yield path
 
-    def _made(
+    def _make(
         self,
         kind: str,
         model: Model,
         graph: GraphId,
-        found: Callable[[], T | None],
+        find: Callable[[], T | None],
         library: Library | None = None,
     ) -> T:
+        """Run the command that makes a file, or raise PlanError with it."""
         command = self.command(kind, model, graph, library)
+        words = shlex.join(command)
         if not self.build_missing:
-            missing = f"no {kind} of {graph.part} for {graph.profile.usual} lies in {str(self.folder)!r}{self._others(graph)}"
-            raise PlanError(f"{missing}; make it with: {shlex.join(command)}")
-        _log.warning("%s is missing and is made now: %s", graph.stem, shlex.join(command))
+            raise PlanError(f"{self._missing(kind, graph)}; make it with: {words}")
+        _log.warning("%s is missing and is made now: %s", graph.stem, words)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        made = found()
+        made = find()
         if done.returncode or made is None:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise PlanError(
-                f"{shlex.join(command)} failed: {said[-1] if said else f'exit code {done.returncode}'}"
-            )
+            lines = (done.stderr or done.stdout).strip().splitlines()
+            reason = lines[-1] if lines else f"exit code {done.returncode}"
+            raise PlanError(f"{words} failed: {reason}")
         return made
 
-    def _others(self, graph: GraphId) -> str:
-        """Plans of the same graph by another library, version, or for another device."""
+    def _missing(self, kind: str, graph: GraphId) -> str:
+        """Say what is missing; and of which library, version or device there are plans."""
         names = sorted(path.name for path in self.folder.glob(f"{graph.stem}.*{SUFFIX}"))
         others = [name.removeprefix(f"{graph.stem}.").removesuffix(SUFFIX) for name in names]
-        return (
-            f" (there is one for {', '.join(others)}, which cannot be used here)" if others else ""
-        )
+        useless = ""
+        if others:
+            useless = f" (there is one for {', '.join(others)}, which cannot be used here)"
+        usual = graph.profile.usual
+        return f"no {kind} of {graph.part} for {usual} lies in {str(self.folder)!r}{useless}"
 
     def command(
         self, kind: str, model: Model, graph: GraphId, library: Library | None = None
     ) -> list[str]:
-        """What makes the file. Raises PlanError where no command can: the model or its adapter lies in no file."""
-        extent, weights = graph.profile.usual, model.read()
-        if not Path(model.name).exists():
+        """Return the command that makes a file.
+
+        Raises:
+            PlanError: Where no command can: the model or its adapter lies in no file.
+        """
+        extent = graph.profile.usual
+        where = f"lies in {str(self.folder)!r}"
+        if model.loaded_from is None or not model.loaded_from.path.exists():
             raise PlanError(
-                f"no {kind} of {graph.part} lies in {str(self.folder)!r}, and {model.name} lies in no folder to make it of: "
-                "save it with save_pretrained, load it from there"
+                f"no {kind} of {graph.part} {where}, and {model.name} lies in no folder to make it "
+                "of: save it with save_pretrained, load it from there"
             )
-        command = [sys.executable, "-m", "dragnoise.export", kind, model.name, *model.loaded_with]
-        for part in _beside(graph.part, extent.batch):
+        command = [sys.executable, "-m", "dragnoise.export", kind]
+        command += _model_words(model.loaded_from)
+        for part in _made_together(graph.part, extent.batch):
             command += ["--part", part]
         command += ["--size", f"{extent.width}x{extent.height}", "--batch", str(extent.batch)]
-        command += [
-            "--dtype",
-            {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[model.dtype],
-        ]
+        command += ["--dtype", dtype_name(model.dtype)]
+        weights = model.weights
         if weights.merged is not None:
             if not weights.merged_from:
                 raise PlanError(
-                    f"no {kind} of {graph.part} with this adapter lies in {str(self.folder)!r}, and the adapter lies in no file to make it of: "
-                    "save it with Adapter.save, open the session with the file"
+                    f"no {kind} of {graph.part} with this adapter {where}, and the adapter lies in "
+                    "no file to make it of: save it with Adapter.save, open the session with the "
+                    "file"
                 )
-            command += [
-                "--adapter",
-                weights.merged_from,
-                "--adapter-scale",
-                repr(weights.merged[1]),
-            ]
+            scale = repr(weights.merged[1])
+            command += ["--adapter", weights.merged_from, "--adapter-scale", scale]
         if library is not None:
             command += ["--flavour", library.flavour]
         return [*command, "-o", str(self.folder)]
 
 
-def _beside(part: str, batch: int) -> tuple[str, ...]:
-    """What is made with a part: all that an edit needs, which need not be named, or with guidance one network's parts."""
-    if part in ("unet", "unet-replaced"):
-        return "unet", "unet-replaced"
+def _model_words(loaded: LoadedFrom) -> list[str]:
+    """Return the words of a command that load the same model."""
+    words = [str(loaded.path)]
+    if loaded.config is not None:
+        words += ["--model-config", loaded.config]
+    if loaded.variant is not None:
+        words += ["--variant", loaded.variant]
+    if loaded.allow_pickle:
+        words.append("--allow-pickle")
+    return words
+
+
+def _made_together(name: str, batch: int) -> tuple[str, ...]:
+    """Return the parts to export together with one; none stands for the command's default set."""
+    part = PARTS[name]
+    exportable = [PARTS[other] for other in EXPORTABLE]
+    if part.whole:
+        return tuple(other.name for other in exportable if other.whole)
     if batch == 1:
         return ()
-    return ("vae-encoder", "vae-decoder") if part.startswith("vae-") else ("down", "middle", "up")
+    return tuple(
+        other.name for other in exportable if other.network == part.network and other.in_edit
+    )

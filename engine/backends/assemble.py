@@ -1,116 +1,150 @@
-"""A model whose parts are run by several: PyTorch where a gradient is asked for, exported parts where none is."""
+"""Assemble a model whose parts are run by several backends.
 
-import dataclasses
+PyTorch runs a part where a gradient is wanted, exported parts where none is.
+"""
+
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from ..diffusion.model import Model
+from ..diffusion.parts import (
+    DOWN,
+    MIDDLE,
+    UNET_REPLACED,
+    UP,
+    VAE_DECODER,
+    Part,
+    PartFunction,
+)
 from ..diffusion.unet import UNet
 from ..diffusion.vae import Autoencoder
 from ..system.cuda_graphs import Captured, Graph, graph_on
-from .exported_parts import ExportedParts, wants_gradient
+from .exported_parts import ExportedParts, needs_gradient
 from .placement import Placement
 
 __all__ = ["CapturedWhile", "assemble"]
-
-Part = Callable[..., Any]
 
 
 def assemble(
     model: Model,
     placement: Placement,
     networks: Mapping[str, UNet],
-    servers: Mapping[str, ExportedParts[Any]],
+    exported: Mapping[str, ExportedParts[Any]],
     tags: tuple[str, ...],
 ) -> Model:
-    """The model, its parts run as the placement says. networks: the U-Net as each of PyTorch's backends runs it. servers: who runs exported parts."""
+    """Return the model with its parts run as placed.
+
+    Args:
+        model: As it was loaded.
+        placement: With the drag's backend filled in.
+        networks: The U-Net by each of PyTorch's backends that is placed.
+        exported: Exported parts by each of the other backends that is placed.
+        tags: What the model's cache keys are to have of this, beside the weights.
+    """
     unet = networks[placement.drag]
-    if any(name != "vae" for name in placement.frozen):
-        unet = unet.placed(_Placing(model, placement, networks, servers))
-    halves = None
-    if (server := servers.get(placement.vae or "")) is not None:
-        halves = Autoencoder(
-            model.vae, lambda half, run: _unless_gradient(getattr(server, half), run)
+    if placement.frozen.keys() - {VAE_DECODER.placed_by}:
+        unet = unet.wrapped(_UNetParts(model, placement, networks, exported))
+    vae_parts = exported.get(placement.vae or "")
+    autoencoder = None
+    if vae_parts is not None:
+        autoencoder = Autoencoder(
+            model.vae, lambda part, run: _unless_gradient(vae_parts.function(part), run)
         )
-    return dataclasses.replace(model, unet=unet, halves=halves, how=(*model.how, *tags))
+    return replace(model, unet=unet, halves=autoencoder, how=(*model.how, *tags))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Placing:
+@dataclass(frozen=True)
+class _UNetParts:
+    """Wraps every part of a U-Net with what its placement says; attributes as for `assemble`."""
+
     model: Model
     placement: Placement
     networks: Mapping[str, UNet]
-    servers: Mapping[str, ExportedParts[Any]]
+    exported: Mapping[str, ExportedParts[Any]]
 
-    def __call__(self, unet: UNet, part: str, run: Part) -> Part:
-        """What runs `part` of `unet`; run: the drag's backend, as it does."""
-        if part == "folded":
+    def __call__(self, unet: UNet, part: Part, run: PartFunction) -> PartFunction:
+        """Return what runs a part of `unet`; run: what the drag's backend runs."""
+        if not part.exported:
             return run
-        frozen = (
-            self._whole(unet, part, run) if part in ("whole", "replaced") else self._half(part, run)
-        )
+        frozen = self._whole(unet, part, run) if part.whole else self._piece(part, run)
         return run if frozen is run else _unless_gradient(frozen, run)
 
-    def _half(self, part: str, run: Part) -> Part:
-        """down, middle or up."""
-        who = getattr(self.placement, part) or self.placement.drag
-        if who not in self.servers:
-            return run if who == self.placement.drag else self.networks[who].run(part)
-        found: Part = getattr(self.servers[who], part)
-        return _with_features(found, run) if part == "up" else found
+    def _piece(self, part: Part, run: PartFunction) -> PartFunction:
+        """Return what runs down, middle or up."""
+        backend = self.placement.frozen.get(part.placed_by, self.placement.drag)
+        if backend == self.placement.drag:
+            return run
+        if backend in self.networks:
+            return self.networks[backend].run(part)
+        exported = self.exported[backend].function(part)
+        return _with_features(exported, run) if part.has_features else exported
 
-    def _whole(self, unet: UNet, part: str, run: Part) -> Part:
-        """A whole pass: with a middle block of its own, or with the bottleneck that is given. On CUDA as a graph."""
-        replaced = part == "replaced"
-        if self.placement.unet is not None:
-            server = self.servers[self.placement.unet]
-            return self._captured(server.unet_replaced if replaced else server.unet)
-        if not any(
-            (self.placement.down, self.placement.up, self.placement.middle and not replaced)
-        ):
+    def _whole(self, unet: UNet, part: Part, run: PartFunction) -> PartFunction:
+        """Return what runs a whole pass; on CUDA as a graph."""
+        frozen = self.placement.frozen
+        if part.placed_by in frozen:
+            return self._captured(self.exported[frozen[part.placed_by]].function(part))
+        replaced = part is UNET_REPLACED
+        pieces = (DOWN, UP) if replaced else (DOWN, MIDDLE, UP)
+        if not any(piece.placed_by in frozen for piece in pieces):
             return run
 
         def composed(latent: Tensor, times: Tensor, text: Tensor, *bottleneck: Tensor) -> Tensor:
-            *skips, bottom = unet.run("down")(latent, times, text)
-            between = bottleneck[0] if replaced else unet.run("middle")(bottom, times, text)
-            output: Tensor = unet.run("up")(between, tuple(skips), times, text, None, True)[1]
+            *skips, bottom = unet.run(DOWN)(latent, times, text)
+            between = bottleneck[0] if replaced else unet.run(MIDDLE)(bottom, times, text)
+            output: Tensor = unet.run(UP)(between, tuple(skips), times, text, None, True)[1]
             return output
 
         return self._captured(composed)
 
-    def _captured(self, run: Part) -> Part:
+    def _captured(self, run: PartFunction) -> PartFunction:
         if self.model.device.type != "cuda":
             return run
-        return CapturedWhile(run, graph_on(self.model.device), self._valid)
+        return CapturedWhile(run, graph_on(self.model.device), self._validity)
 
-    def _valid(self) -> tuple[object, ...]:
-        """What a captured pass holds for: it has plans' addresses in it."""
-        return self.model.read().merged, *(server.closed for server in self.servers.values())
+    def _validity(self) -> tuple[object, ...]:
+        """Return what changes when a captured pass becomes wrong: it holds addresses of plans."""
+        closed = (parts.closed for parts in self.exported.values())
+        return self.model.weights.merged, *closed
 
 
 class CapturedWhile:
-    """`Captured` for each thread, and only as long as `valid()` stays what it was: exported parts are other files for another adapter, are closed
-    when too many are open, and have their room to work in for a thread."""
+    """A `Captured` for each thread, made anew when `validity()` changes.
+
+    Exported parts are other files for another adapter, are closed when too many are open, and
+    have their room to work in for a thread.
+    """
 
     def __init__(
-        self, run: Part, capture: Callable[[Callable[[], None]], Graph], valid: Callable[[], object]
+        self,
+        run: PartFunction,
+        capture: Callable[[Callable[[], None]], Graph],
+        validity: Callable[[], object],
     ) -> None:
-        self._run, self._capture, self._valid = run, capture, valid
-        self._mine = threading.local()
+        self._run = run
+        self._capture = capture
+        self._validity = validity
+        self._of_thread = threading.local()
 
-    def __call__(self, *given: Tensor) -> Tensor:
-        valid = self._valid()
-        if getattr(self._mine, "valid", None) != valid or not hasattr(self._mine, "captured"):
-            self._mine.valid, self._mine.captured = valid, Captured(self._run, self._capture)
-        found: Tensor = self._mine.captured(*given)
-        return found
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        validity = self._validity()
+        seen = getattr(self._of_thread, "validity", None)
+        if seen != validity or not hasattr(self._of_thread, "captured"):
+            self._of_thread.validity = validity
+            self._of_thread.captured = Captured(self._run, self._capture)
+        output: Tensor = self._of_thread.captured(*inputs)
+        return output
 
 
-def _with_features(exported: Part, run: Part) -> Part:
-    """up, as the U-Net calls it: who wants a feature map, which is not exported for edits, is given it by PyTorch."""
+def _with_features(exported: PartFunction, run: PartFunction) -> PartFunction:
+    """Return `up` with the U-Net's signature.
+
+    PyTorch runs it when a feature map is wanted, because exported parts return none in an edit.
+    """
 
     def up(
         bottleneck: Tensor,
@@ -127,6 +161,6 @@ def _with_features(exported: Part, run: Part) -> Part:
     return up
 
 
-def _unless_gradient(frozen: Part, differentiable: Part) -> Part:
-    """An exported part has no gradient."""
-    return lambda *given: (differentiable if wants_gradient(given) else frozen)(*given)
+def _unless_gradient(frozen: PartFunction, differentiable: PartFunction) -> PartFunction:
+    """Return a part that runs `frozen`, or `differentiable` where an input wants a gradient."""
+    return lambda *inputs: (differentiable if needs_gradient(inputs) else frozen)(*inputs)

@@ -1,7 +1,7 @@
-"""What computes attention: PyTorch's own choice of kernel, or xformers' memory-efficient one."""
+"""Compute attention: by PyTorch's own choice of kernel, or xformers' memory-efficient one."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +11,19 @@ from ..diffusion.unet.operators import sdpa
 
 __all__ = ["ATTENTION", "Attention"]
 
+_HEAD_WIDTHS = (40, 80, 160)
+"""Channels a head in Stable Diffusion 1.x."""
+
 
 @dataclass(frozen=True)
 class Attention:
-    """attend: query, key, value [B, L, heads, d] -> [B, L, heads, d]. objections: why it cannot serve on (device, dtype); empty if it can."""
+    """A row of the table of attentions.
+
+    Attributes:
+        name: As options, results and cache keys have it.
+        attend: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
+        objections: Lists why it cannot serve on a device in a dtype; empty if it can.
+    """
 
     name: str
     attend: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -24,28 +33,31 @@ class Attention:
 def _xformers(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     from xformers.ops import memory_efficient_attention
 
-    found: Tensor = memory_efficient_attention(query, key, value)
-    return found
+    attended: Tensor = memory_efficient_attention(query, key, value)
+    return attended
 
 
-def _objections_to_xformers(device: torch.device, dtype: torch.dtype) -> list[str]:
-    """Asked of the installation itself: a build for another PyTorch imports, and fails when it is called."""
+def _xformers_objections(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """Try it: a build for another PyTorch imports, and fails when it is called."""
     if importlib.util.find_spec("xformers") is None:
         return ["xformers is not installed (pip install 'dragnoise[xformers]')"]
     if device.type != "cuda":
         return [f"xformers has no attention for {device.type}"]
     try:
-        for heads_of in (40, 80, 160):
-            query = torch.zeros(1, 16, 2, heads_of, device=device, dtype=dtype, requires_grad=True)
+        for width in _HEAD_WIDTHS:
+            query = torch.zeros(1, 16, 2, width, device=device, dtype=dtype, requires_grad=True)
             _xformers(query, query, query).sum().backward()
     except (ImportError, NotImplementedError, RuntimeError) as refused:
-        return [
-            f"xformers refuses {dtype} on {torch.cuda.get_device_name(device)}: {str(refused).splitlines()[0]}"
-        ]
+        name = torch.cuda.get_device_name(device)
+        return [f"xformers refuses {dtype} on {name}: {str(refused).splitlines()[0]}"]
     return []
 
 
-ATTENTION = {
-    "sdpa": Attention("sdpa", sdpa, lambda device, dtype: []),
-    "xformers": Attention("xformers", _xformers, _objections_to_xformers),
+ATTENTION: Mapping[str, Attention] = {
+    row.name: row
+    for row in (
+        Attention("sdpa", sdpa, lambda device, dtype: []),
+        Attention("xformers", _xformers, _xformers_objections),
+    )
 }
+"""Attentions by name."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..diffusion.model import Model
+from ..diffusion.parts import Part, PartFunction
 from ..diffusion.unet import UNet
 from ..system.cuda_graphs import Captured, graph_on
 from .artefacts import Artefacts
@@ -15,10 +16,7 @@ from .exported_parts import ExportedParts
 from .gate import Gate
 from .placement import Placement
 
-__all__ = ["Backend", "Choice", "Gates", "PartFunction", "captured"]
-
-PartFunction = Callable[..., Any]
-"""A part of the network, as a function of tensors."""
+__all__ = ["Backend", "Choice", "Gates", "captured"]
 
 Gates = dict[str, Gate]
 """Gates of compiled parts by part; filled as parts come into use."""
@@ -29,12 +27,12 @@ class Backend:
     """A row of the table of backends. It runs PyTorch's operators or exported parts.
 
     Attributes:
-        name: as placements, results and cache keys have it.
-        description: what runs, in a few words.
-        objections: lists why it cannot serve a model; empty if it can.
-        build_unet: returns the model's network as this backend runs it, and what gates its parts.
+        name: As placements, results and cache keys have it.
+        description: What runs, in a few words.
+        objections: Lists why it cannot serve a model; empty if it can.
+        build_unet: Returns the model's network as this backend runs it, and what gates its parts.
             None for a backend without gradients, which no drag can use.
-        open_parts: returns the exported parts of a model. None for a backend of PyTorch's.
+        open_parts: Returns the exported parts of a model. None for a backend of PyTorch's.
     """
 
     name: str
@@ -49,12 +47,12 @@ class Choice:
     """A record of which backends run the network, and why no others.
 
     Attributes:
-        placement: backends by part.
-        attention: name of the attention.
-        passed_over: candidates before the chosen one, with their objections.
-        gates: gates of compiled parts, as they come into use.
-        exported: exported parts by the backend that runs them, with the files that are open.
-        measured_ms: milliseconds by part and candidate, where times have decided.
+        placement: Backends by part.
+        attention: Name of the attention.
+        passed_over: Candidates before the chosen one, with their objections.
+        gates: Gates of compiled parts, as they come into use.
+        exported: Exported parts by the backend that runs them, with the files that are open.
+        measured_ms: Milliseconds by part and candidate, where times have decided.
     """
 
     placement: Placement
@@ -92,11 +90,11 @@ class Choice:
         return record
 
 
-def captured(part: str, run: PartFunction, device: torch.device) -> PartFunction:
+def captured(part: Part, run: PartFunction, device: torch.device) -> PartFunction:
     """Return a part that is replayed as a graph, where it is a whole pass on CUDA; else `run`.
 
     The drag's own part stays as it is: it lies inside the graph of its iteration.
     """
-    if device.type != "cuda" or part not in ("whole", "replaced"):
+    if device.type != "cuda" or not part.whole:
         return run
     return Captured(run, graph_on(device))

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from ..diffusion.model import Model
+from ..diffusion.parts import Part, PartFunction
 from ..diffusion.unet import Operators, UNet
 from ..system.packages import version_of
 from .attention import Attention
-from .backend import Backend, Gates, PartFunction, captured
+from .backend import Backend, Gates, captured
 from .gate import Gate
 from .verdicts import Verdicts
 
@@ -33,11 +34,12 @@ def _build_unet(model: Model, attention: Attention) -> tuple[UNet, Gates]:
     identity = _identity(model.unet.network, model.device)
     verdicts = Verdicts(_verdict_folder())
 
-    def compile_part(part: str, run: PartFunction) -> PartFunction:
+    def compile_part(part: Part, run: PartFunction) -> PartFunction:
         mode = "max-autotune-no-cudagraphs" if cuda else None
         compiled = torch.compile(run, dynamic=False, mode=mode)
-        gates[part] = Gate(part, run, compiled, identity, verdicts)
-        return captured(part, gates[part], model.device)
+        gate = Gate(part.name, run, compiled, identity, verdicts)
+        gates[part.name] = gate
+        return captured(part, gate, model.device)
 
     return UNet(model.unet.network, operators, compile_part), gates
 

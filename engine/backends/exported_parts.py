@@ -1,8 +1,8 @@
-"""Parts that are run from exported files, whatever runs them."""
+"""Run parts of a model from exported files, whatever library runs them."""
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ..diffusion.model import Model
+from ..diffusion.parts import Part, PartFunction
 from ..errors import BackendError
-from ..exported import Extent, Signature, multiple_px, precision_of, signature
+from ..exported import Extent, Signature, extent_of, precision_of, signature
 
-__all__ = ["Executable", "ExportedParts", "wants_gradient"]
-
+__all__ = ["Executable", "ExportedParts", "needs_gradient"]
 
 W = TypeVar("W")
 
@@ -24,20 +24,28 @@ class Executable(Protocol):
     """A file, loaded."""
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs by name, the caller's own: no later call writes to them."""
+        """Return outputs by name; the caller owns them, no later call writes to them."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """What it is and what memory it holds."""
+        """Describe the file and the memory that it holds, JSON-ready."""
         ...
 
 
 class ExportedParts(Generic[W]):
-    """The frozen parts of a model, by their names in `exported.PARTS`. A file is opened when it is first needed, once for all extents that it serves;
-    those of the last `KEPT` parts and extents stay open.
+    """A model's frozen parts, run from files.
 
-    find: where the file of a part on an extent lies, and what it must be; it depends on the adapter that is merged at the time. load: opens it, for a
-    part and extent. closed: how many parts and extents have had to make room.
+    A file is opened when it is first needed, once for all extents that it serves; those of the
+    last `KEPT` parts and extents stay open.
+
+    Args:
+        model: Whose parts they are.
+        find: (part's name, extent) -> the file, and the identity that it must have; it depends on
+            the adapter that is merged at the time.
+        load: (file, identity, part's name, extent) -> the file, loaded.
+
+    Attributes:
+        closed: Number of parts and extents that have had to make room.
     """
 
     KEPT = 20
@@ -48,76 +56,70 @@ class ExportedParts(Generic[W]):
         find: Callable[[str, Extent], tuple[Path, W]],
         load: Callable[[Path, W, str, Extent], Executable],
     ) -> None:
-        self._model, self._find, self._load = model, find, load
+        self._model = model
+        self._find = find
+        self._load = load
         self._opened: OrderedDict[tuple[Any, ...], Executable] = OrderedDict()
         self._by_file: WeakValueDictionary[Path, Executable] = WeakValueDictionary()
-        self._names: dict[tuple[str, Extent], Signature] = {}
+        self._signatures: dict[tuple[Part, Extent], Signature] = {}
         self._lock = threading.Lock()
         self.closed = 0
 
-    def down(self, latent: Tensor, times: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-        return self.run("down", self._of_latent(latent), latent, times, text)
+    def function(self, part: Part) -> PartFunction:
+        """Return a part as the networks call it: skips as a tuple, one output as a tensor."""
+        several = len(part.outputs) > 1
 
-    def middle(self, bottom: Tensor, times: Tensor, text: Tensor) -> Tensor:
-        multiple = multiple_px(self._model)
-        extent = Extent(bottom.shape[2] * multiple, bottom.shape[3] * multiple, len(bottom))
-        (bottleneck,) = self.run("middle", extent, bottom, times, text)
-        return bottleneck
+        def run(*inputs: Any) -> Any:
+            outputs = self.run(part, *inputs)
+            return outputs if several else outputs[0]
 
-    def up(
-        self, bottleneck: Tensor, skips: tuple[Tensor, ...], times: Tensor, text: Tensor
-    ) -> Tensor:
-        (eps,) = self.run("up", self._of_latent(skips[0]), bottleneck, *skips, times, text)
-        return eps
+        return run
 
-    def unet(self, latent: Tensor, times: Tensor, text: Tensor) -> Tensor:
-        (eps,) = self.run("unet", self._of_latent(latent), latent, times, text)
-        return eps
+    def run(self, part: Part, *inputs: Any) -> tuple[Tensor, ...]:
+        """Run a part.
 
-    def unet_replaced(
-        self, latent: Tensor, times: Tensor, text: Tensor, bottleneck: Tensor
-    ) -> Tensor:
-        (eps,) = self.run("unet-replaced", self._of_latent(latent), latent, times, text, bottleneck)
-        return eps
+        Args:
+            part: Its row.
+            inputs: Tensors in the order of its row, skips each by itself or as a tuple.
 
-    def encoder(self, pixels: Tensor) -> Tensor:
-        (latent,) = self.run(
-            "vae-encoder", Extent(pixels.shape[2], pixels.shape[3], len(pixels)), pixels
-        )
-        return latent
+        Returns:
+            Outputs in the order of its row.
 
-    def decoder(self, latent: Tensor) -> Tensor:
-        (pixels,) = self.run("vae-decoder", self._of_latent(latent), latent)
-        return pixels
+        Raises:
+            BackendError: For an input of another shape.
+            PlanError: Where there is no file, or not the right one.
+        """
+        tensors = tuple(_flat(inputs))
+        skips = len(tensors) - len(part.inputs) + 1
+        by_name = dict(zip(part.input_names(skips), tensors, strict=True))
+        extent = extent_of(self._model, part, by_name)
+        names = self._signature(part, extent)
+        if len(names.inputs) != len(by_name):
+            raise BackendError(f"{part.name} takes {', '.join(names.inputs)}")
+        dtype = precision_of(self._model, part.name)
+        for name, shape in names.inputs.items():
+            if tuple(by_name[name].shape) != shape:
+                raise BackendError(
+                    f"{part.name} takes {name} of shape {list(shape)} at {extent}, "
+                    f"got {list(by_name[name].shape)}"
+                )
+            by_name[name] = by_name[name].detach().to(dtype).contiguous()
+        outputs = self._executable(part, extent)(by_name)
+        return tuple(outputs[name] for name in names.outputs)
 
     def files(self) -> list[dict[str, Any]]:
-        """Describe every file that is open."""
+        """Describe every file that is open, JSON-ready."""
         with self._lock:
             return [executable.to_dict() for executable in dict.fromkeys(self._opened.values())]
 
-    def _of_latent(self, latent: Tensor) -> Extent:
-        factor = self._model.factor
-        return Extent(latent.shape[2] * factor, latent.shape[3] * factor, len(latent))
+    def _signature(self, part: Part, extent: Extent) -> Signature:
+        if (part, extent) not in self._signatures:
+            self._signatures[part, extent] = signature(self._model, part.name, extent)
+        return self._signatures[part, extent]
 
-    def run(self, part: str, extent: Extent, *given: Tensor) -> tuple[Tensor, ...]:
-        """Any part by its name: outputs in the order of its signature."""
-        if (part, extent) not in self._names:
-            self._names[part, extent] = signature(self._model, part, extent)
-        names = self._names[part, extent]
-        dtype = precision_of(self._model, part)
-        inputs = {}
-        for (name, shape), tensor in zip(names.inputs.items(), given, strict=True):
-            if tuple(tensor.shape) != shape:
-                raise BackendError(
-                    f"{part} takes {name} of shape {list(shape)} at {extent}, got {list(tensor.shape)}"
-                )
-            inputs[name] = tensor.detach().to(dtype).contiguous()
-        found = self._executable(part, extent)(inputs)
-        return tuple(found[name] for name in names.outputs)
-
-    def _executable(self, part: str, extent: Extent) -> Executable:
-        merged = None if part.startswith("vae-") else self._model.read().merged
-        key = part, extent, merged
+    def _executable(self, part: Part, extent: Extent) -> Executable:
+        merged = self._model.weights.merged if part.network == "unet" else None
+        key = (part.name, extent, merged)
         with self._lock:
             if key not in self._opened:
                 self._opened[key] = self._file(part, extent)
@@ -127,17 +129,26 @@ class ExportedParts(Generic[W]):
             self._opened.move_to_end(key)
             return self._opened[key]
 
-    def _file(self, part: str, extent: Extent) -> Executable:
-        path, wanted = self._find(part, extent)
-        found = self._by_file.get(path)
-        if found is None:
-            self._by_file[path] = found = self._load(path, wanted, part, extent)
-        return found
+    def _file(self, part: Part, extent: Extent) -> Executable:
+        path, wanted = self._find(part.name, extent)
+        executable = self._by_file.get(path)
+        if executable is None:
+            executable = self._load(path, wanted, part.name, extent)
+            self._by_file[path] = executable
+        return executable
 
 
-def wants_gradient(given: tuple[Any, ...]) -> bool:
-    """Whether a part is to be differentiated: exported ones cannot be."""
-    leaves = torch.utils._pytree.tree_leaves(given)
+def _flat(inputs: Iterable[Any]) -> Iterator[Tensor]:
+    for value in inputs:
+        if isinstance(value, Tensor):
+            yield value
+        else:
+            yield from value
+
+
+def needs_gradient(inputs: tuple[Any, ...]) -> bool:
+    """Whether a part is to be differentiated, which no exported one can be."""
+    leaves = torch.utils._pytree.tree_leaves(inputs)
     return torch.is_grad_enabled() and any(
         isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..cache.digest import digest, environment_digest
 from ..diffusion.model import Model
+from ..diffusion.parts import DOWN, FOLDED, MIDDLE, UP, VAE_DECODER
 from ..diffusion.unet import Step, UNet
 from ..errors import DragnoiseError
 from .artefacts import Artefacts
@@ -30,9 +31,9 @@ _log = logging.getLogger("dragnoise")
 Times = dict[str, dict[str, float]]
 """Milliseconds by field of `Placement` and candidate."""
 
-_DRAG = "drag"
-_VAE = "vae"
-_UNET_PARTS = ("down", "middle", "up")
+_DRAG = FOLDED.placed_by
+_VAE = VAE_DECODER.placed_by
+_UNET_PARTS = tuple(part.placed_by for part in (DOWN, MIDDLE, UP))
 _ROUNDS = 3
 _TIMESTEP = 481
 _FEATURE_BLOCK = 2
@@ -46,7 +47,7 @@ def fastest_placement(
         path.name for path in artefacts.folder.glob("*") if path.suffix in (".onnx", ".plan")
     )
     key = digest(
-        model.read().digest, str(model.dtype), attention, environment_digest(model.device), files
+        model.weights.digest, str(model.dtype), attention, environment_digest(model.device), files
     )
     verdicts = Verdicts(artefacts.folder / "measured")
     times = _times_in(verdicts.read(key))
@@ -57,7 +58,10 @@ def fastest_placement(
 
 
 def _placement(times: Times) -> Placement:
-    fastest = {part: min(found, key=lambda name: found[name]) for part, found in times.items()}
+    fastest = {
+        part: min(candidates, key=lambda name: candidates[name])
+        for part, candidates in times.items()
+    }
     drag = fastest.pop(_DRAG)
     elsewhere = {part: name for part, name in fastest.items() if name not in (drag, "eager")}
     return Placement(drag, **elsewhere)
@@ -116,9 +120,9 @@ def _work(model: Model, inputs: tuple[Tensor, Tensor, Step]) -> dict[str, Callab
         autoencoder.decode(vae_latent)
 
     return {
-        "down": lambda: unet.down(latent, step),
-        "middle": lambda: unet.middle(down),
-        "up": lambda: unet.up(down, down.bottom),
+        DOWN.placed_by: lambda: unet.down(latent, step),
+        MIDDLE.placed_by: lambda: unet.middle(down),
+        UP.placed_by: lambda: unet.up(down, down.bottom),
         _VAE: vae,
     }
 

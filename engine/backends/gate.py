@@ -40,12 +40,12 @@ class Gate:
     """A compiled part that is called like its eager self, and is it where the two disagree.
 
     Attributes:
-        part: name of the part, for messages and for the verdict's key.
-        eager: a function of tensors, nests of tensors and constants.
-        compiled: what is to be used in its place.
-        identity: what a verdict holds for, beside the part and the kind of input.
-        verdicts: where verdicts are kept.
-        reasons: why the eager part runs, by kind of input; shown in results.
+        part: Name of the part, for messages and for the verdict's key.
+        eager: A function of tensors, nests of tensors and constants.
+        compiled: What is to be used in its place.
+        identity: What a verdict holds for, beside the part and the kind of input.
+        verdicts: Where verdicts are kept.
+        reasons: Why the eager part runs, by kind of input; shown in results.
     """
 
     part: str
@@ -83,8 +83,8 @@ class Gate:
             reason = str(failed).strip().splitlines()[0][:300]
             return f"it does not compile: {type(failed).__name__}: {reason}"
         eager = _outputs_and_gradients(self.eager, inputs)
-        for name, wanted, found in zip(("output", "gradient"), eager, compiled, strict=True):
-            for number, (right, candidate) in enumerate(zip(wanted, found, strict=True)):
+        for name, wanted, results in zip(("output", "gradient"), eager, compiled, strict=True):
+            for number, (right, candidate) in enumerate(zip(wanted, results, strict=True)):
                 error = _relative_error(right, candidate)
                 allowed = TOLERANCE[right.dtype]
                 if not error <= allowed:
@@ -144,6 +144,6 @@ def _kind_of(inputs: tuple[Any, ...]) -> str:
 
 
 def _objection_in(verdict: object) -> str | None:
-    """Return the objection that was kept ("" for approval); None where there is no verdict."""
+    """Return the objection in a verdict ("" for approval); None where there is no verdict."""
     objection = verdict.get("objection") if isinstance(verdict, dict) else None
     return objection if isinstance(objection, str) else None

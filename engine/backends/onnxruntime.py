@@ -1,4 +1,7 @@
-"""Exported graphs on the CPU, by onnxruntime: the numeric witness of what is exported, and of how its pieces are put together in an edit."""
+"""Run exported graphs on the CPU by onnxruntime.
+
+It is the numeric witness of what is exported, and of how its pieces are put together in an edit.
+"""
 
 import importlib.util
 from collections.abc import Mapping
@@ -20,19 +23,19 @@ __all__ = ["ONNXRUNTIME"]
 
 
 def _objections(model: Model) -> list[str]:
-    """Why it cannot serve; empty if it can."""
-    found = []
+    """List why onnxruntime cannot serve a model; empty if it can."""
+    objections = []
     if importlib.util.find_spec("onnxruntime") is None:
-        found.append("onnxruntime is not installed (pip install 'dragnoise[onnx]')")
+        objections.append("onnxruntime is not installed (pip install 'dragnoise[onnx]')")
     if model.device.type != "cpu":
-        found.append(f"onnxruntime runs on the CPU here, the model is on {model.device}")
+        objections.append(f"onnxruntime runs on the CPU here, the model is on {model.device}")
     if model.dtype != torch.float32:
-        found.append(f"onnxruntime runs float32 here, the model is {model.dtype}")
-    return found
+        objections.append(f"onnxruntime runs float32 here, the model is {model.dtype}")
+    return objections
 
 
 def _open_parts(model: Model, artefacts: Artefacts) -> ExportedParts[GraphId]:
-    """The parts that lie in `artefacts`."""
+    """Return the parts that lie in `artefacts` as graphs."""
     return ExportedParts(
         model,
         partial(artefacts.graph, model),
@@ -41,14 +44,26 @@ def _open_parts(model: Model, artefacts: Artefacts) -> ExportedParts[GraphId]:
 
 
 class _Session:
+    """A graph, loaded by onnxruntime.
+
+    Args:
+        path: Its ONNX file.
+        wanted: The identity that it must have.
+
+    Raises:
+        PlanError: For a file that is another's, not whole, or that does not load.
+    """
+
     def __init__(self, path: Path, wanted: GraphId) -> None:
         import onnxruntime
 
-        self._path, self._report = path, check_graph(path, wanted)
+        self._path = path
+        self._report = check_graph(path, wanted)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        # Its threads spin while it runs, and stop when it is done: PyTorch's are next (an edit took twice as long where they went on).
+        # Its threads spin while it runs, and stop when it is done: PyTorch's are next (an edit
+        # took twice as long where they went on).
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = onnxruntime.InferenceSession(
@@ -62,8 +77,9 @@ class _Session:
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         names = [output.name for output in self._session.get_outputs()]
-        found = self._session.run(names, {name: tensor.numpy() for name, tensor in inputs.items()})
-        return {name: torch.from_numpy(array) for name, array in zip(names, found, strict=True)}
+        arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
+        outputs = self._session.run(names, arrays)
+        return {name: torch.from_numpy(array) for name, array in zip(names, outputs, strict=True)}
 
     def to_dict(self) -> dict[str, Any]:
         return {"file": self._path.name, "bytes": self._report["bytes"]}

@@ -1,11 +1,14 @@
-"""Weights packed once for oneDNN, maps in channels_last: the CPU's way to run frozen layers.
+"""Run frozen layers on a CPU with weights packed once for oneDNN, and maps in channels_last.
 
-PyTorch's convolution hands oneDNN its weights as they lie, and oneDNN reorders them at every call, which for small maps costs more than the sum
-itself (1280 x 1280 x 3 x 3 on an 8 x 8 map: 22 ms as they lie, 7 ms packed; float32, two threads of a Xeon with AMX). Frozen weights are packed once.
-For the gradient of a map, which is a convolution with the weights turned round, they are packed a second time when the first gradient is asked for.
-bfloat16 linear maps are packed likewise; in float32 the matrix product reads plain weights as fast.
+PyTorch's convolution hands oneDNN its weights as they lie, and oneDNN reorders them at every call,
+which for small maps costs more than the sum itself (1280 x 1280 x 3 x 3 on an 8 x 8 map: 22 ms as
+they lie, 7 ms packed; float32, two threads of a Xeon with AMX). Frozen weights are packed once. For
+the gradient of a map, which is a convolution with the weights turned round, they are packed a
+second time when the first gradient is wanted. bfloat16 linear maps are packed likewise; in float32
+the matrix product reads plain weights as fast.
 
-The packing operators are the ones that torch.compile uses when it freezes a network (`torch.ops.mkldnn`); `objections` asks whether they are here.
+The packing operators are the ones that torch.compile uses when it freezes a network
+(`torch.ops.mkldnn`); `objections_to` finds out whether they are here.
 """
 
 from dataclasses import dataclass, field, replace
@@ -20,47 +23,55 @@ from ..diffusion.unet.operators import Conv, Linear, Norm
 from .attention import Attention
 from .backend import Backend, Gates
 
-__all__ = ["PACKED", "PACKED_OPERATORS", "objections"]
+__all__ = ["PACKED", "PACKED_OPERATORS", "objections_to"]
 
 _NEEDED = ("_convolution_pointwise", "_linear_pointwise", "_reorder_linear_weight")
+_ALLOWED = 2e-2
+"""Relative difference to a plain convolution that is still rounding, in bfloat16."""
 
 
-def objections(device: torch.device, dtype: torch.dtype) -> list[str]:
-    """Why packed weights cannot serve; empty if they can."""
-    found = []
+def objections_to(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """List why packed weights cannot serve a device and dtype; empty if they can."""
     if device.type != "cpu":
-        found.append(f"packed weights are the CPU's, the model is on {device}")
-    elif not torch.backends.mkldnn.is_available():
-        found.append("this PyTorch was built without oneDNN")
-    elif missing := [name for name in _NEEDED if not hasattr(torch.ops.mkldnn, name)]:
-        found.append(f"this PyTorch has no torch.ops.mkldnn.{', '.join(missing)}")
-    elif dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        found.append("this CPU has no bfloat16 instructions that oneDNN uses")
-    elif dtype not in (torch.float32, torch.bfloat16):
-        found.append(f"weights of {dtype} are not packed")
-    return found or _tried(dtype)
+        return [f"packed weights are the CPU's, the model is on {device}"]
+    if not torch.backends.mkldnn.is_available():
+        return ["this PyTorch was built without oneDNN"]
+    missing = [name for name in _NEEDED if not hasattr(torch.ops.mkldnn, name)]
+    if missing:
+        return [f"this PyTorch has no torch.ops.mkldnn.{', '.join(missing)}"]
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return ["this CPU has no bfloat16 instructions that oneDNN uses"]
+    if dtype not in (torch.float32, torch.bfloat16):
+        return [f"weights of {dtype} are not packed"]
+    return _trial(dtype)
 
 
-def _tried(dtype: torch.dtype) -> list[str]:
-    """What a small convolution says: the operators may be here and refuse this processor."""
-    hidden = (
-        torch.linspace(-1, 1, 128).view(1, 8, 4, 4).to(dtype, memory_format=torch.channels_last)
-    )
+def _trial(dtype: torch.dtype) -> list[str]:
+    """Try a small convolution: the operators may be here and refuse this processor."""
+    ramp = torch.linspace(-1, 1, 128).view(1, 8, 4, 4)
+    hidden = ramp.to(dtype, memory_format=torch.channels_last)
     weight = torch.linspace(-1, 1, 576).sin().view(8, 8, 3, 3).to(dtype)
     try:
-        mine = _conv(weight, None, 1, 1)(hidden)
+        packed = _conv(weight, None, 1, 1)(hidden)
     except RuntimeError as refused:
         return [f"oneDNN refuses packed weights of {dtype} here: {str(refused).splitlines()[0]}"]
-    theirs = Conv(weight, None, 1, 1)(hidden)
-    apart = float((mine - theirs).abs().max() / theirs.abs().max())
-    return (
-        [] if apart < 2e-2 else [f"oneDNN is {apart:.1e} off with packed weights of {dtype} here"]
-    )
+    plain = Conv(weight, None, 1, 1)(hidden)
+    error = float((packed - plain).abs().max() / plain.abs().max())
+    if error < _ALLOWED:
+        return []
+    return [f"oneDNN is {error:.1e} off with packed weights of {dtype} here"]
 
 
 @dataclass(eq=False)
 class _PackedConv:
-    """A convolution [O, C, k, k] with its weights packed for each direction when that is first run; repacked if the weights have changed since."""
+    """A convolution whose weights are packed for each direction when that first runs.
+
+    They are packed again if they have changed since.
+
+    Attributes:
+        plain: The convolution; its weight is [O, C, k, k].
+        packed: (version of the weight, packed weight) by direction, "forward" or "backward".
+    """
 
     plain: Conv
     packed: dict[str, tuple[int, Tensor]] = field(default_factory=dict)
@@ -68,28 +79,28 @@ class _PackedConv:
     def __call__(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
         bias = self.plain.bias if bias is None else bias
         if torch.is_grad_enabled() and hidden.requires_grad:
-            found: Tensor = _Differentiable.apply(hidden, self, bias)  # type: ignore[no-untyped-call]
-            return found
+            return _DifferentiableConv.run(hidden, self, bias)
         return self.forward(hidden, bias)
 
     def forward(self, hidden: Tensor, bias: Tensor | None) -> Tensor:
         plain = self.plain
-        weight = self._weights("forward", hidden.shape)
+        weight = self._forward_weight(hidden.shape)
         return _convolve(hidden, weight, bias, plain.padding, plain.stride)
 
     def backward(self, gradient: Tensor, size: torch.Size) -> Tensor:
-        """With respect to the map alone: for stride 1, a convolution with every kernel turned by half a turn."""
+        """Return the gradient of the map alone.
+
+        For stride 1 it is a convolution with every kernel turned by half a turn.
+        """
         plain = self.plain
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         if plain.stride == 1:
-            weight = self._weights("backward", gradient.shape)
-            return _convolve(gradient, weight, None, plain.weight.shape[2] - 1 - plain.padding, 1)
-        given = torch.empty(size, dtype=gradient.dtype).contiguous(
-            memory_format=torch.channels_last
-        )
-        found: Tensor = torch.ops.aten.convolution_backward(
+            weight = self._backward_weight(gradient.shape)
+            return _convolve(gradient, weight, None, self._backward_padding(), 1)
+        like = torch.empty(size, dtype=gradient.dtype)
+        gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
             gradient,
-            given,
+            like.contiguous(memory_format=torch.channels_last),
             plain.weight,
             None,
             [plain.stride] * 2,
@@ -99,32 +110,41 @@ class _PackedConv:
             [0, 0],
             1,
             [True, False, False],
-        )[0]
-        return found
+        )
+        return gradients[0]
 
-    def _weights(self, direction: str, size: torch.Size) -> Tensor:
-        weight, version = self.plain.weight, self.plain.weight._version
-        known = self.packed.get(direction)
-        if known is None or known[0] != version:
-            padding, stride = self.plain.padding, self.plain.stride
-            given = weight.detach()
-            if direction == "backward":
-                given, padding, stride = (
-                    given.flip(2, 3).transpose(0, 1).contiguous(),
-                    weight.shape[2] - 1 - padding,
-                    1,
-                )
-            known = (version, _pack(given, padding, stride, size))
-            self.packed[direction] = known
-        return known[1]
+    def _backward_padding(self) -> int:
+        return self.plain.weight.shape[2] - 1 - self.plain.padding
+
+    def _forward_weight(self, size: torch.Size) -> Tensor:
+        plain = self.plain
+        version = plain.weight._version
+        if self.packed.get("forward", (None,))[0] != version:
+            packed = _pack(plain.weight.detach(), plain.padding, plain.stride, size)
+            self.packed["forward"] = (version, packed)
+        return self.packed["forward"][1]
+
+    def _backward_weight(self, size: torch.Size) -> Tensor:
+        weight = self.plain.weight
+        if self.packed.get("backward", (None,))[0] != weight._version:
+            turned = weight.detach().flip(2, 3).transpose(0, 1).contiguous()
+            packed = _pack(turned, self._backward_padding(), 1, size)
+            self.packed["backward"] = (weight._version, packed)
+        return self.packed["backward"][1]
 
 
-class _Differentiable(torch.autograd.Function):
+class _DifferentiableConv(torch.autograd.Function):
     """A frozen convolution: a gradient for the map, none for the weights."""
+
+    @classmethod
+    def run(cls, hidden: Tensor, conv: _PackedConv, bias: Tensor | None) -> Tensor:
+        output: Tensor = cls.apply(hidden, conv, bias)  # type: ignore[no-untyped-call]
+        return output
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, conv: _PackedConv, bias: Tensor | None) -> Tensor:
-        ctx.conv, ctx.size = conv, hidden.shape
+        ctx.conv = conv
+        ctx.size = hidden.shape
         return conv.forward(hidden, bias)
 
     @staticmethod
@@ -142,23 +162,27 @@ def _pack(weight: Tensor, padding: int, stride: int, size: torch.Size) -> Tensor
 def _convolve(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, padding: int, stride: int
 ) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._convolution_pointwise(
+    output: Tensor = torch.ops.mkldnn._convolution_pointwise(
         hidden, weight, bias, [padding] * 2, [stride] * 2, [1, 1], 1, "none", [], ""
     )
-    return found
+    return output
 
 
 @dataclass(eq=False)
 class _PackedLinear:
-    """A linear map [O, C] in bfloat16, packed like a convolution."""
+    """A linear map in bfloat16, packed like a convolution.
+
+    Attributes:
+        plain: The map; its weight is [O, C].
+        packed: (version of the weight, packed weight) by direction, "forward" or "backward".
+    """
 
     plain: Linear
     packed: dict[str, tuple[int, Tensor]] = field(default_factory=dict)
 
     def __call__(self, hidden: Tensor) -> Tensor:
         if torch.is_grad_enabled() and hidden.requires_grad:
-            found: Tensor = _DifferentiableLinear.apply(hidden, self)  # type: ignore[no-untyped-call]
-            return found
+            return _DifferentiableLinear.run(hidden, self)
         return self.forward(hidden)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -168,20 +192,28 @@ class _PackedLinear:
         return self._product("backward", gradient, None)
 
     def _product(self, direction: str, hidden: Tensor, bias: Tensor | None) -> Tensor:
-        weight, version = self.plain.weight, self.plain.weight._version
-        known = self.packed.get(direction)
-        if known is None or known[0] != version:
-            given = weight.detach() if direction == "forward" else weight.detach().t().contiguous()
-            known = (
-                version,
-                torch.ops.mkldnn._reorder_linear_weight(given, hidden.numel() // hidden.shape[-1]),
-            )
-            self.packed[direction] = known
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(hidden, known[1], bias, "none", [], "")
-        return found
+        weight = self.plain.weight
+        if self.packed.get(direction, (None,))[0] != weight._version:
+            plain = weight.detach()
+            if direction == "backward":
+                plain = plain.t().contiguous()
+            rows = hidden.numel() // hidden.shape[-1]
+            packed = torch.ops.mkldnn._reorder_linear_weight(plain, rows)
+            self.packed[direction] = (weight._version, packed)
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(
+            hidden, self.packed[direction][1], bias, "none", [], ""
+        )
+        return output
 
 
 class _DifferentiableLinear(torch.autograd.Function):
+    """A frozen linear map: a gradient for the tokens, none for the weights."""
+
+    @classmethod
+    def run(cls, hidden: Tensor, linear: _PackedLinear) -> Tensor:
+        output: Tensor = cls.apply(hidden, linear)  # type: ignore[no-untyped-call]
+        return output
+
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, linear: _PackedLinear) -> Tensor:
         ctx.linear = linear
@@ -204,6 +236,7 @@ def _linear(weight: Tensor, bias: Tensor | None) -> Linear | _PackedLinear:
 PACKED_OPERATORS = Operators(
     memory_format=torch.channels_last, conv=_conv, linear=_linear, norm=Norm
 )
+"""What layers are computed with."""
 
 
 def _build_unet(model: Model, attention: Attention) -> tuple[UNet, Gates]:
@@ -214,6 +247,6 @@ def _build_unet(model: Model, attention: Attention) -> tuple[UNet, Gates]:
 PACKED = Backend(
     "packed",
     "oneDNN with weights packed once, channels_last",
-    lambda model: objections(model.device, model.dtype),
+    lambda model: objections_to(model.device, model.dtype),
     build_unet=_build_unet,
 )

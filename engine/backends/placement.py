@@ -17,13 +17,13 @@ class Placement:
     bottleneck runs down and up).
 
     Attributes:
-        drag: the differentiable path, and all of the U-Net that is not placed otherwise;
+        drag: The differentiable path, and all of the U-Net that is not placed otherwise;
             "" for the usual backend.
-        down: the encoder half; None as `drag`.
-        middle: the middle block; None as `drag`.
-        up: the decoder half; None as `drag`.
-        unet: both whole passes as one part each, instead of down, middle and up.
-        vae: both halves of the VAE; None for PyTorch.
+        down: The encoder half; None as `drag`.
+        middle: The middle block; None as `drag`.
+        up: The decoder half; None as `drag`.
+        unet: Both whole passes as one part each, instead of down, middle and up.
+        vae: Both halves of the VAE; None for PyTorch.
     """
 
     drag: str = ""
@@ -48,7 +48,7 @@ class Placement:
         A name alone stands for all that the backend can run.
 
         Raises:
-            BackendError: for any other text.
+            BackendError: For any other text.
         """
         if "=" not in text:
             return cls(drag=text)

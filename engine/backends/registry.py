@@ -42,16 +42,16 @@ def choose(
     """Return the model with its parts run as wanted, and a record of who runs them.
 
     Args:
-        model: as it was loaded.
+        model: As it was loaded.
         backend: None for the first of the device's order without an objection; a name; a
             `Placement`, or its text; a row of one's own. A backend that runs exported parts
             stands for all that it can run.
-        attention: a name in `ATTENTION`.
-        artefacts: where exported parts lie; None for the cache folder.
-        measured_ms: milliseconds by part and candidate, for the record alone.
+        attention: A name in `ATTENTION`.
+        artefacts: Where exported parts lie; None for the cache folder.
+        measured_ms: Milliseconds by part and candidate, for the record alone.
 
     Raises:
-        BackendError: for a name that is not in the tables, and for a backend that cannot serve,
+        BackendError: For a name that is not in the tables, and for a backend that cannot serve,
             with its objections.
     """
     attend = _usable_attention(model, attention)
@@ -62,7 +62,6 @@ def choose(
     placement, passed_over = _complete(model, backend, table)
     _check(model, placement, table)
     artefacts = artefacts or Artefacts(default_folder() / "exported")
-    model.read()  # shared by all views of the model: merging an adapter tells exported parts
     networks: dict[str, UNet] = {}
     exported: dict[str, ExportedParts[Any]] = {}
     gates: list[Gates] = []
@@ -86,7 +85,7 @@ def usual_backend(
     """Return the first backend of the device's order without an objection, and those before it.
 
     Raises:
-        BackendError: where all have objections, with all of them.
+        BackendError: Where all have objections, with all of them.
     """
     passed_over: dict[str, list[str]] = {}
     for name in ORDER.get(model.device.type, ("eager",)):

@@ -1,4 +1,4 @@
-"""Keep what was found out about this machine: one JSON file a verdict."""
+"""Keep verdicts about this machine: one JSON file each."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ class Verdicts:
     """A folder of verdicts. One that cannot be read is judged again; one that cannot be kept, too.
 
     Args:
-        folder: where they are kept; made when the first is.
+        folder: Where they are kept; made when the first is.
     """
 
     def __init__(self, folder: Path) -> None:

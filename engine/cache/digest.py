@@ -29,9 +29,11 @@ __all__ = [
     "Digested",
     "Known",
     "UndigestedError",
+    "bytes_digest",
     "code_digest",
     "digest",
     "environment_digest",
+    "file_digest",
 ]
 
 Known: TypeAlias = Callable[[object], str | None]
@@ -72,6 +74,21 @@ def digest(*things: Any, known: Known | None = None) -> str:
         result.update(len(piece).to_bytes(8, "little"))
         result.update(piece)
     return result.hexdigest()
+
+
+def bytes_digest(raw: bytes | memoryview) -> str:
+    """Digest bytes as they are: 64 hexadecimal digits (BLAKE2b, 256 bits)."""
+    return hashlib.blake2b(raw, digest_size=32).hexdigest()
+
+
+def file_digest(*paths: Path) -> str:
+    """Digest the bytes of files one after the other, as `bytes_digest` does, piece by piece."""
+    found = hashlib.blake2b(digest_size=32)
+    for path in paths:
+        with path.open("rb") as file:
+            while piece := file.read(2**24):
+                found.update(piece)
+    return found.hexdigest()
 
 
 def _nothing_known(thing: object) -> None:

@@ -1,4 +1,4 @@
-"""A tier in memory: bounded in bytes; the least recently used entry goes, one that is held never."""
+"""A tier in memory: bounded in bytes; the least recently used entry goes, a held one never."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar

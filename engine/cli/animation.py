@@ -1,6 +1,8 @@
-"""A drag as an animation: the image with its points, previews of several iterations, the result.
+"""A drag as an animation: the image with its points, how it moves, the result.
 
-A preview is what the model expects the picture to be: the predicted clean latent, decoded.
+On the way a frame is a preview: what the model expects the picture to be, which is the predicted
+clean latent, decoded. Finished frames are what the edit would give if it stopped there: sharp, but
+each costs as much as the end of an edit.
 """
 
 from pathlib import Path
@@ -16,66 +18,86 @@ from ..errors import ConfigError
 from ..inputs.frame import Frame
 from ..inputs.image import Image
 from ..inputs.points import Points
+from ..methods import method_row
 from ..session.result import EditResult, Record
 from ..system.files import write_whole
 from .drawing import MARKERS, enlarge, with_points
 
 __all__ = ["DragAnimation"]
 
-_PREVIEWS = 24
-_FIRST_MS = 700
-_PREVIEW_MS = 90
-_LAST_MS = 1500
+_FIRST_MS = 900
+_MOVING_MS = 2200
+"""All frames between the first and the last together, unless there are very few."""
+
+_LONGEST_MS = 200
+_LAST_MS = 1800
 
 
 class DragAnimation:
     """A callback (`on_iteration=`) that collects a drag's iterations and draws them afterwards.
 
-    It costs a copy of the predicted noise an iteration, and a decode a preview.
+    It costs a copy of the predicted noise and of the optimised variable an iteration.
+
+    Args:
+        frames: most frames between the first and the last.
+        finished: whether these frames are denoised to their end instead of being previews.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, frames: int = 24, finished: bool = False) -> None:
+        self._frames = frames
+        self._finished = finished
         self._noises: list[Tensor] = []
+        self._variables: list[Tensor] = []
 
     def __call__(self, iteration: Iteration[Any]) -> None:
-        """Keep an iteration's predicted noise. Raises ConfigError if it has none."""
-        if iteration.forward.noise is None:
+        """Keep an iteration. Raises ConfigError if it has no predicted noise."""
+        noise = iteration.forward.noise
+        if noise is None:
             raise ConfigError(
                 "an iteration without predicted noise cannot be drawn; "
                 "pass the animation to edit(..., on_iteration=)"
             )
-        self._noises.append(iteration.forward.noise)
+        self._noises.append(noise.clone())
+        self._variables.append(iteration.variable.detach().clone())
 
     def frames(self, editor: Editor, image: Image, result: EditResult) -> list[PIL.Image.Image]:
-        """Return the image with its points, at most 24 previews with the handles, and the result.
+        """Return the image with its points, the frames on the way with the handles, the result.
 
         Raises ConfigError if the result has no record.
         """
-        if result.record is None:
+        record = result.record
+        if record is None:
             raise ConfigError("an animation needs the edit's record; call edit(..., record=True)")
-        first = with_points(image, _points_at(0, image, editor, result.record, result.points))
-        return [first, *self._previews(editor, image, result, result.record), enlarge(result.image)]
+        frame = Frame.of(image, editor.model.factor, record.scene.settings.parity)
 
-    def _previews(
-        self, editor: Editor, image: Image, result: EditResult, record: Record
-    ) -> list[PIL.Image.Image]:
-        scene = record.scene
-        place = scene.place
-        frame = Frame.of(image, editor.model.factor, scene.settings.parity)
+        def drawn(picture: Image, number: int) -> PIL.Image.Image:
+            handles = frame.image_points(record.handles[number])
+            return with_points(picture, Points(handles, result.points.targets))
+
         iterations = min(len(record.handles), len(self._noises))
-        every = max(1, -(-iterations // _PREVIEWS))
-        previews = []
-        for number in range(0, iterations, every):
-            clean = place.schedule.clean(self._noises[number], place.latent, place.timestep)
-            preview = frame.image_of(stages.decode(editor.model, clean))
-            points = _points_at(number, image, editor, record, result.points)
-            previews.append(with_points(preview, points))
-        return previews
+        every = max(1, -(-iterations // self._frames))
+        moving = [
+            drawn(frame.image_of(self._pixels(number, result, record)), number)
+            for number in range(0, iterations, every)
+        ]
+        return [drawn(image, 0), *moving, enlarge(result.image)]
+
+    def _pixels(self, number: int, result: EditResult, record: Record) -> Tensor:
+        """Return what an iteration looks like, float32 [1, 3, H, W] in -1..1."""
+        place = record.scene.place
+        if self._finished:
+            method = method_row(result.settings["method"])
+            variable = self._variables[number]
+            latent = stages.propagate(method, record.scene, record.optimum.constants, variable)
+        else:
+            latent = place.schedule.clean(self._noises[number], place.latent, place.timestep)
+        return stages.decode(place.model, latent)
 
     def save(self, path: Path, editor: Editor, image: Image, result: EditResult) -> Path:
         """Write the frames as an endless GIF, whole or not at all. Raises OutputError."""
         frames = _with_shared_colours(self.frames(editor, image, result))
-        durations = [_FIRST_MS, *[_PREVIEW_MS] * (len(frames) - 2), _LAST_MS]
+        moving = len(frames) - 2
+        each_ms = min(_LONGEST_MS, _MOVING_MS // max(moving, 1))
         return write_whole(
             path,
             lambda target: frames[0].save(
@@ -83,16 +105,10 @@ class DragAnimation:
                 format="GIF",
                 save_all=True,
                 append_images=frames[1:],
-                duration=durations,
+                duration=[_FIRST_MS, *[each_ms] * moving, _LAST_MS],
                 loop=0,
             ),
         )
-
-
-def _points_at(number: int, image: Image, editor: Editor, record: Record, points: Points) -> Points:
-    """Return the handles before iteration `number`, with the edit's targets, in image pixels."""
-    frame = Frame.of(image, editor.model.factor, record.scene.settings.parity)
-    return Points(frame.image_points(record.handles[number]), points.targets)
 
 
 def _with_shared_colours(frames: list[PIL.Image.Image]) -> list[PIL.Image.Image]:

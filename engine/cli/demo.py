@@ -13,7 +13,7 @@ from ..inputs.points import Points
 from .drawing import enlarge, sheet, with_points
 from .options import add_json_option, add_model_options, load_editor
 from .program import Command
-from .show import edit_document, print_edits, print_json, progress_bar
+from .show import print_edits, print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..editor import Editor
@@ -24,8 +24,10 @@ __all__ = ["ANIMATION", "DEMO", "SHEET", "Sample", "demo", "samples"]
 SHEET = "sheet.png"
 ANIMATION = "drag.gif"
 
-_ANIMATED = "sun"
+_ANIMATED = "boat"
 """The sample that is also written as an animation; the first one if there is none of this name."""
+
+_FRAMES = 12
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def demo(
     columns = []
     for sample in edits:
         before = Image.of(sample.image)
-        animation = DragAnimation() if sample is animated else None
+        animation = DragAnimation(_FRAMES, finished=True) if sample is animated else None
         result = editor.edit(
             before,
             sample.points,
@@ -138,7 +140,7 @@ def _run(parsed: Namespace) -> int:
             {
                 "written": str(output / SHEET),
                 "animation": str(output / ANIMATION),
-                "edits": {name: edit_document(result) for name, result in edits},
+                "edits": {name: result.to_dict() for name, result in edits},
             }
         )
         return 0

@@ -19,7 +19,7 @@ from .options import (
     points_of,
 )
 from .program import Command
-from .show import edit_document, print_edits, print_json, progress_bar
+from .show import print_edits, print_json, progress_bar
 
 __all__ = ["EDIT"]
 
@@ -91,7 +91,7 @@ def _run(parsed: Namespace) -> int:
     if gif is not None and animation is not None:
         written.append(animation.save(gif, editor, image, result))
     if parsed.json:
-        print_json(edit_document(result) | {"written": [str(path) for path in written]})
+        print_json(result.to_dict() | {"written": [str(path) for path in written]})
     else:
         print_edits([(output.name, result)])
         print("\n".join(f"wrote {path}" for path in written))

@@ -19,10 +19,11 @@ from .options import (
     size,
 )
 from .program import Command
-from .show import edit_document, print_edits, print_json, progress_bar, rounded
+from .show import print_edits, print_json, progress_bar, rounded
 
 if TYPE_CHECKING:
     from ..pipelines.generate import Generated
+    from ..session.result import EditResult
 
 __all__ = ["GENERATE"]
 
@@ -96,28 +97,33 @@ def _run(parsed: Namespace) -> int:
     if edit is not None:
         written.append(edit.image.save(dragged))
     if parsed.json:
-        document = _document(generated, written)
-        if edit is not None:
-            document["edit"] = edit_document(edit)
-        print_json(document)
-        return 0
-    seconds = (f"{stage} {ms / 1e3:.2f}" for stage, ms in generated.timings_ms.items())
-    print(f"seconds: {', '.join(seconds)}")
-    if edit is not None:
-        print_edits([(dragged.name, edit)])
-    print("\n".join(f"wrote {path}" for path in written))
+        print_json(_document(generated, edit, written))
+    else:
+        _print(generated, edit, written)
     return 0
 
 
-def _document(generated: "Generated", written: list[Path]) -> dict[str, Any]:
-    """Return what `--json` prints about a generated image."""
-    return {
+def _print(generated: "Generated", edit: "EditResult | None", written: list[Path]) -> None:
+    """Print seconds by stage and the files that were written."""
+    seconds = (f"{stage} {ms / 1e3:.2f}" for stage, ms in generated.timings_ms.items())
+    print(f"seconds: {', '.join(seconds)}")
+    if edit is not None:
+        print_edits([(written[-1].name, edit)])
+    print("\n".join(f"wrote {path}" for path in written))
+
+
+def _document(
+    generated: "Generated", edit: "EditResult | None", written: list[Path]
+) -> dict[str, Any]:
+    """Return what `--json` prints about a generated image and its edit."""
+    document = {
         "seed": generated.seed,
         "size": [generated.image.width, generated.image.height],
         "written": [str(path) for path in written],
         "timings_ms": rounded(generated.timings_ms),
         "config": dataclasses.asdict(generated.config),
     }
+    return document if edit is None else document | {"edit": edit.to_dict()}
 
 
 GENERATE = Command(

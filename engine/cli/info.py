@@ -44,7 +44,7 @@ def about(model: "Model") -> dict[str, Any]:
 
 
 def backends(model: "Model", running: "Choice") -> dict[str, str]:
-    """Return what runs the network, and for every backend and attention whether it could or why not."""
+    """Return what runs the network, and of every backend and attention whether it could."""
     from ..backends import ATTENTION, BACKENDS
 
     objections = {name: row.objections(model) for name, row in BACKENDS.items()}

@@ -42,7 +42,7 @@ METHOD_SETTINGS: Mapping[str, type[DragConfig]] = {
     "baseline": DragConfig,
     "baseline-plain": DragConfig,
 }
-"""The settings of every method, by name. `METHODS` has them too, but loads PyTorch: a test compares."""
+"""The settings of every method, by name: as in `METHODS`, which loads PyTorch. A test compares."""
 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
@@ -111,10 +111,13 @@ def given_settings(parsed: Namespace, *classes: type) -> dict[str, Any]:
 
 
 def _about_field(cls: type, name: str) -> str:
-    """Return the first sentence about a field in its class's docstring, as argparse takes it."""
-    text = "\n".join(inspect.cleandoc(base.__doc__ or "") for base in cls.__mro__)
-    found = re.search(rf"^ *{name}: (.+?)(?=\.\s|\.?\n *\w+: |\.?\n\n|\.?\Z)", text, re.S | re.M)
-    return "" if found is None else " ".join(found[1].split()).replace("%", "%%")
+    """Return the first sentence about a field in a docstring of its class, as argparse takes it."""
+    line = rf"^ *{name}: (.+?)(?=\.\s|\.?\n *\w+: |\.?\n\n|\.?\Z)"
+    for each in cls.__mro__:
+        found = re.search(line, inspect.cleandoc(each.__doc__ or ""), re.DOTALL | re.MULTILINE)
+        if found is not None:
+            return " ".join(found[1].split()).replace("%", "%%")
+    return ""
 
 
 # A drag: the method and its settings.

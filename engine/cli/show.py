@@ -1,6 +1,5 @@
 """What the commands print: a table, a JSON document, a progress bar."""
 
-import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..session.result import EditResult, Progress
 
-__all__ = ["edit_document", "print_edits", "print_json", "print_table", "progress_bar", "rounded"]
+__all__ = ["print_edits", "print_json", "print_table", "progress_bar", "rounded"]
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -31,7 +30,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_edits(edits: Sequence[tuple[str, "EditResult"]]) -> None:
-    """Print a table of named edits: iterations, whether the target was reached, seconds by stage."""
+    """Print a table of named edits: iterations, whether they reached, seconds by stage."""
     stages = list(edits[0][1].timings_ms)
     columns = ["edit", "iterations", "reached", *(f"{stage} (s)" for stage in stages)]
     rows = []
@@ -40,23 +39,6 @@ def print_edits(edits: Sequence[tuple[str, "EditResult"]]) -> None:
         reached = "yes" if result.reached else "no"
         rows.append([name, str(len(result.history.losses)), reached, *seconds])
     print_table(columns, rows)
-
-
-def edit_document(result: "EditResult") -> dict[str, Any]:
-    """Return what `--json` prints about an edit."""
-    pairs = zip(result.points.handles, result.points.targets, strict=True)
-    return {
-        "reached": result.reached,
-        "iterations": len(result.history.losses),
-        "losses": result.history.losses.tolist(),
-        "points": [{"ended": handle, "target": target} for handle, target in pairs],
-        "timings_ms": rounded(result.timings_ms),
-        "cache": result.cache,
-        "settings": {
-            **result.settings,
-            "config": dataclasses.asdict(result.settings["config"]),
-        },
-    }
 
 
 def rounded(timings_ms: Mapping[str, float]) -> dict[str, float]:

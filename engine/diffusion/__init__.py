@@ -1,1 +1,1 @@
-"""A Stable Diffusion model: its networks, loaded, cut into parts, adapted."""
+"""Load a Stable Diffusion model, cut its networks into parts, adapt them."""

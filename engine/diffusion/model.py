@@ -1,7 +1,8 @@
-"""A loaded Stable Diffusion model: the networks, frozen, and what belongs to them. How it gets here is `load`'s business."""
+"""Hold a loaded Stable Diffusion model: the networks, frozen, and what belongs to them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,17 +15,44 @@ from .unet import UNet
 from .vae import Autoencoder
 from .weights import Weights
 
-__all__ = ["Model"]
+__all__ = ["LoadedFrom", "Model"]
+
+
+@dataclass(frozen=True)
+class LoadedFrom:
+    """A note of how a model was loaded, so that a command can load it again.
+
+    Attributes:
+        path: A diffusers folder or a checkpoint.
+        config: For a checkpoint, the folder with its configuration.
+        variant: Of the weights' files, as in diffusers ("fp16").
+        allow_pickle: Whether pickles were allowed.
+    """
+
+    path: Path
+    config: str | None = None
+    variant: str | None = None
+    allow_pickle: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """name: where it came from. scheduler: its scheduler's configuration. defaults: the drag settings it brings (`drag.json`), else ours.
+    """A loaded model. The VAE may have another precision than the U-Net.
 
-    how: what runs it and what was merged into it, by name: the same weights run otherwise give other bits.
-    halves: what runs the VAE; PyTorch where it is None. loaded_with: what the command line says beside `name` to load it again.
-
-    A VAE that we load runs in float32 where the U-Net is float16, because it overflows there; a pipeline keeps its own.
+    Attributes:
+        name: Where it came from, for messages and results.
+        unet: The U-Net in parts.
+        vae: The VAE's network.
+        text_encoder: The text encoder's network.
+        tokenizer: The text encoder's.
+        scheduler: Configuration of its scheduler.
+        device: Where all networks lie.
+        defaults: The drag settings that it brings (`drag.json`), else ours.
+        how: What runs it and what was merged into it, by name: the same weights run otherwise
+            give other bits, so this is part of its digest.
+        halves: What runs the VAE; None for PyTorch.
+        loaded_from: None for a model that came from no file.
+        weights: Shared by all views of one model, so that a merged adapter is seen by all.
     """
 
     name: str
@@ -36,9 +64,9 @@ class Model:
     device: torch.device
     defaults: DragConfig = field(default_factory=DragConfig)
     how: tuple[str, ...] = ()
-    weights: Weights | None = None
     halves: Autoencoder | None = None
-    loaded_with: tuple[str, ...] = ()
+    loaded_from: LoadedFrom | None = None
+    weights: Weights = field(kw_only=True)
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -46,22 +74,14 @@ class Model:
 
     @property
     def digest(self) -> str:
-        """What it computes, by content. The first call reads all weights (`read`)."""
+        """Digest of what it computes. The first call reads all weights."""
         return digest(
-            self.read().digest, dict(self.scheduler), str(self.dtype), str(self.vae.dtype), self.how
+            self.weights.digest,
+            dict(self.scheduler),
+            str(self.dtype),
+            str(self.vae.dtype),
+            self.how,
         )
-
-    def read(self) -> Weights:
-        """The weights it was loaded with."""
-        if self.weights is None:
-            networks = {
-                "unet": self.unet.network,
-                "vae": self.vae,
-                "text_encoder": self.text_encoder,
-            }
-            object.__setattr__(self, "weights", Weights(networks, self.tokenizer))
-        assert self.weights is not None
-        return self.weights
 
     @property
     def dtype(self) -> torch.dtype:
@@ -69,9 +89,9 @@ class Model:
 
     @property
     def factor(self) -> int:
-        """How many pixels a latent cell spans on each side: 8 for Stable Diffusion."""
+        """Pixels that a latent cell spans on each side: 8 for Stable Diffusion."""
         return int(2 ** (len(self.vae.config["block_out_channels"]) - 1))
 
     def schedule(self, steps: int) -> Schedule:
-        """The DDIM schedule of that many steps."""
+        """Return the DDIM schedule of that many steps."""
         return Schedule.of(self.scheduler, steps)

@@ -1,10 +1,11 @@
-"""DDIM, forwards and backwards, as arithmetic on values (Song et al. 2021, equation 12 with eta 0; algorithm.md section 0).
+"""Step along DDIM, forwards and backwards, as arithmetic on values.
 
-With a = alphas_cumprod at the latent's time and a' at the time it goes to:
+Song et al. 2021, equation 12 with eta 0 (algorithm.md, section 0). With a = alphas_cumprod at the
+latent's time and a' at the time it goes to:
 
     x0 = (x - sqrt(1 - a) eps) / sqrt(a),    x' = sqrt(a') x0 + sqrt(1 - a') eps
 
-A model that predicts v is asked for eps = sqrt(a) v + sqrt(1 - a) x, with a at the time the model was told.
+For a model that predicts v, eps = sqrt(a) v + sqrt(1 - a) x, with a at the time the model read.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,13 @@ __all__ = ["Schedule"]
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """`steps` timesteps, descending; alphas: float32 [1000], cumulative products, on the CPU; prediction: "epsilon" or "v_prediction"."""
+    """A DDIM schedule of a number of steps.
+
+    Attributes:
+        timesteps: Descending, one a step.
+        alphas: Cumulative products, float32 [1000], on the CPU.
+        prediction: "epsilon" or "v_prediction".
+    """
 
     timesteps: tuple[int, ...]
     alphas: Tensor
@@ -29,16 +36,25 @@ class Schedule:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], steps: int) -> "Schedule":
-        """The DDIM schedule of a model's scheduler configuration: leading spacing, offset 1, as the published methods have it.
+        """Make a model's schedule: leading spacing, offset 1, as the published methods have it.
 
-        Raises ModelError for a model that predicts neither noise nor v, ConfigError for as many steps as it was trained on, or more.
+        Args:
+            config: Of the model's scheduler.
+            steps: How many.
+
+        Raises:
+            ModelError: For a model that predicts neither noise nor v.
+            ConfigError: For as many steps as it was trained on, or more; or a schedule that begins
+                at pure noise.
         """
         prediction = config.get("prediction_type", "epsilon")
         if prediction not in ("epsilon", "v_prediction"):
             raise ModelError(
-                f"this model predicts {prediction!r}; only models that predict epsilon or v_prediction can be inverted here"
+                f"this model predicts {prediction!r}; "
+                "only models that predict epsilon or v_prediction can be inverted here"
             )
-        if steps >= (trained := config.get("num_train_timesteps", 1000)):
+        trained = config.get("num_train_timesteps", 1000)
+        if steps >= trained:
             raise ConfigError(
                 f"steps must be fewer than the {trained} that the model was trained on, got {steps}"
             )
@@ -53,36 +69,41 @@ class Schedule:
         ddim.set_timesteps(steps)
         if ddim.alphas_cumprod[ddim.timesteps[0]] == 0:
             raise ConfigError(
-                f"{steps} steps begin at pure noise, where this model's schedule has no signal left; take fewer"
+                f"{steps} steps begin at pure noise, where this model's schedule has no signal "
+                "left; take fewer"
             )
         return cls(tuple(int(t) for t in ddim.timesteps), ddim.alphas_cumprod.float(), prediction)
 
     def active(self, count: int) -> tuple[tuple[int, int], ...]:
-        """(index, timestep) of the last `count` steps, from noisy to clean."""
+        """Return (index, timestep) of the last `count` steps, from noisy to clean."""
         return tuple(enumerate(self.timesteps))[len(self.timesteps) - count :]
 
     def noise(self, output: Tensor, latent: Tensor, timestep: int) -> Tensor:
-        """float32 eps from the network's output at `timestep`."""
+        """Return eps in float32 from the network's output at `timestep`."""
         if self.prediction == "epsilon":
             return output.float()
         a = self.alphas[timestep]
         return a.sqrt() * output.float() + (1 - a).sqrt() * latent.float()
 
     def clean(self, eps: Tensor, latent: Tensor, timestep: int) -> Tensor:
-        """The clean latent x0 that eps implies."""
+        """Return the clean latent x0 that eps implies."""
         return _clean(eps, latent, self.alphas[timestep])
 
     def denoise(self, eps: Tensor, latent: Tensor, timestep: int) -> Tensor:
-        """From `timestep` to the next cleaner one."""
+        """Step from `timestep` to the next cleaner one."""
         return self._move(eps, latent, self.alphas[timestep], self._alpha(timestep - self._stride))
 
     def invert(self, eps: Tensor, latent: Tensor, timestep: int) -> Tensor:
-        """To `timestep` from the next cleaner one, with eps evaluated at `timestep` on the latent that is still there."""
+        """Step to `timestep` from the next cleaner one; eps is that of `timestep` on `latent`."""
         return self._move(eps, latent, self._alpha(timestep - self._stride), self.alphas[timestep])
 
     def slope(self, timestep: int) -> float:
-        """c(t) = d(denoise) / d(eps): the previous latent is linear in eps, so a change of eps moves it by c(t) times as much."""
-        a, after = self.alphas[timestep], self._alpha(timestep - self._stride)
+        """Return c(t) = d(denoise) / d(eps).
+
+        The previous latent is linear in eps: a change of eps moves it by c(t) times as much.
+        """
+        a = self.alphas[timestep]
+        after = self._alpha(timestep - self._stride)
         return float((1 - after).sqrt() - after.sqrt() * (1 - a).sqrt() / a.sqrt())
 
     @property
@@ -90,7 +111,7 @@ class Schedule:
         return len(self.alphas) // len(self.timesteps)
 
     def _alpha(self, timestep: int) -> Tensor:
-        """Below the first training step it stays the first one's (`set_alpha_to_one=False`)."""
+        """Return alpha; before the first training step that step's (`set_alpha_to_one=False`)."""
         return self.alphas[max(timestep, 0)]
 
     @staticmethod

@@ -1,10 +1,9 @@
-"""The weights of a model, known by their content."""
+"""Know the weights of a model by their content."""
 
 import concurrent.futures
 import copy
 import json
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any, TypeVar
 
 from torch import nn
@@ -13,62 +12,83 @@ from ..cache.digest import digest
 
 __all__ = ["M", "Weights", "frozen_view"]
 
-
 M = TypeVar("M", bound=nn.Module)
 
 
 class Weights:
-    """What networks compute with, known by content: read once, when first asked for. Weights that are changed afterwards are another model's.
+    """A set of weights that is known by a digest of its content.
 
-    merged: the adapter that is in them now and how much of it, by content (`Used.key`); None where they are as they were loaded. merged_from: the
-    adapter's file, where it came from one.
+    They are read once, when the digest is first wanted. Later changes are not seen, except merged
+    adapters, which are told by `merged`.
+
+    Args:
+        networks: By name.
+        tokenizer: Its vocabulary counts too.
+
+    Attributes:
+        merged: Key of the adapter that is in the weights now (`AdapterUse.key`); None where they
+            are as they were loaded.
+        merged_from: The adapter's file; "" where it came from none.
     """
 
     def __init__(self, networks: Mapping[str, Any], tokenizer: Any = None) -> None:
-        self._networks, self._tokenizer = networks, tokenizer
+        self._networks = networks
+        self._tokenizer = tokenizer
+        self._digest = ""
         self.merged: tuple[str, float] | None = None
         self.merged_from = ""
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """Of every weight, buffer and configuration, and of the tokenizer's vocabulary."""
-        named = {
-            f"{part} {name}": value
-            for part, network in self._networks.items()
-            for name, value in (*network.named_parameters(), *network.named_buffers())
+        """Digest of every weight, buffer and configuration, and of the tokenizer's vocabulary."""
+        self.freeze_digest()
+        return self._digest
+
+    def freeze_digest(self) -> None:
+        """Read all weights, unless they were read before: from here on they may be changed."""
+        if not self._digest:
+            self._digest = self._read()
+
+    def _read(self) -> str:
+        tensors = {
+            f"{name} {key}": value
+            for name, network in self._networks.items()
+            for key, value in (*network.named_parameters(), *network.named_buffers())
         }
-        configs = {part: _config(network) for part, network in self._networks.items()}
-        with concurrent.futures.ThreadPoolExecutor(
-            2
-        ) as pool:  # hashing leaves the interpreter to others
-            found = dict(zip(named, pool.map(digest, named.values()), strict=True))
-        return digest(found, configs, _vocabulary(self._tokenizer))
+        configs = {name: _config(network) for name, network in self._networks.items()}
+        # Hashing leaves the interpreter to other threads.
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            digests = dict(zip(tensors, pool.map(digest, tensors.values()), strict=True))
+        return digest(digests, configs, _vocabulary(self._tokenizer))
 
 
 def _config(network: Any) -> str:
     config = getattr(network, "config", {})
-    said = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    settings = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     return repr(
-        sorted((name, repr(value)) for name, value in said.items() if not name.startswith("_"))
+        sorted((name, repr(value)) for name, value in settings.items() if not name.startswith("_"))
     )
 
 
 def _vocabulary(tokenizer: Any) -> str:
-    """Without what it remembers of the last call: padding and truncation."""
+    """Return a tokenizer's vocabulary as text.
+
+    Padding and truncation, which it remembers from its last call, are left out.
+    """
     if hasattr(tokenizer, "backend_tokenizer"):
-        said = json.loads(tokenizer.backend_tokenizer.to_str())
-        return json.dumps(
-            {name: said[name] for name in sorted(said) if name not in ("padding", "truncation")}
-        )
-    return (
-        repr(sorted(tokenizer.get_vocab().items()))
-        if hasattr(tokenizer, "get_vocab")
-        else type(tokenizer).__name__
-    )
+        settings = json.loads(tokenizer.backend_tokenizer.to_str())
+        names = sorted(settings.keys() - {"padding", "truncation"})
+        return json.dumps({name: settings[name] for name in names})
+    if hasattr(tokenizer, "get_vocab"):
+        return repr(sorted(tokenizer.get_vocab().items()))
+    return type(tokenizer).__name__
 
 
 def frozen_view(module: M) -> M:
-    """The same module with the same weights in the same memory, but frozen and in evaluation mode; the original keeps its own state."""
+    """Return a module on the same memory, frozen and in evaluation mode.
+
+    The original keeps its own state.
+    """
     shared: dict[int, Any] = {
         id(weight): nn.Parameter(weight.detach(), requires_grad=False)
         for weight in module.parameters()

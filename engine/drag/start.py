@@ -26,17 +26,24 @@ def start(method: Method[P, Q, C, F, Any], place: P) -> Start[C]:
 
 @kept(on_disk=False)
 def reference(
-    method: Method[P, Q, C, F, Any], place: P, start: Start[C], dtype: torch.dtype, output: bool
+    method: Method[P, Q, C, F, Any],
+    place: P,
+    start: Start[C],
+    settings: Q,
+    resolution: tuple[int, int],
+    dtype: torch.dtype,
+    output: bool,
 ) -> F:
     """Return what the first forward pass of a drag at a place shows, bit for bit.
 
     Args:
         start: What the drag began with.
+        resolution: (rows, columns) of the supervision map.
         dtype: What the network computes with.
         output: Whether the pass goes on to the network's output.
     """
     nowhere = torch.zeros(0, 2, dtype=torch.int64)
-    scene = Scene(place, nowhere, nowhere, (0, 0), None, method.settings(), output)
+    scene = Scene(place, nowhere, nowhere, resolution, None, settings, output)
     with torch.enable_grad():  # as the drag runs it: kernels may be others without
         leaf = start.variable.to(dtype).detach().requires_grad_()
         return method.features(scene, start.constants, leaf).detach()

@@ -1,16 +1,27 @@
-"""Exported parts: what they are called, what goes in and out, which file is whose. `dragnoise.export` makes them, backends run them."""
+"""Name exported parts and their files. `dragnoise.export` makes them, backends run them."""
 
 from .graph_file import about_graph, check_graph, files_of, write_report
-from .identity import DTYPES, GraphId, PlanId, Profile, code, graph_id, multiple_px, read_graph_id
-from .parts import OF_AN_EDIT, PARTS, Extent, Signature, part_of, precision_of, signature
+from .identity import DTYPES, GraphId, PlanId, Profile, code, dtype_name, graph_id, read_graph_id
+from .parts import (
+    EXPORTABLE,
+    OF_AN_EDIT,
+    Extent,
+    Signature,
+    extent_of,
+    multiple_px,
+    part_named,
+    part_of,
+    precision_of,
+    signature,
+)
 from .plan_file import SUFFIX, about_plan, read_plan, write_plan
-from .spelling import EXPORTED, exported_vae
+from .spelling import SPELLED, exported_vae
 
 __all__ = [
     "DTYPES",
-    "EXPORTED",
+    "EXPORTABLE",
     "OF_AN_EDIT",
-    "PARTS",
+    "SPELLED",
     "SUFFIX",
     "Extent",
     "GraphId",
@@ -21,10 +32,13 @@ __all__ = [
     "about_plan",
     "check_graph",
     "code",
+    "dtype_name",
     "exported_vae",
+    "extent_of",
     "files_of",
     "graph_id",
     "multiple_px",
+    "part_named",
     "part_of",
     "precision_of",
     "read_graph_id",

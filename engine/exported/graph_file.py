@@ -1,14 +1,16 @@
-"""A graph's files, STEM being its identity: STEM.onnx, STEM.onnx.data (its weights) and STEM.json, the report of how it was made and checked.
+"""Know a graph's files, and check that they are whole.
 
-The report has the identity and the length and digest of both files: where one of them is cut off, changed or another's, it is told.
+With the graph's identity as STEM there are STEM.onnx, STEM.onnx.data (its weights) and STEM.json,
+the report of how it was made and checked. The report has the identity, and the length and digest of
+both files: a file that is cut off, changed or another's is noticed.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..cache.digest import file_digest
 from ..errors import PlanError
 from ..system.files import write_whole
 from .identity import GraphId, differences, read_graph_id
@@ -17,35 +19,45 @@ __all__ = ["about_graph", "check_graph", "files_of", "write_report"]
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """Those of the ONNX file `path` that are there: the graph, its weights."""
+    """Return the files of an ONNX file that exist: the graph, its weights."""
     return tuple(file for file in (path, path.with_name(f"{path.name}.data")) if file.exists())
 
 
 def write_report(path: Path, graph: GraphId, report: Mapping[str, Any]) -> Path:
-    """Beside the ONNX file `path`, of its files as they are. Raises OutputError."""
-    whole = files_of(path)
-    said = {
+    """Write the report beside an ONNX file, with the length and digest of its files.
+
+    Args:
+        path: The ONNX file.
+        graph: Its identity.
+        report: How it was made and checked, JSON-ready.
+
+    Raises:
+        OutputError: Where the disk refuses.
+    """
+    files = files_of(path)
+    fields = {
         "graph": graph.to_dict(),
-        "bytes": sum(file.stat().st_size for file in whole),
-        "digest": _digest(whole),
+        "bytes": _size(files),
+        "digest": file_digest(*files),
     }
-    text = json.dumps({**said, **report}, indent=1)
+    text = json.dumps({**fields, **report}, indent=1)
     return write_whole(
-        path.with_suffix(".json"), lambda part: part.write_text(text, encoding="utf-8")
+        path.with_suffix(".json"), lambda partial: partial.write_text(text, encoding="utf-8")
     )
 
 
 def about_graph(path: Path) -> tuple[GraphId, dict[str, Any]]:
-    """(identity, report) of an ONNX file, from its report. Raises PlanError."""
+    """Return the identity and the report of an ONNX file, from its report alone.
+
+    Raises:
+        PlanError: Where the report cannot be read.
+    """
     beside = path.with_suffix(".json")
     try:
         report = json.loads(beside.read_text(encoding="utf-8"))
         graph = read_graph_id(report["graph"])
-        if not (
-            isinstance(report["bytes"], int)
-            and isinstance(report["digest"], str)
-            and isinstance(report["check"], dict)
-        ):
+        kinds = {"bytes": int, "digest": str, "check": dict}
+        if not all(isinstance(report[name], kind) for name, kind in kinds.items()):
             raise TypeError("a field is of another type")
     except (OSError, ValueError, KeyError, TypeError) as wrong:
         raise PlanError(
@@ -55,29 +67,30 @@ def about_graph(path: Path) -> tuple[GraphId, dict[str, Any]]:
 
 
 def check_graph(path: Path, wanted: GraphId) -> dict[str, Any]:
-    """The report, if the files are whole and the graph that is wanted. Raises PlanError that says what is wrong with them."""
+    """Return the report, if the files are whole and the graph that is wanted.
+
+    Raises:
+        PlanError: That says what is wrong with them.
+    """
     graph, report = about_graph(path)
-    if found := differences(graph.to_dict(), wanted.to_dict()):
+    wrong = differences(graph.to_dict(), wanted.to_dict())
+    if wrong:
         raise PlanError(
-            f"the graph {str(path)!r} is another's: {'; '.join(found)}; export it again"
+            f"the graph {str(path)!r} is another's: {'; '.join(wrong)}; export it again"
         )
     files = files_of(path)
-    size = sum(file.stat().st_size for file in files)
+    size = _size(files)
     if size != report["bytes"]:
         raise PlanError(
-            f"the graph {str(path)!r} is cut off: it has {size} bytes of {report['bytes']}; export it again"
+            f"the graph {str(path)!r} is cut off: it has {size} bytes of {report['bytes']}; "
+            "export it again"
         )
-    if _digest(files) != report["digest"]:
+    if file_digest(*files) != report["digest"]:
         raise PlanError(
             f"the graph {str(path)!r} is corrupt: its digest does not match; export it again"
         )
     return report
 
 
-def _digest(files: tuple[Path, ...]) -> str:
-    found = hashlib.blake2b(digest_size=32)
-    for file in files:
-        with file.open("rb") as opened:
-            while piece := opened.read(2**24):
-                found.update(piece)
-    return found.hexdigest()
+def _size(files: tuple[Path, ...]) -> int:
+    return sum(file.stat().st_size for file in files)

@@ -1,6 +1,7 @@
-"""Which artefact it is: everything that an exported part depends on, as its file's name and header say it.
+"""Say which artefact a file is: everything that an exported part depends on, in name and header.
 
-A file is right if its identity is, so nobody need open a plan to know whether it fits. In a name digests are cut short; the header has them whole.
+A file is right if its identity is, so no plan has to be opened to know whether it fits. In a name
+digests are cut short; the header has them whole.
 """
 
 import dataclasses
@@ -14,8 +15,9 @@ import torch
 
 from ..cache.digest import code_digest, digest
 from ..diffusion.model import Model
+from ..diffusion.parts import Part
 from ..errors import ExportError
-from .parts import PARTS, Extent, precision_of
+from .parts import Extent, multiple_px, part_named, precision_of
 
 __all__ = [
     "DTYPES",
@@ -24,8 +26,8 @@ __all__ = [
     "Profile",
     "code",
     "differences",
+    "dtype_name",
     "graph_id",
-    "multiple_px",
     "read_graph_id",
     "read_plan_id",
 ]
@@ -35,11 +37,23 @@ DTYPES: Mapping[str, torch.dtype] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
+"""Precisions by the names that files and commands have."""
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of a precision in `DTYPES`."""
+    return {value: name for name, value in DTYPES.items()}[dtype]
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The extents that a file serves: least to most, made for `usual`. All three the same: it is static."""
+    """A range of extents that a file serves; where all three are the same, it is static.
+
+    Attributes:
+        least: Smallest extent.
+        usual: The extent that the file was tuned for.
+        most: Largest extent.
+    """
 
     least: Extent
     usual: Extent
@@ -54,30 +68,38 @@ class Profile:
         return self.least != self.most
 
     def covers(self, extent: Extent) -> bool:
-        return all(
-            least <= asked <= most
-            for least, asked, most in zip(
-                *(dataclasses.astuple(one) for one in (self.least, extent, self.most)), strict=True
-            )
-        )
+        """Whether an extent lies in the range, in every dimension."""
+        ends = (dataclasses.astuple(end) for end in (self.least, extent, self.most))
+        return all(least <= middle <= most for least, middle, most in zip(*ends, strict=True))
 
     def __str__(self) -> str:
         return f"{self.least}_to_{self.most}" if self.dynamic else str(self.usual)
 
     @classmethod
     def read(cls, text: str) -> "Profile":
-        """Of what a file's name says; for which extent a dynamic one was made, it does not say. Raises ValueError for anything else."""
-        least, _, most = text.partition("_to_")
-        ends = Extent.read(least), Extent.read(most or least)
-        return cls(ends[0], ends[1], ends[1])
+        """Read the range in a file's name; it does not say which extent is the usual one.
+
+        Raises:
+            ValueError: For any other text.
+        """
+        first, _, last = text.partition("_to_")
+        least = Extent.read(first)
+        most = Extent.read(last or first)
+        return cls(least, most, most)
 
 
 @dataclass(frozen=True)
 class GraphId:
-    """An ONNX graph.
+    """An identity of an ONNX graph.
 
-    part: one of `PARTS`. features: the up block whose map `up` gives too. model: digest of the weights as they were loaded. adapter: what is
-    merged into them, "" for nothing. dtype: of inputs, outputs and weights. code: digest of our code that makes the graph.
+    Attributes:
+        part: Name of the part.
+        features: Number of the up block whose map `up` returns too.
+        model: Digest of the weights as they were loaded.
+        adapter: Digest of what is merged into them; "" for nothing.
+        profile: Extents that it serves.
+        dtype: Name in `DTYPES`, of inputs, outputs and weights.
+        code: Digest of our code that makes the graph.
     """
 
     part: str
@@ -92,21 +114,32 @@ class GraphId:
     def stem(self) -> str:
         part = self.part if self.features is None else f"{self.part}-features{self.features}"
         adapter = self.adapter[:12] or "none"
-        return f"{part}.{self.profile}.{self.dtype}.model-{self.model[:12]}.adapter-{adapter}.code-{self.code[:8]}"
+        return (
+            f"{part}.{self.profile}.{self.dtype}"
+            f".model-{self.model[:12]}.adapter-{adapter}.code-{self.code[:8]}"
+        )
 
     @property
     def file(self) -> str:
         return f"{self.stem}.onnx"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; `read_graph` is the way back."""
+        """Return it JSON-ready; `read_graph_id` reads it."""
         return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
 class PlanId:
-    """A TensorRT plan of a graph. flavour: "tensorrt" or "tensorrt_rtx". version: of that library. target: the compute capability it is for ("sm90"),
-    or "any" of those that TensorRT for RTX compiles for on arrival. refittable: whether its weights can be replaced."""
+    """An identity of a TensorRT plan.
+
+    Attributes:
+        graph: What it was built of.
+        flavour: "tensorrt" or "tensorrt_rtx".
+        version: Of that library.
+        target: The compute capability that it is for ("sm90"), or "any" of those that TensorRT
+            for RTX compiles for on arrival.
+        refittable: Whether its weights can be replaced.
+    """
 
     graph: GraphId
     flavour: str
@@ -120,92 +153,124 @@ class PlanId:
         return f"{self.graph.stem}.{self.flavour}-{self.version}.{self.target}{kind}.plan"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready; `read_plan_id` reads it."""
         return dataclasses.asdict(self)
 
 
-def graph_id(model: Model, part: str, profile: Profile, features: int | None = None) -> GraphId:
-    """The identity of a part of `model`, with the adapter that is merged into it now. Reads the weights, the first time.
+def graph_id(model: Model, name: str, profile: Profile, features: int | None = None) -> GraphId:
+    """Return the identity of a part of `model`, with the adapter that is merged into it now.
 
-    Raises ExportError for a part or feature block that is not there, and for extents that the model cannot take.
+    Reads all weights, the first time.
+
+    Raises:
+        ExportError: For a part or feature block that does not exist, and for extents that the
+            model cannot take.
     """
-    if part not in PARTS:
-        raise ExportError(f"there is no part {part!r}; use {', '.join(PARTS)}")
+    part = part_named(name)
     blocks = len(model.unet.network.up_blocks)
-    if features is not None and (part != "up" or not 0 <= features < blocks):
+    if features is not None and not (part.has_features and 0 <= features < blocks):
         raise ExportError(
-            f"features of block {features} of {part!r} are not there; only up has them, blocks 0 to {blocks - 1}"
+            f"features of block {features} of {name!r} are not there; "
+            f"only up has them, blocks 0 to {blocks - 1}"
         )
     _check(model, profile)
-    if part == "middle":
-        profile = Profile(
-            *(_rounded(model, extent) for extent in (profile.least, profile.usual, profile.most))
-        )
-    name = next(name for name, one in DTYPES.items() if one == precision_of(model, part))
-    weights = model.read()
-    adapter = "" if weights.merged is None else digest(weights.merged)
-    merged = "" if part.startswith("vae-") else adapter
-    return GraphId(part, features, weights.digest, merged, profile, name, code())
+    return GraphId(
+        name,
+        features,
+        model.weights.digest,
+        _merged_adapter(model, part),
+        _seen_by(model, part, profile),
+        dtype_name(precision_of(model, name)),
+        code(),
+    )
 
 
-def multiple_px(model: Model) -> int:
-    """A picture whose sides are multiples of this has maps that halve without a remainder: 64 in Stable Diffusion."""
-    levels = len(model.unet.network.down_blocks) - 1
-    return int(model.factor * 2**levels)
+def _merged_adapter(model: Model, part: Part) -> str:
+    """Return the digest of what is merged into a part's weights: adapters change the U-Net."""
+    merged = model.weights.merged
+    if merged is None or part.network != "unet":
+        return ""
+    return digest(merged)
 
 
-def _rounded(model: Model, extent: Extent) -> Extent:
-    """The largest extent whose smallest maps are as large: the middle block sees no more of it."""
+def _seen_by(model: Model, part: Part, profile: Profile) -> Profile:
+    """Return the profile that a part can tell from others.
+
+    `middle` sees only the smallest maps: extents with the same ones share a file.
+    """
+    if part.sized_by != "bottom":
+        return profile
+    extents = (profile.least, profile.usual, profile.most)
+    return Profile(*(_rounded_up(model, extent) for extent in extents))
+
+
+def _rounded_up(model: Model, extent: Extent) -> Extent:
+    """Return the largest extent whose smallest maps are as large."""
     multiple = multiple_px(model)
-    height, width = (-(-side // multiple) * multiple for side in (extent.height, extent.width))
+    height = -(-extent.height // multiple) * multiple
+    width = -(-extent.width // multiple) * multiple
     return Extent(height, width, extent.batch)
 
 
 def _check(model: Model, profile: Profile) -> None:
-    """A dynamic graph halves its maps without a remainder, whatever their size."""
+    """Refuse extents that the model cannot take.
+
+    A dynamic graph halves its maps without a remainder, whatever their size.
+    """
     multiple = multiple_px(model) if profile.dynamic else model.factor
-    for extent in (profile.least, profile.usual, profile.most):
+    extents = (profile.least, profile.usual, profile.most)
+    for extent in extents:
         if extent.batch < 1:
             raise ExportError(f"the batch must be 1 or more, got {extent.batch}")
         for side in (extent.height, extent.width):
             if side < multiple or side % multiple:
                 kind = "dynamic sizes" if profile.dynamic else "sizes"
                 raise ExportError(
-                    f"{kind} of this model are multiples of {multiple} pixels, got {extent.width}x{extent.height}"
+                    f"{kind} of this model are multiples of {multiple} pixels, "
+                    f"got {extent.width}x{extent.height}"
                 )
-    if not (
-        profile.covers(profile.least)
-        and profile.covers(profile.usual)
-        and profile.covers(profile.most)
-    ):
+    if not all(profile.covers(extent) for extent in extents):
         raise ExportError(
-            f"the usual size {profile.usual} does not lie between {profile.least} and {profile.most}"
+            f"the usual size {profile.usual} does not lie between {profile.least} "
+            f"and {profile.most}"
         )
 
 
-def read_graph_id(said: Mapping[str, Any]) -> GraphId:
-    """Of what `Graph.said` gave. Raises TypeError, KeyError for anything else."""
-    extents = {name: Extent(**said["profile"][name]) for name in ("least", "usual", "most")}
-    return GraphId(**{**said, "profile": Profile(**extents)})
+def read_graph_id(fields: Mapping[str, Any]) -> GraphId:
+    """Read what `GraphId.to_dict` wrote.
+
+    Raises:
+        TypeError: For anything else.
+        KeyError: Likewise.
+    """
+    extents = {name: Extent(**fields["profile"][name]) for name in ("least", "usual", "most")}
+    return GraphId(**{**fields, "profile": Profile(**extents)})
 
 
-def read_plan_id(said: Mapping[str, Any]) -> PlanId:
-    """Of what `Built.said` gave. Raises TypeError, KeyError for anything else."""
-    return PlanId(**{**said, "graph": read_graph_id(said["graph"])})
+def read_plan_id(fields: Mapping[str, Any]) -> PlanId:
+    """Read what `PlanId.to_dict` wrote.
+
+    Raises:
+        TypeError: For anything else.
+        KeyError: Likewise.
+    """
+    return PlanId(**{**fields, "graph": read_graph_id(fields["graph"])})
 
 
-def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What one is and the other is not, in words; both as `said` gives them."""
-    one, other = _flat(found), _flat(wanted)
+def differences(seen: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Say in words where an identity is not the wanted one; both as `to_dict` returns them."""
+    left = _flat(seen)
+    right = _flat(wanted)
     return [
-        f"{name} is {one[name]!r}, wanted is {other[name]!r}"
-        for name in one
-        if one[name] != other[name]
+        f"{name} is {left[name]!r}, wanted is {right[name]!r}"
+        for name in left
+        if left[name] != right[name]
     ]
 
 
-def _flat(said: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for name, value in said.items():
+    for name, value in fields.items():
         if name == "graph":
             flat |= _flat(value)
         elif name == "profile":
@@ -219,10 +284,7 @@ def _flat(said: Mapping[str, Any]) -> dict[str, Any]:
 def code() -> str:
     """Digest the sources that decide what a graph computes."""
     engine = Path(__file__).parents[1]
-    folders = (engine / "diffusion" / "unet", engine / "exported")
-    return code_digest(
-        [
-            *(file for folder in folders for file in folder.glob("*.py")),
-            engine / "diffusion" / "vae.py",
-        ]
-    )
+    diffusion = engine / "diffusion"
+    folders = (diffusion / "unet", engine / "exported")
+    files = [file for folder in folders for file in folder.glob("*.py")]
+    return code_digest([*files, diffusion / "parts.py", diffusion / "vae.py"])

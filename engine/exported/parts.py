@@ -1,29 +1,10 @@
-"""What of a model can be exported: every frozen part with the names, shapes and meaning of its inputs and outputs. Names are stable.
+"""Say which parts of a model can be exported, and how large their inputs and outputs are.
 
-    part           inputs                                            outputs
-    down           latent, times, text_kv                            skip_0 .. skip_N, bottom
-    middle         bottom, times, text_kv                            bottleneck
-    up             bottleneck, skip_0 .. skip_N, times, text_kv      eps (with a feature block: features, eps)
-    unet           latent, times, text_kv                            eps
-    unet-replaced  latent, times, text_kv, bottleneck                eps
-    vae-encoder    pixels                                            latent
-    vae-decoder    latent                                            pixels
-
-latent      [B, 4, h, w], h = H / 8; the VAE's halves read and give it unscaled: the U-Net's times 1 / 0.18215 (the VAE's `scaling_factor`)
-times       [S]: every residual block's projection of the time embedding, with its convolution's bias (`UNet.condition(...).times`)
-text_kv     [B, L, P]: every cross attention's keys and values of the text, side by side (`UNet.condition(...).text`)
-skip_i      [B, C_i, h_i, w_i]: what the encoder half hands the decoder half, from high to low resolution (12 in Stable Diffusion)
-bottom      [B, C, h/8, w/8]: the middle block's input (the last skip, where the last level has no downsampling)
-bottleneck  as bottom: the middle block's output, or what a drag has put in its place
-features    [B, C, h', w']: the map after that up block, which drags supervise
-eps         [B, 4, h, w]: what the network predicts: noise, or v in models that predict v
-pixels      [B, 3, H, W], -1..1
-
-All have the part's own precision. B is 1, or 2 with guidance (the negative text first).
+What each part takes and returns stands in `diffusion/parts.py`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,20 +12,41 @@ import torch
 from torch import Tensor
 
 from ..diffusion.model import Model
+from ..diffusion.parts import PARTS, SKIPS, Part, PartFunction
 from ..diffusion.unet import UNet
+from ..errors import ExportError
 
-__all__ = ["OF_AN_EDIT", "PARTS", "Extent", "Signature", "part_of", "precision_of", "signature"]
+__all__ = [
+    "EXPORTABLE",
+    "OF_AN_EDIT",
+    "Extent",
+    "Signature",
+    "extent_of",
+    "multiple_px",
+    "part_named",
+    "part_of",
+    "precision_of",
+    "signature",
+]
 
-PARTS = ("down", "middle", "up", "unet", "unet-replaced", "vae-encoder", "vae-decoder")
-OF_AN_EDIT = ("down", "middle", "up", "vae-encoder", "vae-decoder")
-"""What an edit runs: whole passes are down, middle and up in a row."""
+EXPORTABLE = tuple(part.name for part in PARTS.values() if part.exported)
+"""Names of the parts that can be exported: the frozen ones."""
+
+OF_AN_EDIT = tuple(name for name in EXPORTABLE if PARTS[name].in_edit)
+"""Names of the parts that an edit runs: whole passes are down, middle and up in a row."""
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, order=True)
 class Extent:
-    """How large a part's inputs are: height and width of the picture in pixels (multiples of the VAE's factor), and the batch."""
+    """A size that a part runs at.
+
+    Attributes:
+        height: Of the picture in pixels, a multiple of the VAE's factor.
+        width: Of the picture in pixels, likewise.
+        batch: Number of texts: 1, or 2 with guidance.
+    """
 
     height: int
     width: int
@@ -55,90 +57,134 @@ class Extent:
 
     @classmethod
     def read(cls, text: str) -> "Extent":
-        """Of what `str` gave. Raises ValueError for anything else."""
-        found = re.fullmatch(r"(\d+)x(\d+)-b(\d+)", text)
-        if found is None:
+        """Read what `str` wrote: "512x512-b1".
+
+        Raises:
+            ValueError: For any other text.
+        """
+        numbers = re.fullmatch(r"(\d+)x(\d+)-b(\d+)", text)
+        if numbers is None:
             raise ValueError(f"{text!r} is not an extent (512x512-b1)")
-        width, height, batch = map(int, found.groups())
+        width, height, batch = map(int, numbers.groups())
         return cls(height, width, batch)
 
 
 @dataclass(frozen=True)
 class Signature:
-    """Names and shapes of a part's inputs and outputs, in the order in which the part takes and gives them."""
+    """Names and shapes of a part's tensors, in the order in which it takes and returns them."""
 
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
 
 
-def signature(model: Model, part: str, extent: Extent, features: int | None = None) -> Signature:
-    """Of `part` on that extent; features: the up block whose map `up` gives too."""
-    batch, pixels = extent.batch, (extent.batch, 3, extent.height, extent.width)
-    height, width = extent.height // model.factor, extent.width // model.factor
-    latent = (batch, 4, height, width)
-    if part.startswith("vae-"):
-        ends = {"pixels": pixels}, {"latent": latent}
-        return Signature(*(ends if part == "vae-encoder" else ends[::-1]))
-    times, text = model.unet.packed_sizes
-    told: dict[str, Shape] = {
-        "times": (times,),
-        "text_kv": (batch, model.tokenizer.model_max_length, text),
-    }
-    shapes = model.unet.skip_shapes(height, width)
-    skips: dict[str, Shape] = {
-        f"skip_{number}": (batch, *shape) for number, shape in enumerate(shapes)
-    }
-    bottom = (batch, *shapes[-1])
-    eps: dict[str, Shape] = {"eps": latent}
+def part_named(name: str) -> Part:
+    """Return the row of a part that can be exported.
+
+    Raises:
+        ExportError: For a name that is none of theirs.
+    """
+    if name not in EXPORTABLE:
+        raise ExportError(f"there is no part {name!r}; use {', '.join(EXPORTABLE)}")
+    return PARTS[name]
+
+
+def signature(model: Model, name: str, extent: Extent, features: int | None = None) -> Signature:
+    """Return the signature of a part at an extent.
+
+    Args:
+        model: Whose part it is.
+        name: Of the part.
+        extent: What it runs at.
+        features: Number of the up block whose map `up` returns too.
+    """
+    part = part_named(name)
+    shapes = _shapes(model, extent)
     if features is not None:
-        eps = {"features": (batch, *_features(model, height, width, features)), **eps}
-    return {
-        "down": Signature({"latent": latent, **told}, {**skips, "bottom": bottom}),
-        "middle": Signature({"bottom": bottom, **told}, {"bottleneck": bottom}),
-        "up": Signature({"bottleneck": bottom, **skips, **told}, eps),
-        "unet": Signature({"latent": latent, **told}, eps),
-        "unet-replaced": Signature({"latent": latent, **told, "bottleneck": bottom}, eps),
-    }[part]
-
-
-def precision_of(model: Model, part: str) -> torch.dtype:
-    """Of a part's weights, inputs and outputs: the VAE may have another than the U-Net."""
-    dtype: torch.dtype = model.vae.dtype if part.startswith("vae-") else model.dtype
-    return dtype
-
-
-def _features(model: Model, height: int, width: int, block: int) -> Shape:
-    """[C, h', w'] of the map after that up block: the next finer level's size, or the finest."""
-    network = model.unet.network
-    sizes = [(height, width)]
-    for level in network.down_blocks:
-        if level.downsamplers:
-            sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
-    return (
-        network.up_blocks[block].resnets[-1].conv2.out_channels,
-        *sizes[max(len(sizes) - 2 - block, 0)],
+        shapes["features"] = (extent.batch, *_feature_shape(model, extent, features))
+    count = _skip_count(model)
+    outputs = part.output_names(count, features is not None)
+    return Signature(
+        {tensor: shapes[tensor] for tensor in part.input_names(count)},
+        {tensor: shapes[tensor] for tensor in outputs},
     )
 
 
-def part_of(model: Model, unet: UNet, part: str, features: int | None = None) -> Callable[..., Any]:
-    """The part as a function of its inputs, flat and in the order of its signature, giving a tensor or a tuple of them.
-
-    unet: what is to be run, over the same network as the model's or another's weights.
-    """
-    count = len(model.unet.skip_shapes(8, 8))
-
-    def up(bottleneck: Tensor, *given: Tensor) -> Any:
-        skips, (times, text) = given[:count], given[count:]
-        found, output = unet.part_up(bottleneck, tuple(skips), times, text, features)
-        return output if features is None else (found, output)
-
-    functions: Mapping[str, Callable[..., Any]] = {
-        "down": unet.part_down,
-        "middle": unet.part_middle,
-        "up": up,
-        "unet": unet.part_whole,
-        "unet-replaced": unet.part_replaced,
-        "vae-encoder": model.autoencoder.part_encoder,
-        "vae-decoder": model.autoencoder.part_decoder,
+def _shapes(model: Model, extent: Extent) -> dict[str, Shape]:
+    """Return the shape of every tensor between parts, by name."""
+    batch = extent.batch
+    height = extent.height // model.factor
+    width = extent.width // model.factor
+    times, text = model.unet.packed_sizes
+    skips = model.unet.skip_shapes(height, width)
+    return {
+        "pixels": (batch, 3, extent.height, extent.width),
+        "latent": (batch, 4, height, width),
+        "eps": (batch, 4, height, width),
+        "times": (times,),
+        "text_kv": (batch, model.tokenizer.model_max_length, text),
+        **{f"skip_{number}": (batch, *shape) for number, shape in enumerate(skips)},
+        "bottom": (batch, *skips[-1]),
+        "bottleneck": (batch, *skips[-1]),
     }
-    return functions[part]
+
+
+def _feature_shape(model: Model, extent: Extent, block: int) -> Shape:
+    """Return [C, h', w'] of an up block's map: the next finer level's size, or the finest."""
+    network = model.unet.network
+    sizes = [(extent.height // model.factor, extent.width // model.factor)]
+    for level in network.down_blocks:
+        if level.downsamplers:
+            height, width = sizes[-1]
+            sizes.append((-(-height // 2), -(-width // 2)))
+    channels = network.up_blocks[block].resnets[-1].conv2.out_channels
+    return channels, *sizes[max(len(sizes) - 2 - block, 0)]
+
+
+def _skip_count(model: Model) -> int:
+    return len(model.unet.skip_shapes(8, 8))
+
+
+def multiple_px(model: Model) -> int:
+    """Return the multiple of pixels at which maps halve without a remainder: 64 in SD."""
+    levels = len(model.unet.network.down_blocks) - 1
+    return int(model.factor * 2**levels)
+
+
+def extent_of(model: Model, part: Part, inputs: Mapping[str, Tensor]) -> Extent:
+    """Return the extent of a part's inputs, by the one that tells."""
+    pixels = {"pixels": 1, "bottom": multiple_px(model)}.get(part.sized_by, model.factor)
+    batch, _, height, width = inputs[part.sized_by].shape
+    return Extent(height * pixels, width * pixels, batch)
+
+
+def precision_of(model: Model, name: str) -> torch.dtype:
+    """Return the dtype of a part's weights, inputs and outputs.
+
+    The VAE may have another than the U-Net.
+    """
+    precisions: Mapping[str, torch.dtype] = {"unet": model.dtype, "vae": model.vae.dtype}
+    return precisions[part_named(name).network]
+
+
+def part_of(model: Model, unet: UNet, name: str, features: int | None = None) -> PartFunction:
+    """Return a part as a function of its inputs, flat and in the order of its signature.
+
+    Args:
+        model: Whose part it is.
+        unet: What runs the U-Net's parts: the model's, or one on another's weights.
+        name: Of the part.
+        features: Number of the up block whose map `up` returns too.
+    """
+    part = part_named(name)
+    function = {**unet.functions, **model.autoencoder.functions}[part]
+    if SKIPS not in part.inputs:
+        return function
+    first = part.inputs.index(SKIPS)
+    after = first + _skip_count(model)
+
+    def flat(*inputs: Tensor) -> Any:
+        skips = inputs[first:after]
+        features_and_eps = function(*inputs[:first], skips, *inputs[after:], features)
+        return features_and_eps[1] if features is None else features_and_eps
+
+    return flat

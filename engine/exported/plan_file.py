@@ -1,18 +1,19 @@
-"""A plan's file: our header, which says all that the plan is for, then TensorRT's bytes as they came.
+"""Read and write a plan's file: our header, which says all that the plan is for, then the plan.
 
     b"DRAGNOISE PLAN 1\\n" | length of the header, 8 bytes little endian | header, JSON | plan
 
-The header has the plan's identity, length and BLAKE2b digest, and how it was made. TensorRT itself tells a broken plan late, on the device, in its
-log, or not at all; so nothing is handed to it that is not whole and meant for it.
+The plan is TensorRT's bytes as they came. The header has the plan's identity, length and BLAKE2b
+digest, and how it was made. TensorRT itself tells a broken plan late, on the device, in its log, or
+not at all; so nothing is handed to it that is not whole and meant for it.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from ..cache.digest import bytes_digest
 from ..errors import PlanError
 from ..system.files import write_whole
 from .identity import PlanId, differences, read_plan_id
@@ -21,86 +22,109 @@ __all__ = ["SUFFIX", "about_plan", "read_plan", "write_plan"]
 
 SUFFIX = ".plan"
 _MAGIC = b"DRAGNOISE PLAN 1\n"
+_LENGTH_BYTES = 8
 _LARGEST_HEADER = 2**20
 
 
 def write_plan(
-    folder: Path, built: PlanId, plan: bytes | memoryview, made: Mapping[str, Any]
+    folder: Path, identity: PlanId, plan: bytes | memoryview, made: Mapping[str, Any]
 ) -> Path:
-    """Whole or not at all; made: figures of the build. Raises OutputError."""
-    said = {
-        "built": built.to_dict(),
+    """Write a plan into `folder`, whole or not at all, and return its path.
+
+    Args:
+        folder: Where it goes.
+        identity: Of the plan.
+        plan: TensorRT's bytes.
+        made: Figures of the build, JSON-ready.
+
+    Raises:
+        OutputError: Where the disk refuses.
+    """
+    fields = {
+        "built": identity.to_dict(),
         "bytes": len(plan),
-        "digest": _digest(plan),
+        "digest": bytes_digest(plan),
         "made": dict(made),
     }
-    header = json.dumps(said).encode()
+    header = json.dumps(fields).encode()
 
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            file.write(_MAGIC + len(header).to_bytes(8, "little") + header)
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file:
+            file.write(_MAGIC + len(header).to_bytes(_LENGTH_BYTES, "little") + header)
             file.write(plan)
             file.flush()
             os.fsync(file.fileno())
 
-    return write_whole(folder / built.file, write)
+    return write_whole(folder / identity.file, write)
 
 
 def about_plan(path: Path) -> tuple[PlanId, dict[str, Any]]:
-    """(identity, how it was made) from the header alone. Raises PlanError for what is no plan of ours, or cut off."""
-    built, said, _ = _head(path)
-    return built, dict(said["made"])
+    """Return a plan's identity and the figures of its build, from the header alone.
+
+    Raises:
+        PlanError: For a file that is no plan of ours, or cut off.
+    """
+    identity, fields, _ = _read_header(path)
+    return identity, dict(fields["made"])
 
 
 def read_plan(path: Path, wanted: PlanId) -> bytes:
-    """TensorRT's bytes, if the file is whole and the plan that is wanted. Raises PlanError that says what is wrong with it."""
-    built, said, start = _head(path)
-    if found := differences(built.to_dict(), wanted.to_dict()):
-        raise PlanError(f"the plan {str(path)!r} is another's: {'; '.join(found)}; build it again")
+    """Return TensorRT's bytes, if the file is whole and the plan that is wanted.
+
+    Raises:
+        PlanError: That says what is wrong with the file.
+    """
+    identity, fields, start = _read_header(path)
+    wrong = differences(identity.to_dict(), wanted.to_dict())
+    if wrong:
+        raise PlanError(f"the plan {str(path)!r} is another's: {'; '.join(wrong)}; build it again")
     with path.open("rb") as file:
         file.seek(start)
         plan = file.read()
-    if len(plan) < said["bytes"]:
+    if len(plan) < fields["bytes"]:
         raise PlanError(
-            f"the plan {str(path)!r} is cut off: it has {len(plan)} bytes of {said['bytes']}; build it again"
+            f"the plan {str(path)!r} is cut off: it has {len(plan)} bytes of {fields['bytes']}; "
+            "build it again"
         )
-    if _digest(plan) != said["digest"]:
+    if bytes_digest(plan) != fields["digest"]:
         raise PlanError(
             f"the plan {str(path)!r} is corrupt: its digest does not match; build it again"
         )
     return plan
 
 
-def _head(path: Path) -> tuple[PlanId, dict[str, Any], int]:
-    """(identity, the header, where the plan begins)"""
+def _read_header(path: Path) -> tuple[PlanId, dict[str, Any], int]:
+    """Return a plan's identity, its header's fields, and where the plan begins in the file."""
     try:
         with path.open("rb") as file:
-            magic, size = file.read(len(_MAGIC)), file.read(8)
-            length = int.from_bytes(size, "little")
-            header = file.read(min(length, _LARGEST_HEADER))
+            header = _header_bytes(path, file)
+            start = file.tell()
     except OSError as refused:
         raise PlanError(f"the plan {str(path)!r} cannot be read ({refused})") from refused
-    if not magic or not _MAGIC.startswith(magic):
-        raise PlanError(
-            f"{str(path)!r} is no plan of ours (it begins with {magic[:12]!r}); build it with dragnoise.export"
-        )
-    if len(magic) < len(_MAGIC) or len(size) < 8 or len(header) < length:
-        raise PlanError(f"the plan {str(path)!r} is cut off in its header; build it again")
     try:
-        said = json.loads(header)
-        built = read_plan_id(said["built"])
-        if (
-            not isinstance(said["bytes"], int)
-            or not isinstance(said["digest"], str)
-            or not isinstance(said["made"], dict)
-        ):
+        fields = json.loads(header)
+        identity = read_plan_id(fields["built"])
+        kinds = {"bytes": int, "digest": str, "made": dict}
+        if not all(isinstance(fields[name], kind) for name, kind in kinds.items()):
             raise TypeError("a field is of another type")
     except (ValueError, KeyError, TypeError) as wrong:
         raise PlanError(
             f"the plan {str(path)!r} has a header that cannot be read ({wrong}); build it again"
         ) from wrong
-    return built, said, len(_MAGIC) + 8 + length
+    return identity, fields, start
 
 
-def _digest(plan: bytes | memoryview) -> str:
-    return hashlib.blake2b(plan, digest_size=32).hexdigest()
+def _header_bytes(path: Path, file: BinaryIO) -> bytes:
+    """Read up to the end of the header. Raises PlanError, OSError."""
+    magic = file.read(len(_MAGIC))
+    if not magic or not _MAGIC.startswith(magic):
+        raise PlanError(
+            f"{str(path)!r} is no plan of ours (it begins with {magic[:12]!r}); "
+            "build it with dragnoise.export"
+        )
+    size = file.read(_LENGTH_BYTES)
+    length = int.from_bytes(size, "little")
+    header = file.read(min(length, _LARGEST_HEADER))
+    if len(magic) < len(_MAGIC) or len(size) < _LENGTH_BYTES or len(header) < length:
+        raise PlanError(f"the plan {str(path)!r} is cut off in its header; build it again")
+    return header

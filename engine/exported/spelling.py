@@ -1,6 +1,7 @@
-"""What layers are computed with where a graph is exported: the same sums, spelled so that they stay exact and general in any runtime.
+"""Spell a network's sums so that an exported graph stays exact and general in any runtime.
 
-PyTorch's kernels take statistics, scales and sums in float32 inside, whatever they are given; a graph has to say so.
+PyTorch's kernels take statistics, scales and sums in float32 inside, whatever their inputs are; a
+graph has to say so.
 """
 
 from typing import Any
@@ -14,23 +15,21 @@ from ..diffusion.unet import Operators
 from ..diffusion.unet.operators import Conv, Norm
 from ..diffusion.weights import frozen_view
 
-__all__ = ["EXPORTED", "exported_vae"]
+__all__ = ["SPELLED", "exported_vae"]
 
 
 class _Conv(Conv):
-    """A step's own bias is added, because a graph's convolution takes constants only."""
+    """A convolution that adds a step's bias, because a graph's takes constants only."""
 
     def __call__(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
         if bias is None:
             return super().__call__(hidden)
-        return (
-            F.conv2d(hidden, self.weight, None, self.stride, self.padding)
-            + bias[None, :, None, None]
-        )
+        plain = F.conv2d(hidden, self.weight, None, self.stride, self.padding)
+        return plain + bias[None, :, None, None]
 
 
 class _Norm(Norm):
-    """Statistics in float32."""
+    """A normalisation with statistics in float32."""
 
     def __call__(self, hidden: Tensor) -> Tensor:
         normed = _normed(hidden, self.groups, self.weight, self.bias, self.eps)
@@ -42,15 +41,19 @@ def _normed(hidden: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: floa
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The scale is applied in float32: as a half-precision constant it would be up to 0.4 % off, for all queries alike."""
+    """Compute attention with the scale applied in float32.
+
+    As a half-precision constant it would be up to 0.4 % off, for all queries alike.
+    """
     scaled = (query.float() * query.shape[-1] ** -0.5).to(query.dtype)
-    query, key, value = (given.transpose(1, 2) for given in (scaled, key, value))
+    query, key, value = (tensor.transpose(1, 2) for tensor in (scaled, key, value))
     return ((query @ key.transpose(2, 3)).softmax(dim=-1) @ value).transpose(1, 2)
 
 
-EXPORTED = Operators(
+SPELLED = Operators(
     memory_format=torch.contiguous_format, conv=_Conv, norm=_Norm, attention=_attend
 )
+"""What the layers of an exported U-Net are computed with."""
 
 
 class _GroupNorm(nn.GroupNorm):
@@ -59,7 +62,7 @@ class _GroupNorm(nn.GroupNorm):
 
 
 class _Attention:
-    """The VAE's single attention layer, over the places of a map: a processor of diffusers'."""
+    """A processor of diffusers': the VAE's single attention layer, over the places of a map."""
 
     def __call__(
         self,
@@ -74,17 +77,14 @@ class _Attention:
             project(tokens).unflatten(2, (attention.heads, -1))
             for project in (attention.to_q, attention.to_k, attention.to_v)
         )
-        found = (
-            attention.to_out[0](_attend(query, key, value).flatten(2))
-            .transpose(1, 2)
-            .reshape(hidden.shape)
-        )
-        output: Tensor = (found + hidden) / attention.rescale_output_factor
+        attended = attention.to_out[0](_attend(query, key, value).flatten(2))
+        change = attended.transpose(1, 2).reshape(hidden.shape)
+        output: Tensor = (change + hidden) / attention.rescale_output_factor
         return output
 
 
 def exported_vae(vae: AutoencoderKL) -> AutoencoderKL:
-    """A VAE on the same memory, computed in the same way."""
+    """Return a VAE on the same memory that is spelled in the same way."""
     view = frozen_view(vae)
     for module in view.modules():
         if type(module) is nn.GroupNorm:

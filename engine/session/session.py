@@ -22,42 +22,34 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ..config import PersonaliseConfig, Settings
 from ..diffusion.lora.adapter import Adapter, AdapterUse
-from ..drag.loop import Iteration, LoopCache, Optimum
-from ..drag.method import Start, WarmStart
-from ..drag.scene import Scene
-from ..drag.start import reference
+from ..drag.loop import Iteration, LoopCache
 from ..errors import DeadlineError, SessionError
 from ..inputs.image import Image
 from ..inputs.points import Points, PointsLike
 from ..methods import method_row
-from ..pipelines.pipeline import Finished, Prepared
 from ..pipelines.runtime import Runtime
-from ..pipelines.source import Source, preparation_key
+from ..pipelines.source import Source
 from ..run import Run
-from ..system.timers import StageTimes
 from ..system.worker import Job
+from .drag import Dragger, Moment
 from .file import write_session
 from .learn import PictureLearner
 from .request import Base, DragOptions, DragRequest
-from .result import EditResult, History, Progress, silent
-from .state import LastDrag, SessionState, State
+from .result import EditResult, Progress, silent
+from .state import SessionState, State
 from .stream import Event, PreviewPacer, Previews, read_events
 from .undo import UndoStack
 
 __all__ = ["Base", "Session"]
 
 T = TypeVar("T")
-Shown = Callable[[Iteration[Any], Scene[Any, Any], Prepared[Any], Run], None]
 
 
 class Session:
@@ -164,7 +156,10 @@ class Session:
                 report("invert", done, settings.active_steps)
 
             run = Run(self._runtime.observers, self._cache)
-            self._prepare(run, self._undo.now.source, method, settings, on_step)
+            source = self._undo.now.source
+            dragger = self._dragger()
+            prepared = dragger.prepare(run, source, method, settings, on_step)
+            self._prepared = (source, dragger.key(method, settings), prepared.inversion)
 
         with self._alone():
             self._do(work, self._use, what="the preparation")
@@ -271,14 +266,14 @@ class Session:
             **options,
         )
 
-        def shown(iteration: Iteration[Any], *around: object) -> None:
+        def each(moment: Moment) -> None:
             if request.on_iteration is not None:
-                request.on_iteration(iteration)
+                request.on_iteration(moment.iteration)
 
         since_s = time.monotonic()
         with self._alone(request.timeout_s):
             result, state = self._do(
-                lambda job: self._drag(request, job, shown, request_pacer=None),
+                lambda job: self._drag(request, job, each),
                 self._use,
                 what="the drag",
                 priority=request.priority,
@@ -325,22 +320,17 @@ class Session:
         def work(
             job: Job[tuple[EditResult, State]], tell: Callable[[Event], None]
         ) -> tuple[EditResult, State]:
-            def shown(
-                iteration: Iteration[Any],
-                scene: Scene[Any, Any],
-                prepared: Prepared[Any],
-                run: Run,
-            ) -> None:
-                picture = None
+            def each(moment: Moment) -> None:
+                preview = None
                 if pacer.is_due():
-                    picture = pacer.make(
-                        lambda: self._preview(request, iteration, scene, prepared, run)
-                    )
-                handles = prepared.frame.image_points(iteration.handles)
+                    dragger = self._dragger()
+                    preview = pacer.make(lambda: dragger.preview(request.method, moment))
+                iteration = moment.iteration
+                handles = moment.prepared.frame.image_points(iteration.handles)
                 points = Points(handles, request.points.targets)
-                tell(Event(iteration.number, points, float(iteration.loss), picture))
+                tell(Event(iteration.number, points, float(iteration.loss), preview))
 
-            return self._drag(request, job, shown, request_pacer=pacer)
+            return self._drag(request, job, each, pacer)
 
         since_s = time.monotonic()
         with self._alone(request.timeout_s):
@@ -359,146 +349,22 @@ class Session:
             self._undo.add(state)
         yield Event.last(result)
 
-    def _preview(
-        self,
-        request: DragRequest,
-        iteration: Iteration[Any],
-        scene: Scene[Any, Any],
-        prepared: Prepared[Any],
-        run: Run,
-    ) -> Image:
-        method = request.method
-        decoder = self._runtime.preview_vae
-        preview = method.pipeline.preview
-        pixels = preview(run, method, scene, prepared.start, iteration, decoder)
-        return prepared.frame.image_of(pixels)
-
     def _drag(
         self,
         request: DragRequest,
         job: Job[Any],
-        shown: Shown,
-        request_pacer: PreviewPacer | None,
+        each: Callable[[Moment], None],
+        pacer: PreviewPacer | None = None,
     ) -> tuple[EditResult, State]:
         """Do a drag, in the worker's thread. Only what ends well becomes the session's state."""
-        method = request.method
-        pipeline = method.pipeline
-        device = self._runtime.model.device
-        times = StageTimes(device)
-        total = StageTimes(device)
-        run = Run((*self._runtime.observers, times), self._cache)
-        state = self._undo.now
-        base, source = self._base(request, state)
         try:
-            with total("total"):
-                prepared = self._prepare(
-                    run, source, method, request.settings, request.steps("invert", job)
-                )
-                scene = prepared.scene(
-                    request.points, request.mask, request.settings, request.wants_output
-                )
-                warm = _warm_start(run, base, state.drag, request, prepared, scene)
-                with run.watched("drag"):
-                    loop = self._loops.get(
-                        method,
-                        scene,
-                        prepared.start,
-                        prepared.dtype,
-                        self._runtime.poll_every,
-                        warm,
-                    )
-                watched = run.watching("drag", loop)
-                for iteration in watched if request_pacer is None else request_pacer.timed(watched):
-                    request.report(iteration, job)
-                    shown(iteration, scene, prepared, run)
-                with run.watched("drag"):
-                    optimum = loop.optimum()
-                on_step = request.steps("propagate", job)
-                end = pipeline.finish(run, method, scene, optimum, on_step=on_step)
-                image = prepared.frame.image_of(end.pixels)
+            return self._dragger().drag(request, self._undo.now, job, each, pacer)
         except BaseException:
-            self._loops.clear()
+            self._loops.clear()  # frees its buffers and its graph
             raise
-        timings_ms = times.ms | total.ms
-        result = self._result(request, base, prepared, scene, optimum, end, image, timings_ms)
-        drag = LastDrag(
-            key=preparation_key(method, request.settings, self._use),
-            inversion=prepared.inversion,
-            begun=state.drag.begun if base == "last" and state.drag else optimum.start,
-            variable=optimum.variable,
-            placed=scene.handles,
-            now=optimum.handles[-1],
-        )
-        return result, State(source, image, drag)
 
-    def _result(
-        self,
-        request: DragRequest,
-        base: Base,
-        prepared: Prepared[Any],
-        scene: Scene[Any, Any],
-        optimum: Optimum,
-        end: Finished,
-        image: Image,
-        timings_ms: dict[str, float],
-    ) -> EditResult:
-        runtime = self._runtime
-        method = request.method
-        frame = prepared.frame
-        track = np.array([frame.image_points(handles) for handles in optimum.handles])
-        record = None
-        if request.record:
-            record = method.pipeline.record(prepared, scene, optimum, end)
-        return EditResult(
-            image=image,
-            points=Points(frame.image_points(optimum.handles[-1]), request.points.targets),
-            reached=optimum.reached,
-            history=History(optimum.losses.cpu().numpy(), track),
-            timings_ms=timings_ms,
-            settings=runtime.settings(
-                method.name, request.settings, base=base, adapter=self._use.key
-            ),
-            record=record,
-            cache=runtime.numbers(),
-            warnings=(*request.notices, *prepared.notices),
-        )
-
-    def _base(self, request: DragRequest, state: State) -> tuple[Base, Source]:
-        """Return where a drag begins, and on what picture."""
-        base = request.base
-        drag = state.drag
-        same = drag is not None and drag.key == preparation_key(
-            request.method, request.settings, self._use
-        )
-        if base == "last" and not same:
-            why = "there is none"
-            if drag is not None:
-                why = "its method, its adapter or settings of its inversion were others"
-            raise SessionError(
-                f"the last drag cannot go on: {why}; use base='source' or base='result'"
-            )
-        if base == "result" and drag is not None and not same:
-            base = "inverted"
-        source = state.source
-        if base == "inverted" and drag is not None:
-            source = Source(state.image, source.prompt, source.negative_prompt)
-        return base, source
-
-    def _prepare(
-        self,
-        run: Run,
-        source: Source,
-        method: Any,
-        settings: Any,
-        on_step: Callable[[int], None],
-    ) -> Prepared[Any]:
-        model = self._runtime.model
-        prepared: Prepared[Any] = method.pipeline.prepare(
-            run, model, source, method, settings, self._use, on_step=on_step
-        )
-        key = preparation_key(method, settings, self._use)
-        self._prepared = (source, key, prepared.inversion)
-        return prepared
+    def _dragger(self) -> Dragger:
+        return Dragger(self._runtime, self._cache, self._loops, self._use)
 
     @contextmanager
     def _alone(self, timeout_s: float | None = None, what: str = "the drag") -> Iterator[None]:
@@ -536,37 +402,3 @@ class Session:
 
     def _do(self, work: Callable[[Job[T]], T], use: AdapterUse, **how: Any) -> T:
         return self._submit(work, use, **how).result()
-
-
-def _warm_start(
-    run: Run,
-    base: Base,
-    drag: LastDrag | None,
-    request: DragRequest,
-    prepared: Prepared[Any],
-    scene: Scene[Any, Any],
-) -> WarmStart | None:
-    """Return where the variable begins; None for the method's own start."""
-    if drag is None or base in ("source", "inverted"):
-        return None
-    if base == "result":
-        return WarmStart(drag.variable)
-    begun = run.once(_begun, prepared.start, drag.begun)
-    forward = run(
-        reference, request.method, prepared.place, begun, prepared.dtype, scene.needs_output
-    )
-    return WarmStart(drag.variable, forward, _handles_now(scene.handles, drag))
-
-
-def _begun(start: Start[Any], variable: Tensor) -> Start[Any]:
-    return replace(start, variable=variable)
-
-
-def _handles_now(placed: Tensor, drag: LastDrag) -> Tensor:
-    """Return where handles [N, 2] are: where the last drag left those it had, else as placed."""
-    pairs = list(zip(drag.placed, drag.now, strict=True))
-    handles = []
-    for handle in placed:
-        moved = (now for before, now in pairs if torch.equal(before, handle))
-        handles.append(next(moved, handle))
-    return torch.stack(handles)

@@ -1,4 +1,4 @@
-"""What processor this is, as the system says it."""
+"""The processor, as the system describes it."""
 
 import platform
 from functools import cache
@@ -20,18 +20,18 @@ _FEATURES = (
 
 
 def cpu_name() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def cpu_features() -> list[str]:
-    """Which of the instruction sets that matter here it has."""
+    """Return the instruction sets that it has, of those that matter here."""
     flags = cpu_flags()
     return [feature for feature in _FEATURES if feature in flags]
 
 
 def cpu_flags() -> frozenset[str]:
-    """Every instruction set it has; empty where the system does not say."""
+    """Return every instruction set that it has; none if the system does not tell."""
     return frozenset((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
 
 

@@ -1,8 +1,9 @@
-"""How work is handed to a device: as a captured graph that is replayed, and a flag that is read late.
+"""Work handed to a device: as a captured graph that is replayed, and as a flag that is read late.
 
-On CUDA a turn of a loop is hundreds of small kernels; launched one by one they cost more than they compute. A graph is launched as one. Captured code
-may not wait for the device nor read a host value that changes: everything that changes lies in buffers that stay where they are. On a CPU the same
-code runs with a graph that captures nothing.
+On CUDA an iteration of a loop is hundreds of small kernels; launched one by one they cost more than
+they compute. A graph is launched as one. Captured code may not wait for the device nor read a host
+value that changes: everything that changes lies in buffers that stay where they are. On a CPU the
+same code runs with a graph that captures nothing.
 """
 
 from collections.abc import Callable
@@ -16,14 +17,17 @@ __all__ = ["Captured", "CudaGraph", "Graph", "LateFlag", "NullGraph", "graph_on"
 
 
 class Graph(Protocol):
-    """Work on a device, to be done again: made of a function without arguments that reads and writes buffers."""
+    """Work on a device that can be done again.
+
+    It is made of a function without arguments that reads and writes buffers.
+    """
 
     def __call__(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class NullGraph:
-    """Nothing is captured: the function is called."""
+    """A graph that captures nothing: the function is called."""
 
     work: Callable[[], None]
 
@@ -32,7 +36,10 @@ class NullGraph:
 
 
 class CudaGraph:
-    """A `torch.cuda.CUDAGraph` of one call of `work`, which must have run before (its libraries' workspaces and kernels are then there)."""
+    """A `torch.cuda.CUDAGraph` of one call of `work`.
+
+    `work` must have run before: the workspaces and kernels of its libraries are there then.
+    """
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._graph = torch.cuda.CUDAGraph()
@@ -45,7 +52,7 @@ class CudaGraph:
 
 
 def graph_on(device: torch.device) -> Callable[[Callable[[], None]], Graph]:
-    """What captures on that device."""
+    """Return the kind of graph that captures on that device."""
     return CudaGraph if device.type == "cuda" else NullGraph
 
 
@@ -57,10 +64,12 @@ class _Entry:
 
 
 class Captured:
-    """A function of tensors to one tensor, captured once for every set of shapes, dtypes and strides and replayed.
+    """A function of tensors to one tensor that is captured and replayed.
 
-    The first call of a kind runs as it is, the second is captured. Inputs are copied into buffers of the graph's own and the result is copied out of
-    it: it belongs to the caller. The last `KINDS` kinds are kept. Not for two threads at once.
+    It is captured once for every set of shapes, dtypes and strides: the first call of a kind runs
+    as it is, the second is captured. Inputs are copied into buffers of the graph's own and the
+    result is copied out of it, so that it belongs to the caller. The last `KINDS` kinds are kept.
+    Not for two threads at once.
     """
 
     KINDS = 4
@@ -73,17 +82,13 @@ class Captured:
         self._entries: dict[tuple[object, ...], _Entry] = {}
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        key = tuple((given.shape, given.dtype, given.stride()) for given in inputs)
+        key = tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in inputs)
         entry = self._entries.get(key)
         if entry is None:
-            output = self._function(*inputs)
-            while len(self._entries) >= self.KINDS:
-                del self._entries[next(iter(self._entries))]
-            self._entries[key] = _Entry(tuple(given.clone() for given in inputs), output.clone())
-            return output
+            return self._first_call(key, inputs)
         self._entries[key] = self._entries.pop(key)  # the last one used stands last
-        for buffer, given in zip(entry.inputs, inputs, strict=True):
-            buffer.copy_(given)
+        for buffer, tensor in zip(entry.inputs, inputs, strict=True):
+            buffer.copy_(tensor)
         if entry.graph is None:
 
             def work() -> None:
@@ -93,24 +98,35 @@ class Captured:
         entry.graph()
         return entry.output.clone()
 
+    def _first_call(self, key: tuple[object, ...], inputs: tuple[Tensor, ...]) -> Tensor:
+        output = self._function(*inputs)
+        while len(self._entries) >= self.KINDS:
+            del self._entries[next(iter(self._entries))]
+        buffers = tuple(tensor.clone() for tensor in inputs)
+        self._entries[key] = _Entry(buffers, output.clone())
+        return output
+
 
 class LateFlag:
-    """A flag on a device, read by the host without ever stopping the device: on CUDA an answer is the one asked for the time before."""
+    """A device flag that the host reads one poll late, so that neither waits for the other."""
 
     def __init__(self, device: torch.device) -> None:
         self._late = device.type == "cuda"
         self._host = torch.zeros((), dtype=torch.bool, pin_memory=self._late)
-        self._asked: torch.cuda.Event | None = None
+        self._copied: torch.cuda.Event | None = None
 
     def ask(self, flag: Tensor) -> bool:
-        """The flag bool [] now (CPU), or as it was when asked last (CUDA; False the first time), by when later work has long been queued."""
+        """Return the flag, bool []: its value now on a CPU, at the last call on CUDA.
+
+        On CUDA the first answer is False. By the next call later work has long been queued.
+        """
         if not self._late:
             return bool(flag)
         answer = False
-        if self._asked is not None:
-            self._asked.synchronize()
+        if self._copied is not None:
+            self._copied.synchronize()
             answer = bool(self._host)
         self._host.copy_(flag, non_blocking=True)
-        self._asked = torch.cuda.Event()
-        self._asked.record()
+        self._copied = torch.cuda.Event()
+        self._copied.record()
         return answer

@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and refused before any work is done where they cannot be written."""
+"""Write files whole or not at all, and refuse before any work is done if they cannot be written."""
 
 import os
 import tempfile
@@ -10,10 +10,14 @@ from ..errors import OutputError
 __all__ = ["PICTURES", "writable", "write_whole"]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""Suffixes of the kinds of pictures that can be written."""
 
 
 def writable(path: str | os.PathLike[str], suffixes: Sequence[str] = PICTURES) -> Path:
-    """`path`, if a file of one of these kinds can be made there. Raises OutputError otherwise, before any work is done."""
+    """Return `path`, if a file of one of these kinds can be made there.
+
+    Raises OutputError otherwise, before any work is done.
+    """
     target = Path(path)
     if target.suffix.lower() not in suffixes:
         raise OutputError(
@@ -29,23 +33,30 @@ def writable(path: str | os.PathLike[str], suffixes: Sequence[str] = PICTURES) -
 
 
 def write_whole(target: Path, write: Callable[[Path], object]) -> Path:
-    """Call `write(part)` with a temporary name beside `target`, then rename: a reader sees the old file or the new one, never a part.
+    """Write a file under a temporary name beside `target`, then rename it; return `target`.
 
-    Raises OutputError if the disk refuses; the temporary file is gone then.
+    A reader sees the old file or the new one, never a part.
+
+    Args:
+        target: The file.
+        write: Called with the temporary path.
+
+    Raises:
+        OutputError: The disk refuses; the temporary file is gone then.
     """
     handle, name = tempfile.mkstemp(
         prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent
     )
     os.close(handle)
-    part = Path(name)
+    unfinished = Path(name)
     try:
-        write(part)
+        write(unfinished)
         mask = os.umask(0)
         os.umask(mask)
-        part.chmod(0o666 & ~mask)
-        part.replace(target)
+        unfinished.chmod(0o666 & ~mask)
+        unfinished.replace(target)
     except OSError as refused:
         raise OutputError(f"{str(target)!r} could not be written ({refused})") from refused
     finally:
-        part.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     return target

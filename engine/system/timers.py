@@ -1,20 +1,25 @@
-"""What watches stages: timers. An observer is entered with a stage's name around every stage that really runs; around the drag, which gives way after
-every iteration, once an iteration."""
+"""Observers of stages: timers, and names for profilers.
+
+An observer is entered with a stage's name around every stage that really runs; around the drag,
+which yields after every iteration, once for each iteration.
+"""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeAlias
 
 import torch
 
 __all__ = ["Observer", "StageTimes", "nvtx"]
 
-Observer = Callable[[str], AbstractContextManager[None]]
+Observer: TypeAlias = Callable[[str], AbstractContextManager[None]]
+"""Called with a stage's name; what it returns is entered around the stage."""
 
 
 @contextmanager
 def nvtx(stage: str) -> Iterator[None]:
-    """An observer that names every stage in NVIDIA's profilers."""
+    """Name every stage in NVIDIA's profilers; an observer."""
     torch.cuda.nvtx.range_push(f"dragnoise {stage}")
     try:
         yield
@@ -23,9 +28,10 @@ def nvtx(stage: str) -> Iterator[None]:
 
 
 class StageTimes:
-    """Milliseconds by stage, in the order they ran; a stage that ran twice is summed.
+    """An observer that sums milliseconds by stage, in the order in which stages ran.
 
-    On a CUDA device two events are recorded around each stage and read only when `ms` is asked for, so that timing costs no synchronisation.
+    On a CUDA device two events are recorded around each stage and read only when `ms` is read, so
+    that timing costs no synchronisation.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -35,7 +41,8 @@ class StageTimes:
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         if self._device.type == "cuda":
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            begin = torch.cuda.Event(enable_timing=True)
+            end = torch.cuda.Event(enable_timing=True)
             begin.record()
             yield
             end.record()
@@ -48,7 +55,7 @@ class StageTimes:
 
     @property
     def ms(self) -> dict[str, float]:
-        """Stage name -> milliseconds."""
+        """Milliseconds by the stage's name; a stage that ran twice is summed."""
         total: dict[str, float] = {}
         for stage, read in self._spans:
             total[stage] = total.get(stage, 0.0) + read()
@@ -56,5 +63,6 @@ class StageTimes:
 
 
 def _between(begin: torch.cuda.Event, end: torch.cuda.Event) -> float:
+    """Return the milliseconds between two events."""
     end.synchronize()
     return float(begin.elapsed_time(end))

@@ -1,4 +1,7 @@
-"""An Adam update in place on a GPU: one program owns `BLOCK` elements of one entry. Formula and table: kernels/adam.py."""
+"""An Adam update in place on a GPU. Formula and table: kernels/adam.py.
+
+One program owns `BLOCK` elements of one entry.
+"""
 
 import math
 
@@ -33,7 +36,7 @@ def adam_kernel(
     COPIED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """_DECAY: beta, _WEIGHT: 1 - beta, _LOG: log(beta), of the first and the second moment."""
+    """Update a block. _DECAY: beta, _WEIGHT: 1 - beta, _LOG: log(beta), of a moment."""
     entry = tl.program_id(1)
     if tl.load(done + entry * done_stride) == 0:
         updates = tl.load(step).to(tl.float64)
@@ -72,7 +75,7 @@ def launch(
     betas: tuple[float, float],
     epsilon: float,
 ) -> None:
-    """The update of the table; all maps in one dense memory order, entries outermost."""
+    """Update in place; all maps are in one dense memory order, entries outermost."""
     entries = variable.shape[0]
     count = variable.numel() // max(entries, 1)
     if count == 0:

@@ -1,8 +1,9 @@
-"""Group normalisation and SiLU on a GPU, forward and gradient. Formula and table: kernels/group_norm_silu.py.
+"""Group normalisation and SiLU on a GPU. Formula and table: kernels/group_norm_silu.py.
 
-The places of a map are cut into blocks, and a program owns one block of one group: a tile [PLACES, CHANNELS] of whatever memory order. Two launches
-each way: the first leaves every block's mean and squares (forward) or its two sums (gradient), the second combines them, every program the same few
-numbers in the same order, and writes its tile. No atomics: the same bits every time.
+The places of a map are cut into blocks, and a program owns one block of one group: a tile
+[PLACES, CHANNELS] of whatever memory order. Two launches each way: the first leaves every block's
+mean and squares (forward) or its two sums (gradient), the second combines them, every program the
+same few numbers in the same order, and writes its tile. No atomics: the same bits every time.
 """
 
 import torch
@@ -20,84 +21,9 @@ __all__ = [
 ]
 
 ELEMENTS = 4096
-"""Of a tile: 16 registers a thread and map."""
+"""Elements of a tile: 16 registers for a thread and a map."""
+
 WARPS = 8
-
-
-def _tiling(x: Tensor, groups: int) -> tuple[int, int, int, int, int]:
-    """(places, channels of a group, CHANNELS, PLACES, blocks)"""
-    places, channels = x.shape[2] * x.shape[3], x.shape[1] // groups
-    wide = triton.next_power_of_2(channels)
-    tall = min(triton.next_power_of_2(places), max(ELEMENTS // wide, 1))
-    return places, channels, wide, tall, triton.cdiv(places, tall)
-
-
-def _strides(x: Tensor) -> tuple[int, int, int]:
-    """Of entries, channels and places."""
-    return x.stride(0), x.stride(1), x.stride(3) if x.shape[3] > 1 else x.stride(2)
-
-
-def forward(
-    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
-) -> tuple[Tensor, Tensor]:
-    """(y, statistics). x is channels_last or contiguous. Does not wait for the device."""
-    places, channels, wide, tall, blocks = _tiling(x, groups)
-    count = x.shape[0] * groups
-    y = torch.empty_like(x)
-    parts = torch.empty(count, blocks, 2, dtype=torch.float32, device=x.device)
-    statistics = torch.empty(2, x.shape[0], groups, dtype=torch.float32, device=x.device)
-    grid = (count, blocks)
-    sizes = (*_strides(x), places, channels, groups, blocks)
-    statistics_kernel[grid](x, parts, *sizes, CHANNELS=wide, PLACES=tall, num_warps=WARPS)
-    apply_kernel[grid](
-        x,
-        y,
-        weight,
-        bias,
-        parts,
-        statistics,
-        count,
-        eps,
-        *sizes,
-        CHANNELS=wide,
-        PLACES=tall,
-        BLOCKS=triton.next_power_of_2(blocks),
-        SILU=silu,
-        num_warps=WARPS,
-    )
-    return y, statistics
-
-
-def backward(
-    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, silu: bool
-) -> Tensor:
-    """The gradient of x, from that of y."""
-    groups = statistics.shape[2]
-    places, channels, wide, tall, blocks = _tiling(x, groups)
-    count = x.shape[0] * groups
-    channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    gradient = gradient.contiguous(
-        memory_format=torch.channels_last if channels_last else torch.contiguous_format
-    )
-    found = torch.empty_like(x)
-    parts = torch.empty(count, blocks, 2, dtype=torch.float32, device=x.device)
-    grid = (count, blocks)
-    given = (gradient, x, weight, bias, *statistics.contiguous(), parts)
-    sizes = (*_strides(x), places, channels, groups, blocks)
-    gradient_sums_kernel[grid](
-        *given, *sizes, CHANNELS=wide, PLACES=tall, SILU=silu, num_warps=WARPS
-    )
-    gradient_kernel[grid](
-        *given,
-        found,
-        *sizes,
-        CHANNELS=wide,
-        PLACES=tall,
-        BLOCKS=triton.next_power_of_2(blocks),
-        SILU=silu,
-        num_warps=WARPS,
-    )
-    return found
 
 
 @triton.jit
@@ -111,7 +37,10 @@ def _tile(
     CHANNELS: tl.constexpr,
     PLACES: tl.constexpr,
 ):
-    """Of this program: (group, its channels [CHANNELS], offsets [PLACES, CHANNELS], which of them exist)."""
+    """Return this program's (group, channels [CHANNELS], offsets [PLACES, CHANNELS], exists).
+
+    exists: Which of the offsets lie in the map.
+    """
     group = tl.program_id(0)
     place = tl.program_id(1) * PLACES + tl.arange(0, PLACES)
     within = tl.arange(0, CHANNELS)
@@ -136,7 +65,7 @@ def statistics_kernel(
     CHANNELS: tl.constexpr,
     PLACES: tl.constexpr,
 ):
-    """The block's mean and its sum of squares about that mean."""
+    """Write the block's mean and its sum of squares about that mean."""
     group, _, offsets, exists = _tile(
         entry_stride, channel_stride, place_stride, places, channels, groups, CHANNELS, PLACES
     )
@@ -173,7 +102,7 @@ def apply_kernel(
     BLOCKS: tl.constexpr,
     SILU: tl.constexpr,
 ):
-    """Combines the blocks of the group (Chan et al. 1979) and normalises its own."""
+    """Combine the blocks of the group (Chan et al. 1979) and normalise the program's own."""
     group, channel, offsets, exists = _tile(
         entry_stride, channel_stride, place_stride, places, channels, groups, CHANNELS, PLACES
     )
@@ -221,7 +150,7 @@ def _u_and_n(
     CHANNELS: tl.constexpr,
     SILU: tl.constexpr,
 ):
-    """u and n of the formula on the tile, nought outside it."""
+    """Return u and n of the formula on the tile, zero outside it."""
     known = tl.arange(0, CHANNELS) < channels
     scale = tl.load(weight + channel, mask=known, other=0.0).to(tl.float32)
     values = tl.load(x + offsets, mask=exists, other=0.0).to(tl.float32)
@@ -255,7 +184,7 @@ def gradient_sums_kernel(
     PLACES: tl.constexpr,
     SILU: tl.constexpr,
 ):
-    """The block's sums of u and of u n."""
+    """Write the block's sums of u and of u n."""
     group, channel, offsets, exists = _tile(
         entry_stride, channel_stride, place_stride, places, channels, groups, CHANNELS, PLACES
     )
@@ -331,3 +260,81 @@ def gradient_kernel(
     )
     values = (u - mean_u - n * mean_un) * tl.load(rstd + group)
     tl.store(found + offsets, values.to(found.dtype.element_ty), mask=exists)
+
+
+def _tiling(x: Tensor, groups: int) -> tuple[int, int, int, int, int]:
+    """Return (places, channels of a group, CHANNELS, PLACES, blocks)."""
+    places = x.shape[2] * x.shape[3]
+    channels = x.shape[1] // groups
+    wide = triton.next_power_of_2(channels)
+    tall = min(triton.next_power_of_2(places), max(ELEMENTS // wide, 1))
+    return places, channels, wide, tall, triton.cdiv(places, tall)
+
+
+def _strides(x: Tensor) -> tuple[int, int, int]:
+    """Return the strides of entries, channels and places."""
+    of_places = x.stride(3) if x.shape[3] > 1 else x.stride(2)
+    return x.stride(0), x.stride(1), of_places
+
+
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+) -> tuple[Tensor, Tensor]:
+    """Return y and statistics, without waiting; x is channels_last or contiguous."""
+    places, channels, wide, tall, blocks = _tiling(x, groups)
+    count = x.shape[0] * groups
+    y = torch.empty_like(x)
+    parts = torch.empty(count, blocks, 2, dtype=torch.float32, device=x.device)
+    statistics = torch.empty(2, x.shape[0], groups, dtype=torch.float32, device=x.device)
+    grid = (count, blocks)
+    sizes = (*_strides(x), places, channels, groups, blocks)
+    statistics_kernel[grid](x, parts, *sizes, CHANNELS=wide, PLACES=tall, num_warps=WARPS)
+    apply_kernel[grid](
+        x,
+        y,
+        weight,
+        bias,
+        parts,
+        statistics,
+        count,
+        eps,
+        *sizes,
+        CHANNELS=wide,
+        PLACES=tall,
+        BLOCKS=triton.next_power_of_2(blocks),
+        SILU=silu,
+        num_warps=WARPS,
+    )
+    return y, statistics
+
+
+def backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, silu: bool
+) -> Tensor:
+    """Return the gradient of x, from that of y."""
+    groups = statistics.shape[2]
+    places, channels, wide, tall, blocks = _tiling(x, groups)
+    count = x.shape[0] * groups
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    gradient = gradient.contiguous(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
+    found = torch.empty_like(x)
+    parts = torch.empty(count, blocks, 2, dtype=torch.float32, device=x.device)
+    grid = (count, blocks)
+    given = (gradient, x, weight, bias, *statistics.contiguous(), parts)
+    sizes = (*_strides(x), places, channels, groups, blocks)
+    gradient_sums_kernel[grid](
+        *given, *sizes, CHANNELS=wide, PLACES=tall, SILU=silu, num_warps=WARPS
+    )
+    gradient_kernel[grid](
+        *given,
+        found,
+        *sizes,
+        CHANNELS=wide,
+        PLACES=tall,
+        BLOCKS=triton.next_power_of_2(blocks),
+        SILU=silu,
+        num_warps=WARPS,
+    )
+    return found

@@ -1,4 +1,7 @@
-"""The mask term on a GPU: one program owns `BLOCK` places of one entry, in all channels. Formula and table: kernels/latent_term.py."""
+"""The mask term on a GPU. Formula and table: kernels/latent_term.py.
+
+One program owns `BLOCK` places of one entry, in all channels.
+"""
 
 import torch
 import triton
@@ -14,7 +17,7 @@ WARPS = 4
 @triton.jit
 def latent_term_kernel(
     noise,
-    reference,
+    original,
     keep,
     gradient,
     partial,
@@ -25,10 +28,10 @@ def latent_term_kernel(
     noise_channel,
     noise_row,
     noise_column,
-    reference_entry,
-    reference_channel,
-    reference_row,
-    reference_column,
+    original_entry,
+    original_channel,
+    original_row,
+    original_column,
     keep_entry,
     keep_row,
     keep_column,
@@ -56,10 +59,10 @@ def latent_term_kernel(
         + channel * noise_channel
         + (row * noise_row + column * noise_column)[None, :]
     )
-    at_reference = (
-        entry * reference_entry
-        + channel * reference_channel
-        + (row * reference_row + column * reference_column)[None, :]
+    at_original = (
+        entry * original_entry
+        + channel * original_channel
+        + (row * original_row + column * original_column)[None, :]
     )
     at_gradient = (
         entry * gradient_entry
@@ -67,7 +70,7 @@ def latent_term_kernel(
         + (row * gradient_row + column * gradient_column)[None, :]
     )
     now = tl.load(noise + at_noise, mask=there, other=0.0).to(tl.float32)
-    before = tl.load(reference + at_reference, mask=there, other=0.0).to(tl.float32)
+    before = tl.load(original + at_original, mask=there, other=0.0).to(tl.float32)
     moved = kept[None, :] * (now - before)
     sign = (moved > 0).to(tl.float32) - (moved < 0).to(tl.float32)
     tl.store(gradient + at_gradient, lam * kept[None, :] * sign, mask=there)
@@ -78,9 +81,9 @@ def latent_term_kernel(
 
 
 def launch(
-    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+    noise: Tensor, original: Tensor, keep: Tensor, slope: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    """loss float32 [] and gradient of the table, for dtypes of at most float32 and any strides."""
+    """Return loss, float32 [], and gradient, for dtypes of at most float32 and any strides."""
     entries, channels, rows, columns = noise.shape
     gradient = torch.empty_like(noise)
     blocks = triton.cdiv(rows * columns, BLOCK)
@@ -88,7 +91,7 @@ def launch(
     of_entry = keep.stride(0) if keep.shape[0] > 1 else 0
     latent_term_kernel[(blocks, entries)](
         noise,
-        reference,
+        original,
         keep,
         gradient,
         partial,
@@ -96,7 +99,7 @@ def launch(
         rows * columns,
         columns,
         *noise.stride(),
-        *reference.stride(),
+        *original.stride(),
         of_entry,
         *keep.stride()[2:],
         *gradient.stride(),

@@ -1,9 +1,11 @@
-"""Motion supervision on a GPU: loss and gradient of one tile of the small map in one pass. Formula and table: kernels/patch_motion.py.
+"""Motion supervision on a GPU. Formula and table: kernels/patch_motion.py.
 
-A program owns `CHANNELS` channels on one tile, `TILE` by `TILE`, of the small map. It visits the points in their order, passes over those that have
-arrived or do not touch the tile, and compares `POSITIONS` positions of a patch at a time. Its part of the gradient is `sign @ weight`, kept in
-float32 and written once, in the map's dtype. A point's part of the loss is counted by the one tile that holds the first small row and column
-under the shifted patch. Programs share nothing: one launch, and one small sum of their parts of the loss, in a fixed order.
+A program owns `CHANNELS` channels on one tile, `TILE` by `TILE`, of the small map. It visits the
+points in their order, passes over those that have arrived or do not touch the tile, and compares
+`POSITIONS` positions of a patch at a time. Its part of the gradient is `sign @ weight`, kept in
+float32 and written once, in the map's dtype. A point's part of the loss is counted by the one tile
+that holds the first small row and column under the shifted patch. Programs share nothing: one
+launch, and one small sum of their parts of the loss, in a fixed order.
 """
 
 import torch
@@ -17,56 +19,6 @@ CHANNELS = 16
 TILE = 8
 POSITIONS = 16
 WARPS = 8
-
-
-def launch(
-    features: Tensor,
-    handles: Tensor,
-    targets: Tensor,
-    resolution: tuple[int, int],
-    radius: int,
-    reached: float,
-    tie: int,
-) -> tuple[Tensor, Tensor]:
-    """(loss [] float32, gradient [C, h, w] in the dtype and memory order of `features`). Does not wait for the device.
-
-    reached: points nearer than this to their target do not count. tie: units of rounding that count as nought.
-    Raises ValueError for sizes whose products 32 bits cannot hold.
-    """
-    channels, map_rows, map_columns = features.shape
-    rows, columns = resolution
-    extent = map_rows * features.stride(1) + map_columns * features.stride(
-        2
-    )  # of a channel, in elements
-    if max(2 * (map_rows + 1) * rows, 2 * (map_columns + 1) * columns, extent) >= 2**31:
-        raise ValueError(f"too large for 32 bits: {list(features.shape)} to {resolution}")
-    gradient = torch.empty_like(features)
-    tiles = triton.cdiv(map_rows, TILE), triton.cdiv(map_columns, TILE)
-    grid = triton.cdiv(channels, CHANNELS), tiles[0] * tiles[1]
-    parts = torch.empty(grid, dtype=torch.float32, device=features.device)
-    patch_motion_kernel[grid](
-        features,
-        gradient,
-        parts,
-        handles.contiguous(),
-        targets.contiguous(),
-        handles.shape[0],
-        channels,
-        map_rows,
-        map_columns,
-        *features.stride(),
-        *gradient.stride(),
-        rows,
-        columns,
-        radius,
-        REACHED=reached,
-        DEAD_ZONE=tie * torch.finfo(torch.float32).eps,
-        CHANNELS=CHANNELS,
-        TILE=TILE,
-        POSITIONS=POSITIONS,
-        num_warps=WARPS,
-    )
-    return parts.sum(), gradient
 
 
 @triton.jit
@@ -149,7 +101,11 @@ def patch_motion_kernel(
 
 @triton.jit
 def _walk(handle, direction, radius, size_small, size_large):
-    """One axis of a point: the whole positions where its patch and the shifted patch begin, the fraction of the latter, and the axis' sizes."""
+    """Return one axis of a point: (source, shifted, fraction, size_small, size_large).
+
+    source, shifted: The whole positions where its patch and the shifted patch begin.
+    fraction: How much further the shifted patch begins.
+    """
     source, _ = _split(tl.cast(handle, tl.float32) - radius, radius, size_large)
     shifted, fraction = _split(tl.cast(handle, tl.float32) + direction - radius, radius, size_large)
     return source, shifted, fraction, size_small, size_large
@@ -157,7 +113,7 @@ def _walk(handle, direction, radius, size_small, size_large):
 
 @triton.jit
 def _split(first, radius, size_large):
-    """Whole part and fraction. Where the whole patch is further out than the border, any place out there is the same."""
+    """Return whole part and fraction. Further out than a whole patch, all places are the same."""
     whole = tl.floor(first)
     bounded = tl.minimum(tl.maximum(whole, -2.0 - 2 * radius), tl.cast(size_large, tl.float32))
     return tl.cast(bounded, tl.int32), first - whole
@@ -165,7 +121,10 @@ def _split(first, radius, size_large):
 
 @triton.jit
 def _tap(position, size_small, size_large):
-    """(lower, upper, fraction) of whole positions, clamped into the upsampled map: whole numbers up to the last division, as in bilinear.py."""
+    """Return (lower, upper, fraction) of whole positions, clamped into the upsampled map.
+
+    Whole numbers up to the last division, as in bilinear.py.
+    """
     position = tl.minimum(tl.maximum(position, 0), size_large - 1)
     denominator = 2 * size_large
     numerator = tl.maximum((2 * position + 1) * size_small - size_large, 0)
@@ -179,7 +138,7 @@ def _tap(position, size_small, size_large):
 
 @triton.jit
 def _cover(axis, side):
-    """The first and the last small row (or column) under the shifted patch."""
+    """Return the first and the last small row (or column) under the shifted patch."""
     _, shifted, _, size_small, size_large = axis
     first, _, _ = _tap(shifted, size_small, size_large)
     _, last, _ = _tap(shifted + side, size_small, size_large)
@@ -188,7 +147,11 @@ def _cover(axis, side):
 
 @triton.jit
 def _all_taps(axis, k):
-    """Of position k [POSITIONS] of a patch: the tap of the source, the two taps that the shifted position lies between, and where between."""
+    """Return the taps of position k [POSITIONS] of a patch.
+
+    That is the tap of the source, the two taps that the shifted position lies between, and the
+    fraction between them.
+    """
     source, shifted, fraction, size_small, size_large = axis
     here, after = (
         _tap(shifted + k, size_small, size_large),
@@ -201,7 +164,10 @@ def _all_taps(axis, k):
 def _compare(
     features, row_taps, column_taps, row_stride, column_stride, mask, DEAD_ZONE: tl.constexpr
 ):
-    """|shifted - source| and its sign, float32 [CHANNELS, POSITIONS] each; both nought in the dead zone."""
+    """Return |shifted - source| and its sign, float32 [CHANNELS, POSITIONS] each.
+
+    Both are zero in the dead zone.
+    """
     row_source, above, below, down = row_taps
     column_source, left, right, across = column_taps
     source = _upsampled(features, row_source, column_source, row_stride, column_stride, mask)
@@ -220,7 +186,7 @@ def _compare(
 
 @triton.jit
 def _upsampled(features, row, column, row_stride, column_stride, mask):
-    """The upsampled map at whole positions, float32 [CHANNELS, POSITIONS]; their taps are [POSITIONS]."""
+    """Return the upsampled map at whole positions, float32 [CHANNELS, POSITIONS]."""
     upper, lower, down = row
     left, right, across = column
     across = across[None, :]
@@ -241,13 +207,16 @@ def _value(pointer, mask):
 
 @triton.jit
 def _mix(a, b, fraction):
-    """Equal ends give their own value exactly."""
+    """Mix two values; equal ones give their own value exactly."""
     return a + fraction * (b - a)
 
 
 @triton.jit
 def _weights(taps, at):
-    """How much of the small row (or column) `at` [1, PIXELS] is in the shifted positions: float32 [POSITIONS, PIXELS]."""
+    """Return how much of the small row (or column) `at` [1, PIXELS] is in the shifted positions.
+
+    float32 [POSITIONS, PIXELS].
+    """
     _, here, after, fraction = taps
     return _whole_weights(here, at) * (1.0 - fraction) + _whole_weights(after, at) * fraction
 
@@ -259,3 +228,53 @@ def _whole_weights(tap, at):
     return tl.where(lower[:, None] == at, 1.0 - fraction, 0.0) + tl.where(
         upper[:, None] == at, fraction, 0.0
     )
+
+
+def launch(
+    features: Tensor,
+    handles: Tensor,
+    targets: Tensor,
+    resolution: tuple[int, int],
+    radius: int,
+    reached: float,
+    tie: int,
+) -> tuple[Tensor, Tensor]:
+    """Return loss, float32 [], and gradient, as `features`, without waiting for the device.
+
+    reached: Points nearer than this to their target do not count, in supervision pixels.
+    tie: Units of rounding that count as zero.
+    Raises ValueError for sizes whose products 32 bits cannot hold.
+    """
+    channels, map_rows, map_columns = features.shape
+    rows, columns = resolution
+    # Of a channel, in elements.
+    extent = map_rows * features.stride(1) + map_columns * features.stride(2)
+    if max(2 * (map_rows + 1) * rows, 2 * (map_columns + 1) * columns, extent) >= 2**31:
+        raise ValueError(f"too large for 32 bits: {list(features.shape)} to {resolution}")
+    gradient = torch.empty_like(features)
+    tiles = triton.cdiv(map_rows, TILE) * triton.cdiv(map_columns, TILE)
+    grid = (triton.cdiv(channels, CHANNELS), tiles)
+    parts = torch.empty(grid, dtype=torch.float32, device=features.device)
+    patch_motion_kernel[grid](
+        features,
+        gradient,
+        parts,
+        handles.contiguous(),
+        targets.contiguous(),
+        handles.shape[0],
+        channels,
+        map_rows,
+        map_columns,
+        *features.stride(),
+        *gradient.stride(),
+        rows,
+        columns,
+        radius,
+        REACHED=reached,
+        DEAD_ZONE=tie * torch.finfo(torch.float32).eps,
+        CHANNELS=CHANNELS,
+        TILE=TILE,
+        POSITIONS=POSITIONS,
+        num_warps=WARPS,
+    )
+    return parts.sum(), gradient

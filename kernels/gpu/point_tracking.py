@@ -1,7 +1,8 @@
-"""Point tracking on a GPU: one program searches the window of one point. Formula and table: kernels/point_tracking.py.
+"""Point tracking on a GPU. Formula and table: kernels/point_tracking.py.
 
-The window's positions come in blocks of `BLOCK_P`, the channels in blocks of `BLOCK_C`: four neighbours of every position are loaded (they
-overlap: the first-level cache serves most of it), interpolated in float32 and compared with the reference.
+One program searches the window of one point. The window's positions come in blocks of `BLOCK_P`,
+the channels in blocks of `BLOCK_C`: four neighbours of every position are loaded (they overlap: the
+first-level cache serves most of it), interpolated in float32 and compared with the origins.
 """
 
 import torch
@@ -18,7 +19,10 @@ WARPS = 8
 
 @triton.jit
 def _taps(position, size_small, size_large):
-    """The row of the upsampled map as (1 - fraction) * small[lower] + fraction * small[upper]: whole numbers up to the last division."""
+    """Return (lower, upper, fraction): (1 - fraction) small[lower] + fraction small[upper].
+
+    Whole numbers up to the last division.
+    """
     denominator = 2 * size_large
     numerator = (2 * position + 1) * size_small - size_large
     numerator = tl.minimum(tl.maximum(numerator, 0), denominator * (size_small - 1))
@@ -32,7 +36,10 @@ def _taps(position, size_small, size_large):
 
 @triton.jit
 def _window(handle, offset, radius, size):
-    """Positions `offset` from the window's start along one axis, clamped into the map. Far outside, all are the border, and nothing overflows."""
+    """Return positions `offset` from the window's start along one axis, clamped into the map.
+
+    Far outside all are the border, and nothing overflows.
+    """
     centre = tl.minimum(tl.maximum(handle, -radius), size - 1 + radius)
     return tl.minimum(tl.maximum(centre - radius + offset, 0), size - 1).to(tl.int32)
 
@@ -40,7 +47,7 @@ def _window(handle, offset, radius, size):
 @triton.jit
 def track_points_kernel(
     features,
-    reference,
+    origins,
     handles,
     targets,
     moved,
@@ -53,7 +60,7 @@ def track_points_kernel(
     row_stride,
     column_stride,
     point_stride,
-    reference_stride,
+    origins_stride,
     rows,
     columns,
     radius,
@@ -82,7 +89,7 @@ def track_points_kernel(
             channel = first + tl.arange(0, BLOCK_C)
             there = channel < channels
             wanted = tl.load(
-                reference + point * point_stride + channel * reference_stride, mask=there, other=0.0
+                origins + point * point_stride + channel * origins_stride, mask=there, other=0.0
             )
             feature = features + (channel * channel_stride)[None, :]
             a = tl.load(feature + upper_left, mask=there[None, :], other=0.0).to(tl.float32)
@@ -114,16 +121,17 @@ def track_points_kernel(
 
 def launch(
     features: Tensor,
-    reference: Tensor,
+    origins: Tensor,
     handles: Tensor,
     targets: Tensor,
     resolution: tuple[int, int],
     radius: int,
     near: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """moved, reached, all_reached of the table; features and reference of at most float32, of any strides.
+    """Return moved, reached, all_reached; features and origins of at most float32, any strides.
 
-    near: what is strictly nearer to its target has reached it. Raises ValueError for sizes whose products 32 bits cannot hold.
+    near: A point that is strictly nearer to its target has reached it, in supervision pixels.
+    Raises ValueError for sizes whose products 32 bits cannot hold.
     """
     count = handles.shape[0]
     products = [
@@ -140,7 +148,7 @@ def launch(
     if count:
         track_points_kernel[(count,)](
             features,
-            reference,
+            origins,
             handles.contiguous(),
             targets.contiguous(),
             moved,
@@ -148,7 +156,7 @@ def launch(
             all_reached,
             *features.shape,
             *features.stride(),
-            *reference.stride(),
+            *origins.stride(),
             *resolution,
             radius,
             near,

@@ -21,7 +21,7 @@ from dragnoise.bench.measure.models import model
 from dragnoise.bench.measure.rows import ROWS, rows_for
 from dragnoise.bench.report import machine, readme, record
 from dragnoise.engine import DragConfig, Editor, ModelError, PersonaliseConfig, PlanError
-from dragnoise.engine.exported import OF_AN_EDIT, PARTS
+from dragnoise.engine.exported import EXPORTABLE, OF_AN_EDIT
 from dragnoise.engine.methods import METHODS
 from exported_parts import HEIGHT, WIDTH, at, plans
 
@@ -300,10 +300,10 @@ def shared(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_exports_on_the_command_line(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every part in both formats; errors beside PyTorch; times only of what runs here."""
-    plans(shared, PARTS, SHARED)
+    plans(shared, EXPORTABLE, SHARED)
     assert main(["exports", "--model", "golden", "--size", SHARED_SIZE, "--rounds", "1"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert [row["part"] for row in said["rows"]] == list(PARTS)
+    assert [row["part"] for row in said["rows"]] == list(EXPORTABLE)
     for row in said["rows"]:
         assert row["onnx"]["bytes"] > 1000
         assert 0 < row["onnx"]["error"] < 1e-4
@@ -312,11 +312,13 @@ def test_exports_on_the_command_line(shared: Path, capsys: pytest.CaptureFixture
     assert said["ran_by"] == "onnxruntime"
     assert said["edit"]["image_difference"] <= 1
     cells = exports_table(said)
-    assert len(cells) == 1 + 2 * len(PARTS)
+    assert len(cells) == 1 + 2 * len(EXPORTABLE)
     assert {len(row) for row in cells} == {len(cells[0])}
     assert [row[0] for row in edit_table(said)[1:]] == [said["edit"]["usual"], "onnxruntime"]
     assert edit_table({"rows": []}) == []
-    assert [row[5] for row in cells if row[1].startswith("tensorrt")] == ["not run"] * len(PARTS)
+    assert [row[5] for row in cells if row[1].startswith("tensorrt")] == ["not run"] * len(
+        EXPORTABLE
+    )
 
 
 def test_parts_are_made_in_a_folder_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,13 +390,19 @@ def test_stages_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     ("asked", "words"),
     [
         (["edits", *TINY, "--rows", "graphs"], "there is no row 'graphs' on cpu"),
-        (["edits", *TINY, "--size", "64"], "--size must be WIDTHxHEIGHT"),
         (["edits", "--model", "nowhere"], "no model at 'nowhere'"),
     ],
 )
 def test_refusals(asked: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(asked) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_size_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["edits", *TINY, "--size", "64"])
+    assert ended.value.code == 2
+    assert "'64' is not a size; write it as WxH" in capsys.readouterr().err
 
 
 # The README.

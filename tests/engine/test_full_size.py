@@ -14,6 +14,7 @@ from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.place import Place
 from dragnoise.engine.diffusion.schedule import Schedule
 from dragnoise.engine.diffusion.unet import Down, UNet
+from dragnoise.engine.diffusion.weights import Weights
 from dragnoise.engine.drag.method import State
 from dragnoise.engine.drag.scene import Scene
 from dragnoise.engine.methods import METHODS
@@ -110,7 +111,9 @@ def test_the_published_algorithm() -> None:
         vae = AutoencoderKL(
             block_out_channels=(32,) * 4, down_block_types=("DownEncoderBlock2D",) * 4
         )
-    model = baseline.prepare(Model("meta", network(), vae, torch.nn.Identity(), None, {}, meta))
+    model = baseline.prepare(
+        Model("meta", network(), vae, torch.nn.Identity(), None, {}, meta, weights=Weights({}))
+    )
     schedule, (latent, text) = Schedule.of({}, config.steps), inputs()
     conditioning = model.unet.condition(schedule.timesteps, text)
     handles, targets = torch.tensor([[100, 90]]), torch.tensor([[120, 105]])

@@ -306,17 +306,17 @@ def test_guided_parts_run_on_a_batch_of_two(exact: Model) -> None:
     """Whatever a backend prepares sees both texts at once: one pass, not two."""
     batches: list[tuple[str, int]] = []
 
-    def watched(part: str, run: Any) -> Any:
+    def watched(part: Any, run: Any) -> Any:
         def passed(first: Tensor, *rest: Any) -> Any:
-            batches.append((part, first.shape[0]))
+            batches.append((part.name, first.shape[0]))
             return run(first, *rest)
 
         return passed
 
-    model = replace(exact, unet=UNet(exact.unet.network, prepare=watched))
+    model = replace(exact, unet=UNet(exact.unet.network, wrap=watched))
     invert(model, random_latent(16, 16), told(model, G), 2)
     invert(model, random_latent(16, 16), told(model, 1.0), 1)
-    assert batches == [("whole", 2)] * 2 + [("whole", 1)]
+    assert batches == [("unet", 2)] * 2 + [("unet", 1)]
 
 
 @pytest.mark.parametrize("value", [0.99, 50.01, -3, float("nan"), True, "7"])

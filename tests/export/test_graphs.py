@@ -16,7 +16,7 @@ from dragnoise.engine import Adapter, ExportError
 from dragnoise.engine.diffusion.load import EMBEDDED, load
 from dragnoise.engine.diffusion.lora.adapter import AdapterUse
 from dragnoise.engine.diffusion.lora.merge import Adapters
-from dragnoise.engine.exported import PARTS, Extent, Profile, graph_id, part_of, signature
+from dragnoise.engine.exported import EXPORTABLE, Extent, Profile, graph_id, part_of, signature
 from dragnoise.export import check as check_module
 from dragnoise.export.check import TOLERANCE, check
 from dragnoise.export.inputs import example
@@ -41,7 +41,7 @@ def run(path: Path, given: dict[str, Tensor]) -> dict[str, Tensor]:
     )
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", EXPORTABLE)
 def test_a_graph_says_what_it_is(exported: Path, part: str) -> None:
     path, graph = graphs(exported, (part,), SMALL)[part]
     model = onnx.load(str(path), load_external_data=False)
@@ -191,13 +191,14 @@ def test_half_of_a_model_is_the_half_that_is_loaded() -> None:
     """What is exported for a GPU on a CPU has the digest that the editor's model has there."""
     bf16 = load(MODEL, device="cpu", dtype="bfloat16")
     assert (
-        in_precision(load(MODEL, device="cpu"), torch.bfloat16).read().digest == bf16.read().digest
+        in_precision(load(MODEL, device="cpu"), torch.bfloat16).weights.digest
+        == bf16.weights.digest
     )
     fp16 = model_for_export(MODEL, "fp16")
     assert (fp16.dtype, fp16.vae.dtype) == (torch.float16, torch.float32)
     wide = in_float32(fp16)
     assert (wide.dtype, wide.vae.dtype) == (torch.float32, torch.float32)
-    assert wide.read().digest == fp16.read().digest
+    assert wide.weights.digest == fp16.weights.digest
     weight, wider = (one.unet.network.conv_in.weight for one in (fp16, wide))
     assert torch.equal(weight.float(), wider)
 
@@ -214,7 +215,7 @@ def test_a_wrong_graph_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             return super().__call__(hidden) * 1.01
 
     monkeypatch.setattr(
-        "dragnoise.export.onnx.EXPORTED", dataclasses.replace(operators.EXPORTED, norm=Wrong)
+        "dragnoise.export.onnx.SPELLED", dataclasses.replace(operators.SPELLED, norm=Wrong)
     )
     with pytest.raises(
         ExportError,

@@ -1,4 +1,4 @@
-"""The in-place Adam update, by every kernel and by the formula, against torch.optim.Adam in float64."""
+"""The Adam update in place, by every kernel and the reference, against torch.optim's in float64."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dragnoise.kernels import _native
-from dragnoise.kernels.adam import BETAS, EPSILON, adam_step, formula
+from dragnoise.kernels.adam import BETAS, EPSILON, adam_step, reference
 from tolerances import assert_close
 
 LR = 0.02
@@ -54,13 +54,8 @@ def by_operator(drag: Drag, step: Tensor, done: Tensor) -> None:
     adam_step(drag.variable, drag.gradient, drag.first, drag.second, drag.copy, step, done, LR)
 
 
-def by_formula(drag: Drag, step: Tensor, done: Tensor) -> None:
-    new = formula(drag.variable, drag.gradient, drag.first, drag.second, step, done, LR)
-    for buffer, value in zip((drag.variable, drag.first, drag.second), new, strict=True):
-        buffer.copy_(value)
-    if drag.copy is not None:
-        stays = done.reshape(-1, *[1] * (drag.variable.ndim - 1))
-        drag.copy.copy_(torch.where(stays, drag.copy, drag.variable.to(drag.copy.dtype)))
+def by_reference(drag: Drag, step: Tensor, done: Tensor) -> None:
+    reference(drag.variable, drag.gradient, drag.first, drag.second, drag.copy, step, done, LR)
 
 
 def on_gpu(drag: Drag, step: Tensor, done: Tensor) -> None:
@@ -86,12 +81,12 @@ def on_gpu(drag: Drag, step: Tensor, done: Tensor) -> None:
 
 
 ALL = pytest.mark.parametrize(
-    "update", [by_operator, by_formula, on_gpu], ids=["native", "formula", "triton"]
+    "update", [by_operator, by_reference, on_gpu], ids=["native", "reference", "triton"]
 )
 
 
 def case(size: tuple[int, ...], seed: int, copy: torch.dtype | None = None) -> Drag:
-    """In the middle of a drag: moments of some updates; gradients of very different sizes, a few of them nought."""
+    """Return the middle of a drag: gradients of very different sizes, a few of them zero."""
     generator = torch.Generator().manual_seed(seed)
     variable, first = torch.randn(2, *size, generator=generator)
     magnitude = 10 ** torch.empty(size).uniform_(-6, 3, generator=generator)
@@ -120,7 +115,10 @@ def expected(drag: Drag, step: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def assert_update(drag: Drag, before: Drag, step: int) -> None:
-    """Moments to 1e-6 of the larger of what they are made of, the update to 1e-6 of itself, both and the variable to float32's last digit."""
+    """Moments to 1e-6 of the larger of their terms, the update to 1e-6 of itself.
+
+    Both and the variable to float32's last digit.
+    """
     variable, first, second = expected(before, step)
     scale = torch.maximum(before.first.abs(), before.gradient.float().abs())
     assert ((drag.first - first).abs() <= 1e-6 * scale).all()
@@ -176,7 +174,7 @@ def test_the_copy_is_the_variable_rounded(update: Update, copy: torch.dtype | No
     update(drag, torch.tensor(3), GOING)
     assert_update(drag, before, 3)
     if drag.copy is not None:
-        # Triton's interpreter cuts bfloat16 off instead of rounding; torch.equal where the rounding is the machine's
+        # Triton's interpreter cuts bfloat16 off instead of rounding; equal if the machine rounds.
         assert_close(drag.copy, drag.variable)
         if not (update is on_gpu and copy == torch.bfloat16 and not torch.cuda.is_available()):
             assert torch.equal(drag.copy, drag.variable.to(drag.copy.dtype))
@@ -271,7 +269,7 @@ def test_triton_equals_native(size: list[int], step: int, per_entry: bool, seed:
 
 
 def test_views_of_larger_memory_are_updated_in_place() -> None:
-    """An entry of a batch, whose stride of the first axis is nobody's business, and nothing beside it."""
+    """An entry of a batch, whose stride of the first axis is ignored, and nothing beside it."""
     memory = torch.randn(3, 2, 3, 4)
     before = memory.clone()
     zeros = torch.zeros(1, 2, 3, 4)
@@ -321,7 +319,7 @@ def test_without_values() -> None:
 
 @pytest.mark.gpu
 def test_cuda_equals_the_cpu_and_is_one_graph() -> None:
-    """The captured update is replayed with another gradient, another count and then a done drag, all written into place."""
+    """The captured update is replayed with another gradient and count, then with a done drag."""
     drag = case((2, 64, 8, 8), seed=12, copy=torch.bfloat16)
     on = drag.map(Tensor.cuda)
     step, done = torch.tensor(1).cuda(), torch.tensor([False, False]).cuda()

@@ -22,7 +22,7 @@ GPU = TESTS.parent / "kernels" / "gpu"
 def run(program: str, folder: Path) -> list[Compiled]:
     """In a process of its own: kernels that are interpreted here cannot be compiled here."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(folder), "PYTHONPATH": str(TESTS)}
+    environment |= {"TRITON_CACHE_DIR": str(folder), "PYTHONPATH": str(TESTS / "support")}
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, cwd=folder
     )
@@ -53,7 +53,8 @@ def test_a_spill_is_seen(tmp_path: Path) -> None:
         1,
     )
     (one,) = run(
-        f"import json; from ahead_of_time import Kernel, compiled; print(json.dumps([vars(compiled({kernel!r}, 90))]))",
+        "import json; from ahead_of_time import Kernel, compiled; "
+        f"print(json.dumps([vars(compiled({kernel!r}, 90))]))",
         tmp_path,
     )
     assert one.stack > 0

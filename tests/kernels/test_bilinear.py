@@ -27,7 +27,7 @@ def upsampled(small: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def shifted(large: Tensor, first: float, count: int, dim: int) -> Tensor:
-    """`count` rows of `large` along `dim`, from the fractional row `first` on, one row at a time."""
+    """Return `count` rows of `large` along `dim` from the fractional row `first`, one by one."""
     rows = []
     for k in range(count):
         position = torch.tensor(first, dtype=torch.float64) + k

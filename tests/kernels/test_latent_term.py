@@ -1,4 +1,4 @@
-"""The mask term, by every kernel and by the formula, against autograd of its definition."""
+"""The mask term, by every kernel and by the reference, against autograd of its definition."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dragnoise.kernels import _native
-from dragnoise.kernels.latent_term import formula, latent_term
+from dragnoise.kernels.latent_term import latent_term, reference
 from tolerances import assert_close
 
 Pair = Callable[[Tensor, Tensor, Tensor, float, float], tuple[Tensor, Tensor]]
@@ -18,49 +18,49 @@ SLOPE, LAM = -0.37, 0.2
 
 
 def definition(
-    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+    noise: Tensor, original: Tensor, keep: Tensor, slope: float, lam: float
 ) -> tuple[Tensor, Tensor]:
     """As the method states it, in float64, the gradient by autograd."""
     leaf = noise.detach().double().requires_grad_()
-    loss = lam * (slope * (leaf - reference.double()) * keep.double()).abs().sum()
+    loss = lam * (slope * (leaf - original.double()) * keep.double()).abs().sum()
     return loss.detach(), torch.autograd.grad(loss, leaf)[0]
 
 
 def by_operator(
-    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+    noise: Tensor, original: Tensor, keep: Tensor, slope: float, lam: float
 ) -> tuple[Tensor, Tensor]:
     leaf = noise.detach().requires_grad_()
-    loss = latent_term(leaf, reference, keep, slope, lam)
+    loss = latent_term(leaf, original, keep, slope, lam)
     return loss.detach(), torch.autograd.grad(loss, leaf)[0]
 
 
 def on_gpu(
-    noise: Tensor, reference: Tensor, keep: Tensor, slope: float, lam: float
+    noise: Tensor, original: Tensor, keep: Tensor, slope: float, lam: float
 ) -> tuple[Tensor, Tensor]:
     """The Triton kernel, under its interpreter where there is no GPU."""
     from dragnoise.kernels.gpu.latent_term import launch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    loss, gradient = launch(noise.to(device), reference.to(device), keep.to(device), slope, lam)
+    loss, gradient = launch(noise.to(device), original.to(device), keep.to(device), slope, lam)
     return loss.cpu(), gradient.cpu()
 
 
 ALL = pytest.mark.parametrize(
-    "function", [by_operator, formula, on_gpu], ids=["native", "formula", "triton"]
+    "function", [by_operator, reference, on_gpu], ids=["native", "reference", "triton"]
 )
 
 
 def case(
     size: tuple[int, int, int, int], seed: int, masks: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise that is the reference in a fifth of the places, and a mask with soft values and noughts."""
+    """Return noise, a fifth of it original, the original, and a mask with soft values and zeros."""
     generator = torch.Generator().manual_seed(seed)
-    noise, reference = torch.randn(2, *size, generator=generator)
+    noise, original = torch.randn(2, *size, generator=generator)
     same = torch.rand(size, generator=generator) < 0.2
     keep = torch.rand(masks, 1, *size[2:], generator=generator)
     return (
-        torch.where(same, reference, noise),
-        reference,
+        torch.where(same, original, noise),
+        original,
         keep.where(keep > 0.3, 0).where(keep < 0.9, 1),
     )
 
@@ -80,9 +80,9 @@ def case(
 def test_equals_the_definition(
     function: Pair, size: tuple[int, int, int, int], masks: int, slope: float
 ) -> None:
-    noise, reference, keep = case(size, seed=sum(size), masks=masks)
-    loss, gradient = function(noise, reference, keep, slope, LAM)
-    expected = definition(noise, reference, keep, slope, LAM)
+    noise, original, keep = case(size, seed=sum(size), masks=masks)
+    loss, gradient = function(noise, original, keep, slope, LAM)
+    expected = definition(noise, original, keep, slope, LAM)
     assert (loss.shape, loss.dtype, gradient.dtype) == ((), torch.float32, torch.float32)
     assert_close(loss, expected[0])
     assert_close(gradient, expected[1])
@@ -91,37 +91,37 @@ def test_equals_the_definition(
 @ALL
 def test_nothing_moves_what_has_not_moved(function: Pair) -> None:
     """sign(0) = 0: of equal predictions, of a mask that keeps nothing, and of either alone."""
-    noise, reference, keep = case((1, 4, 8, 8), seed=1)
-    for still in ((reference, reference, keep), (noise, reference, torch.zeros_like(keep))):
+    noise, original, keep = case((1, 4, 8, 8), seed=1)
+    for still in ((original, original, keep), (noise, original, torch.zeros_like(keep))):
         loss, gradient = function(*still, SLOPE, LAM)
         assert loss == 0
         assert (gradient == 0).all()
-    gradient = function(noise, reference, keep, SLOPE, LAM)[1]
-    assert torch.equal(gradient != 0, (noise != reference) & (keep != 0))
+    gradient = function(noise, original, keep, SLOPE, LAM)[1]
+    assert torch.equal(gradient != 0, (noise != original) & (keep != 0))
 
 
 @ALL
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(function: Pair, dtype: torch.dtype) -> None:
     """The loss is the float32 loss of the rounded inputs; the gradient is rounded once."""
-    noise, reference, keep = case((2, 4, 11, 13), seed=2)
-    noise, reference = noise.to(dtype), reference.to(dtype)
-    loss, gradient = function(noise, reference, keep, SLOPE, LAM)
-    expected = definition(noise, reference, keep, SLOPE, LAM)
+    noise, original, keep = case((2, 4, 11, 13), seed=2)
+    noise, original = noise.to(dtype), original.to(dtype)
+    loss, gradient = function(noise, original, keep, SLOPE, LAM)
+    expected = definition(noise, original, keep, SLOPE, LAM)
     assert (loss.dtype, gradient.dtype) == (torch.float32, dtype)
     assert_close(loss, expected[0])
     assert_close(gradient, expected[1])
     assert_close(
-        function(noise, reference.float(), keep.to(dtype), SLOPE, LAM)[0],
+        function(noise, original.float(), keep.to(dtype), SLOPE, LAM)[0],
         expected[0],
         computed_in=dtype,
     )
 
 
 def test_float64_is_computed_in_float64() -> None:
-    noise, reference, keep = (tensor.double() for tensor in case((2, 4, 11, 13), seed=3))
-    loss, gradient = by_operator(noise, reference, keep, SLOPE, LAM)
-    expected = definition(noise, reference, keep, SLOPE, LAM)
+    noise, original, keep = (tensor.double() for tensor in case((2, 4, 11, 13), seed=3))
+    loss, gradient = by_operator(noise, original, keep, SLOPE, LAM)
+    expected = definition(noise, original, keep, SLOPE, LAM)
     assert (loss.dtype, gradient.dtype) == (torch.float64, torch.float64)
     assert_close(loss, expected[0])
     assert_close(gradient, expected[1])
@@ -129,18 +129,18 @@ def test_float64_is_computed_in_float64() -> None:
 
 @ALL
 def test_memory_order_does_not_matter(function: Pair) -> None:
-    noise, reference, keep = case((2, 4, 10, 14), seed=4)
-    expected = function(noise, reference, keep, SLOPE, LAM)
+    noise, original, keep = case((2, 4, 10, 14), seed=4)
+    expected = function(noise, original, keep, SLOPE, LAM)
     last = noise.contiguous(memory_format=torch.channels_last)
     turned = noise.mT.contiguous().mT
     wide = torch.cat([noise, noise], dim=3)[..., :14]
     for given_noise in (last, turned, wide):
-        for given_reference in (reference, reference.contiguous(memory_format=torch.channels_last)):
+        for given_reference in (original, original.contiguous(memory_format=torch.channels_last)):
             for given_keep in (keep, keep.mT.contiguous().mT, keep.expand(2, 1, 10, 14)):
                 loss, gradient = function(given_noise, given_reference, given_keep, SLOPE, LAM)
                 assert_close(loss, expected[0])
                 assert torch.equal(gradient, expected[1])
-    assert function(last, reference, keep, SLOPE, LAM)[1].is_contiguous(
+    assert function(last, original, keep, SLOPE, LAM)[1].is_contiguous(
         memory_format=torch.channels_last
     )
 
@@ -156,11 +156,11 @@ def test_memory_order_does_not_matter(function: Pair) -> None:
 def test_native_equals_the_definition(
     size: tuple[int, int, int, int], each: bool, slope: float, lam: float, last: bool, seed: int
 ) -> None:
-    noise, reference, keep = case(size, seed, masks=size[0] if each else 1)
+    noise, original, keep = case(size, seed, masks=size[0] if each else 1)
     if last:
         noise = noise.contiguous(memory_format=torch.channels_last)
-    loss, gradient = by_operator(noise, reference, keep, slope, lam)
-    expected = definition(noise, reference, keep, slope, lam)
+    loss, gradient = by_operator(noise, original, keep, slope, lam)
+    expected = definition(noise, original, keep, slope, lam)
     assert_close(loss, expected[0])
     assert_close(gradient, expected[1])
 
@@ -174,49 +174,49 @@ def test_native_equals_the_definition(
 def test_triton_equals_native(
     size: tuple[int, int, int, int], dtype: torch.dtype, seed: int
 ) -> None:
-    noise, reference, keep = case(size, seed)
+    noise, original, keep = case(size, seed)
     noise = noise.to(dtype)
-    loss, gradient = on_gpu(noise, reference, keep, SLOPE, LAM)
-    expected = by_operator(noise, reference, keep, SLOPE, LAM)
+    loss, gradient = on_gpu(noise, original, keep, SLOPE, LAM)
+    expected = by_operator(noise, original, keep, SLOPE, LAM)
     assert_close(loss, expected[0])
     assert torch.equal(gradient.sign(), expected[1].sign())
     assert_close(gradient, expected[1])
 
 
 def test_the_same_bits_every_time() -> None:
-    noise, reference, keep = case((1, 4, 64, 64), seed=5)
-    first = by_operator(noise, reference, keep, SLOPE, LAM)[0]
+    noise, original, keep = case((1, 4, 64, 64), seed=5)
+    first = by_operator(noise, original, keep, SLOPE, LAM)[0]
     assert all(
-        torch.equal(by_operator(noise, reference, keep, SLOPE, LAM)[0], first) for _ in range(5)
+        torch.equal(by_operator(noise, original, keep, SLOPE, LAM)[0], first) for _ in range(5)
     )
 
 
 def test_gradient_is_scaled_by_what_follows_and_only_noise_has_one() -> None:
-    noise, reference, keep = (tensor.requires_grad_() for tensor in case((1, 4, 6, 6), seed=6))
-    loss = latent_term(noise, reference, keep, SLOPE, LAM)
+    noise, original, keep = (tensor.requires_grad_() for tensor in case((1, 4, 6, 6), seed=6))
+    loss = latent_term(noise, original, keep, SLOPE, LAM)
     (3 * loss).backward()
     assert noise.grad is not None
     assert_close(
-        noise.grad, 3 * definition(noise.detach(), reference.detach(), keep.detach(), SLOPE, LAM)[1]
+        noise.grad, 3 * definition(noise.detach(), original.detach(), keep.detach(), SLOPE, LAM)[1]
     )
-    assert reference.grad is None
+    assert original.grad is None
     assert keep.grad is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_operator_keeps_pytorchs_rules(dtype: torch.dtype) -> None:
-    noise, reference, keep = case((2, 4, 5, 6), seed=7)
+    noise, original, keep = case((2, 4, 5, 6), seed=7)
     last = noise.to(dtype).contiguous(memory_format=torch.channels_last)
     for given_noise in (noise.to(dtype).requires_grad_(), last.requires_grad_()):
-        inputs = (given_noise, reference.to(dtype), keep.to(dtype), SLOPE, LAM)
+        inputs = (given_noise, original.to(dtype), keep.to(dtype), SLOPE, LAM)
         torch.library.opcheck(torch.ops.dragnoise.latent_term.default, inputs)
 
 
 def test_compiles_without_a_break() -> None:
-    noise, reference, keep = case((1, 4, 8, 9), seed=8)
+    noise, original, keep = case((1, 4, 8, 9), seed=8)
 
     def loss_and_gradient(noise: Tensor) -> Tensor:
-        return 2 * latent_term(noise * 1.5, reference, keep, SLOPE, LAM)
+        return 2 * latent_term(noise * 1.5, original, keep, SLOPE, LAM)
 
     compiled = torch.compile(loss_and_gradient, fullgraph=True, backend="aot_eager")
     leaves = [noise.clone().requires_grad_() for _ in range(2)]
@@ -231,27 +231,27 @@ def test_compiles_without_a_break() -> None:
 
 
 def test_shapes_without_values() -> None:
-    noise, reference, keep = (tensor.to("meta") for tensor in case((1, 4, 8, 8), seed=9))
-    loss = latent_term(noise.bfloat16().requires_grad_(), reference, keep, SLOPE, LAM)
+    noise, original, keep = (tensor.to("meta") for tensor in case((1, 4, 8, 8), seed=9))
+    loss = latent_term(noise.bfloat16().requires_grad_(), original, keep, SLOPE, LAM)
     assert (loss.shape, loss.dtype, loss.device.type) == ((), torch.float32, "meta")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype) -> None:
-    noise, reference, keep = case((1, 4, 64, 64), seed=10)
+    noise, original, keep = case((1, 4, 64, 64), seed=10)
     noise = noise.to(dtype)
-    expected = by_operator(noise, reference, keep, SLOPE, LAM)
-    noise, reference, keep = noise.cuda(), reference.cuda(), keep.cuda()
-    by_operator(noise, reference, keep, SLOPE, LAM)  # compiled before: that may wait
+    expected = by_operator(noise, original, keep, SLOPE, LAM)
+    noise, original, keep = noise.cuda(), original.cuda(), keep.cuda()
+    by_operator(noise, original, keep, SLOPE, LAM)  # compiled before: that may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
-        loss, gradient = by_operator(noise, reference, keep, SLOPE, LAM)
+        loss, gradient = by_operator(noise, original, keep, SLOPE, LAM)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert_close(loss.cpu(), expected[0])
     assert_close(gradient.cpu(), expected[1])
-    assert torch.equal(by_operator(noise, reference, keep, SLOPE, LAM)[0], loss)
+    assert torch.equal(by_operator(noise, original, keep, SLOPE, LAM)[0], loss)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype) -> None:
             r"noise must be \[B, C, h, w\] with no side 0, got \[4, 5, 5\]",
         ),
         ({"noise": torch.zeros(2, 4, 0, 5)}, r"noise must be \[B, C, h, w\] with no side 0"),
-        ({"reference": torch.zeros(1, 4, 5, 5)}, r"reference must be \[2, 4, 5, 5\] as noise is"),
+        ({"original": torch.zeros(1, 4, 5, 5)}, r"original must be \[2, 4, 5, 5\] as noise is"),
         (
             {"keep": torch.zeros(1, 4, 5, 5)},
             r"keep must be \[1, 1, 5, 5\], or one for each entry, got \[1, 4, 5, 5\]",
@@ -275,7 +275,7 @@ def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype) -> None:
 def test_what_does_not_fit_is_refused(changed: dict[str, Tensor], message: str) -> None:
     inputs = {
         "noise": torch.zeros(2, 4, 5, 5),
-        "reference": torch.zeros(2, 4, 5, 5),
+        "original": torch.zeros(2, 4, 5, 5),
         "keep": torch.zeros(1, 1, 5, 5),
     }
     with pytest.raises(ValueError, match=message):
@@ -306,7 +306,14 @@ class TestNative:
     def test_refuses_types_rather_than_converting_them(self) -> None:
         for noise in (self.noise.astype(np.float64), self.noise[0]):
             with pytest.raises(TypeError):
-                _native.latent_term(noise, self.noise, self.keep, 0.5, 2, self.noise.copy())  # type: ignore[arg-type]
+                _native.latent_term(
+                    noise,  # type: ignore[arg-type]
+                    self.noise,
+                    self.keep,
+                    0.5,
+                    2,
+                    self.noise.copy(),
+                )
         fixed = self.noise.copy()
         fixed.flags.writeable = False
         with pytest.raises(TypeError):

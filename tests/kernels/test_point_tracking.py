@@ -1,4 +1,4 @@
-"""Point tracking, by every kernel and by the formula, against the upsampled map and plain loops."""
+"""Point tracking, by every kernel and the reference, against the upsampled map and plain loops."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,36 +13,36 @@ from torch.nn.functional import interpolate
 
 from dragnoise.kernels import _native
 from dragnoise.kernels.patch_motion import REACHED
-from dragnoise.kernels.point_tracking import Tracked, formula, track
+from dragnoise.kernels.point_tracking import TrackedPoints, reference, track
 
-Track = Callable[[Tensor, Tensor, Tensor, Tensor, tuple[int, int], int], Tracked]
+Track = Callable[[Tensor, Tensor, Tensor, Tensor, tuple[int, int], int], TrackedPoints]
 
 
 def on_gpu(
     features: Tensor,
-    reference: Tensor,
+    origins: Tensor,
     handles: Tensor,
     targets: Tensor,
     resolution: tuple[int, int],
     radius: int,
-) -> Tracked:
+) -> TrackedPoints:
     """The Triton kernel, under its interpreter where there is no GPU."""
     from dragnoise.kernels.gpu.point_tracking import launch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     small, wanted, start, end = (
-        tensor.detach().to(device) for tensor in (features, reference, handles, targets)
+        tensor.detach().to(device) for tensor in (features, origins, handles, targets)
     )
     with np.errstate(
         invalid="ignore"
     ):  # the interpreter computes in numpy, which warns of inf - inf
         moved, reached, all_reached = launch(small, wanted, start, end, resolution, radius, REACHED)
-    return Tracked(moved.cpu(), reached.cpu(), all_reached.cpu())
+    return TrackedPoints(moved.cpu(), reached.cpu(), all_reached.cpu())
 
 
-BOTH = pytest.mark.parametrize("function", [track, formula], ids=["native", "formula"])
+BOTH = pytest.mark.parametrize("function", [track, reference], ids=["native", "reference"])
 ALL = pytest.mark.parametrize(
-    "function", [track, formula, on_gpu], ids=["native", "formula", "triton"]
+    "function", [track, reference, on_gpu], ids=["native", "reference", "triton"]
 )
 
 
@@ -51,12 +51,15 @@ def upsampled(features: Tensor, resolution: tuple[int, int]) -> Tensor:
 
 
 def searched(
-    features: Tensor, reference: Tensor, handles: Tensor, resolution: tuple[int, int], radius: int
+    features: Tensor, origins: Tensor, handles: Tensor, resolution: tuple[int, int], radius: int
 ) -> list[list[int]]:
-    """The definition: upsample all, look at every position of the window in row-major order, keep the first that is strictly nearer."""
+    """Search by the definition: upsample all, look at every position in row-major order.
+
+    The first that is strictly nearer is kept.
+    """
     large = upsampled(features, resolution)
     moved = []
-    for (row, column), wanted in zip(handles.tolist(), reference, strict=True):
+    for (row, column), wanted in zip(handles.tolist(), origins, strict=True):
         least, at = torch.inf, [0, 0]
         for i in range(row - radius, row + radius + 1):
             for j in range(column - radius, column + radius + 1):
@@ -102,12 +105,12 @@ def case(
 def test_equals_the_search_of_the_upsampled_map(
     function: Track, size: tuple[int, int, int], resolution: tuple[int, int]
 ) -> None:
-    features, reference, handles = case(size, resolution, points=12, seed=sum(size), outside=9)
+    features, origins, handles = case(size, resolution, points=12, seed=sum(size), outside=9)
     if size == (5, 1, 1):  # every position is equally near: rounding must not choose
         features = features.round()
-        reference = reference.round()
-    moved = function(features, reference, handles, handles, resolution, 3).moved
-    assert moved.tolist() == searched(features, reference, handles, resolution, 3)
+        origins = origins.round()
+    moved = function(features, origins, handles, handles, resolution, 3).moved
+    assert moved.tolist() == searched(features, origins, handles, resolution, 3)
 
 
 @given(
@@ -120,16 +123,16 @@ def test_equals_the_search_of_the_upsampled_map(
 def test_native_finds_as_near_a_feature_as_any(
     size: tuple[int, int, int], resolution: tuple[int, int], radius: int, points: int, seed: int
 ) -> None:
-    """Random sizes can make near ties, where rounding chooses: what must be equal is the distance, in float64."""
-    features, reference, handles = case(size, resolution, points, seed, outside=7)
+    """Random sizes can make near ties, where rounding chooses: distances must be equal."""
+    features, origins, handles = case(size, resolution, points, seed, outside=7)
     large = upsampled(features.double(), resolution)
 
     def distances(positions: Tensor) -> Tensor:
-        return (large[:, positions[:, 0], positions[:, 1]].T - reference).abs().sum(1)
+        return (large[:, positions[:, 0], positions[:, 1]].T - origins).abs().sum(1)
 
-    native = track(features, reference, handles, handles, resolution, radius).moved
-    exact = formula(
-        features.double(), reference.double(), handles, handles, resolution, radius
+    native = track(features, origins, handles, handles, resolution, radius).moved
+    exact = reference(
+        features.double(), origins.double(), handles, handles, resolution, radius
     ).moved
     assert native.dtype == torch.int64
     assert native.shape == exact.shape == (points, 2)
@@ -141,9 +144,9 @@ def test_finds_the_reference_where_it_is(function: Track) -> None:
     features = torch.randn(32, 16, 16, generator=torch.Generator().manual_seed(3))
     expected = torch.tensor([[10, 20], [0, 0], [60, 61], [40, 2]])
     large = upsampled(features, (64, 64))
-    reference = large[:, expected[:, 0], expected[:, 1]].T
+    origins = large[:, expected[:, 0], expected[:, 1]].T
     handles = expected + torch.tensor([[3, -3], [-2, 1], [2, 3], [-1, 3]])
-    assert torch.equal(function(features, reference, handles, handles, (64, 64), 3).moved, expected)
+    assert torch.equal(function(features, origins, handles, handles, (64, 64), 3).moved, expected)
 
 
 @ALL
@@ -168,9 +171,9 @@ def test_the_first_of_two_equal_peaks_wins_in_row_major_order(function: Track) -
 
 @ALL
 def test_far_outside_means_the_nearest_border(function: Track) -> None:
-    features, reference, _ = case((4, 6, 6), (24, 20), points=3, seed=1)
+    features, origins, _ = case((4, 6, 6), (24, 20), points=3, seed=1)
     handles = torch.tensor([[-1000, 5000], [1 << 40, -(1 << 40)], [30, 30]])
-    moved = function(features, reference, handles, handles, (24, 20), 3).moved
+    moved = function(features, origins, handles, handles, (24, 20), 3).moved
     assert moved.tolist() == [[0, 19], [23, 0], [23, 19]]
 
 
@@ -203,8 +206,8 @@ def test_kernels_pass_over_what_is_not_a_number(function: Track) -> None:
 
 @ALL
 def test_memory_order_does_not_matter(function: Track) -> None:
-    features, reference, handles = case((16, 10, 12), (40, 48), points=6, seed=5)
-    expected = function(features, reference, handles, handles, (40, 48), 3).moved
+    features, origins, handles = case((16, 10, 12), (40, 48), points=6, seed=5)
+    expected = function(features, origins, handles, handles, (40, 48), 3).moved
     last = features[None].contiguous(memory_format=torch.channels_last)[0]
     assert last.stride(0) == 1
     for same in (
@@ -213,33 +216,33 @@ def test_memory_order_does_not_matter(function: Track) -> None:
         features.flip(2).flip(2),
         features.transpose(1, 2).contiguous().mT,
     ):
-        assert torch.equal(function(same, reference, handles, handles, (40, 48), 3).moved, expected)
+        assert torch.equal(function(same, origins, handles, handles, (40, 48), 3).moved, expected)
     points = handles.T.contiguous().T
-    moved = function(features, reference.T.contiguous().T, points, points, (40, 48), 3).moved
+    moved = function(features, origins.T.contiguous().T, points, points, (40, 48), 3).moved
     assert torch.equal(moved, expected)
 
 
 @ALL
 def test_no_points_and_no_window(function: Track) -> None:
-    features, reference, handles = case((4, 5, 5), (20, 20), points=2, seed=2)
-    none = function(features, reference[:0], handles[:0], handles[:0], (20, 20), 3)
+    features, origins, handles = case((4, 5, 5), (20, 20), points=2, seed=2)
+    none = function(features, origins[:0], handles[:0], handles[:0], (20, 20), 3)
     assert (none.moved.shape, none.reached.shape, bool(none.all_reached)) == ((0, 2), (0,), True)
-    assert torch.equal(function(features, reference, handles, handles, (20, 20), 0).moved, handles)
+    assert torch.equal(function(features, origins, handles, handles, (20, 20), 0).moved, handles)
 
 
 @BOTH
 def test_many_points(function: Track) -> None:
-    features, reference, handles = case((8, 16, 16), (64, 64), points=300, seed=4)
-    moved = function(features, reference, handles, handles, (64, 64), 2).moved
-    assert moved.tolist() == searched(features, reference, handles, (64, 64), 2)
+    features, origins, handles = case((8, 16, 16), (64, 64), points=300, seed=4)
+    moved = function(features, origins, handles, handles, (64, 64), 2).moved
+    assert moved.tolist() == searched(features, origins, handles, (64, 64), 2)
 
 
 @ALL
 def test_inputs_that_carry_gradients(function: Track) -> None:
-    features, reference, handles = case((4, 5, 5), (20, 20), points=2, seed=2)
-    expected = function(features, reference, handles, handles, (20, 20), 2)
+    features, origins, handles = case((4, 5, 5), (20, 20), points=2, seed=2)
+    expected = function(features, origins, handles, handles, (20, 20), 2)
     tracked = function(
-        features.requires_grad_(), reference.requires_grad_(), handles, handles, (20, 20), 2
+        features.requires_grad_(), origins.requires_grad_(), handles, handles, (20, 20), 2
     )
     for now, before in zip(tracked, expected, strict=True):
         assert torch.equal(now, before)
@@ -251,11 +254,11 @@ def test_inputs_that_carry_gradients(function: Track) -> None:
 def test_half_precision_is_computed_without_rounding_to_it(
     function: Track, dtype: torch.dtype
 ) -> None:
-    features, reference, handles = case((40, 12, 10), (48, 40), points=8, seed=6)
-    features, reference = features.to(dtype), reference.to(dtype)
+    features, origins, handles = case((40, 12, 10), (48, 40), points=8, seed=6)
+    features, origins = features.to(dtype), origins.to(dtype)
     last = features[None].contiguous(memory_format=torch.channels_last)[0]
-    expected = track(features.float(), reference.float(), handles, handles, (48, 40), 3)
-    for inputs in ((features, reference), (last, reference), (features, reference.float())):
+    expected = track(features.float(), origins.float(), handles, handles, (48, 40), 3)
+    for inputs in ((features, origins), (last, origins), (features, origins.float())):
         for now, wanted in zip(
             function(*inputs, handles, handles, (48, 40), 3), expected, strict=True
         ):
@@ -272,7 +275,10 @@ def test_float64_is_computed_in_float64() -> None:
 
 
 def test_every_float16_is_read_as_it_is() -> None:
-    """Every finite value, subnormal ones too, stands between its neighbours and is found: one read wrong by half a unit would not be."""
+    """Every finite value, subnormal ones too, stands between its neighbours and is found.
+
+    One that is read wrong by half a unit would not be.
+    """
     bits = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16)
     values = bits.view(torch.float16)
     row = values[values.isfinite()].unique()[None, None]
@@ -287,19 +293,17 @@ def test_every_float16_is_read_as_it_is() -> None:
 
 @ALL
 def test_reached_is_strictly_nearer_than_two(function: Track) -> None:
-    features, reference, _ = case((3, 8, 8), (16, 16), points=7, seed=8)
+    features, origins, _ = case((3, 8, 8), (16, 16), points=7, seed=8)
     handles = torch.tensor([[4, 4]]).expand(7, 2).contiguous()
     away = torch.tensor([[0, 0], [1, 1], [-1, 1], [0, 2], [-2, 0], [2, 2], [1 << 40, -(1 << 40)]])
     near = torch.tensor([True, True, True, False, False, False, False])
-    moved, reached, all_reached = function(
-        features, reference, handles, handles + away, (16, 16), 0
-    )
+    moved, reached, all_reached = function(features, origins, handles, handles + away, (16, 16), 0)
     assert torch.equal(moved, handles)
     assert torch.equal(reached, near)
     assert not all_reached
     for there in (slice(0, 3), slice(0, 1)):
         arrived = function(
-            features, reference[there], handles[there], (handles + away)[there], (16, 16), 0
+            features, origins[there], handles[there], (handles + away)[there], (16, 16), 0
         )
         assert arrived.reached.all()
         assert arrived.all_reached
@@ -319,12 +323,12 @@ def test_reached_is_of_where_the_handle_has_moved(function: Track) -> None:
 
 @pytest.mark.parametrize("radius", [4, 9])
 def test_triton_window_of_more_than_one_block(radius: int) -> None:
-    """81 and 361 positions, 64 at a time: the nearest is found in the last block, the first in the first."""
-    features, reference, handles = case((33, 9, 14), (20, 29), points=3, seed=9)
-    assert on_gpu(
-        features, reference, handles, handles, (20, 29), radius
-    ).moved.tolist() == searched(features, reference, handles, (20, 29), radius)
-    flat = on_gpu(torch.ones(33, 9, 14), reference, handles, handles, (20, 29), radius).moved
+    """81 and 361 positions, 64 at a time: found in the last block, and in the first."""
+    features, origins, handles = case((33, 9, 14), (20, 29), points=3, seed=9)
+    assert on_gpu(features, origins, handles, handles, (20, 29), radius).moved.tolist() == searched(
+        features, origins, handles, (20, 29), radius
+    )
+    flat = on_gpu(torch.ones(33, 9, 14), origins, handles, handles, (20, 29), radius).moved
     assert torch.equal(flat, (handles - radius).clamp(min=0))
 
 
@@ -353,8 +357,8 @@ def test_triton_equals_native(
     last: bool,
     seed: int,
 ) -> None:
-    """Both interpolate in the same way; channels are added in another order, so what must be equal is the distance."""
-    features, reference, handles = case(size, resolution, points, seed, outside=7)
+    """Both interpolate alike but add channels in another order: distances must be equal."""
+    features, origins, handles = case(size, resolution, points, seed, outside=7)
     features = features.to(dtype)
     if last:
         features = features[None].contiguous(memory_format=torch.channels_last)[0]
@@ -363,10 +367,10 @@ def test_triton_equals_native(
     )
     large = upsampled(features.double(), resolution)
     found = [
-        function(features, reference, handles, targets, resolution, radius)
+        function(features, origins, handles, targets, resolution, radius)
         for function in (track, on_gpu)
     ]
-    far = [(large[:, one.moved[:, 0], one.moved[:, 1]].T - reference).abs().sum(1) for one in found]
+    far = [(large[:, one.moved[:, 0], one.moved[:, 1]].T - origins).abs().sum(1) for one in found]
     torch.testing.assert_close(far[0], far[1], rtol=0, atol=1e-5 * size[0])
     for one in found:
         apart = (one.moved - targets).double().norm(dim=1)
@@ -376,26 +380,26 @@ def test_triton_equals_native(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_operator_keeps_pytorchs_rules(dtype: torch.dtype) -> None:
-    features, reference, handles = case((4, 5, 5), (20, 20), points=2, seed=2)
-    given = (features.to(dtype), reference.to(dtype), handles, handles + 1, 20, 20, 3)
+    features, origins, handles = case((4, 5, 5), (20, 20), points=2, seed=2)
+    given = (features.to(dtype), origins.to(dtype), handles, handles + 1, 20, 20, 3)
     torch.library.opcheck(torch.ops.dragnoise.track_points.default, given)
 
 
 def test_compiles_without_a_break() -> None:
-    features, reference, handles = case((4, 5, 6), (20, 24), points=2, seed=2)
+    features, origins, handles = case((4, 5, 6), (20, 24), points=2, seed=2)
     compiled = torch.compile(track, fullgraph=True, backend="aot_eager")
-    expected = track(features, reference, handles, handles, (20, 24), 3)
+    expected = track(features, origins, handles, handles, (20, 24), 3)
     for now, wanted in zip(
-        compiled(features, reference, handles, handles, (20, 24), 3), expected, strict=True
+        compiled(features, origins, handles, handles, (20, 24), 3), expected, strict=True
     ):
         assert torch.equal(now, wanted)
 
 
 def test_shapes_without_values() -> None:
-    features, reference, handles = (
+    features, origins, handles = (
         tensor.to("meta") for tensor in case((4, 5, 5), (20, 20), points=3, seed=2)
     )
-    moved, reached, all_reached = track(features, reference, handles, handles, (20, 20), 3)
+    moved, reached, all_reached = track(features, origins, handles, handles, (20, 20), 3)
     assert (moved.shape, moved.dtype) == ((3, 2), torch.int64)
     assert (reached.shape, all_reached.shape, reached.dtype, all_reached.dtype) == (
         (3,),
@@ -408,16 +412,16 @@ def test_shapes_without_values() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype) -> None:
-    features, reference, handles = case((64, 16, 16), (64, 64), points=20, seed=7)
-    features, reference = features.to(dtype), reference.to(dtype)
-    expected = track(features, reference, handles, handles + 1, (64, 64), 3)
-    features, reference, handles, targets = (
-        one.cuda() for one in (features, reference, handles, handles + 1)
+    features, origins, handles = case((64, 16, 16), (64, 64), points=20, seed=7)
+    features, origins = features.to(dtype), origins.to(dtype)
+    expected = track(features, origins, handles, handles + 1, (64, 64), 3)
+    features, origins, handles, targets = (
+        one.cuda() for one in (features, origins, handles, handles + 1)
     )
-    track(features, reference, handles, targets, (64, 64), 3)  # compiled before: that may wait
+    track(features, origins, handles, targets, (64, 64), 3)  # compiled before: that may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
-        found = track(features, reference, handles, targets, (64, 64), 3)
+        found = track(features, origins, handles, targets, (64, 64), 3)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     for now, wanted in zip(found, expected, strict=True):
@@ -443,8 +447,8 @@ def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype) -> None:
             {"targets": torch.zeros(1, 2)},
             r"targets must be \[1, 2\] int64, got \[1, 2\] torch.float32",
         ),
-        ({"reference": torch.zeros(2, 2)}, r"reference must be \[1, 2\]"),
-        ({"reference": torch.zeros(1, 2, device="meta")}, "devices differ"),
+        ({"origins": torch.zeros(2, 2)}, r"origins must be \[1, 2\]"),
+        ({"origins": torch.zeros(1, 2, device="meta")}, "devices differ"),
         ({"resolution": (0, 4)}, "resolution must be at least"),
         ({"radius": -1}, "radius at least 0"),
     ],
@@ -452,7 +456,7 @@ def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype) -> None:
 def test_what_does_not_fit_is_refused(changed: dict[str, object], message: str) -> None:
     inputs: dict[str, object] = {
         "features": torch.zeros(2, 3, 3),
-        "reference": torch.zeros(1, 2),
+        "origins": torch.zeros(1, 2),
         "handles": torch.zeros(1, 2, dtype=torch.int64),
         "targets": torch.zeros(1, 2, dtype=torch.int64),
         "resolution": (9, 9),

@@ -1,7 +1,8 @@
-"""Compiles every Triton kernel for GPUs that are not here, and says what the machine code uses: registers, stack, shared memory.
+"""Compile every Triton kernel for GPUs that are not here, and tell what its machine code uses.
 
-Run as a program, in a process without TRITON_INTERPRET: `python ahead_of_time.py` prints one JSON list. A spill is what ptxas moves from registers to
-the stack; cuobjdump (in the triton wheel) shows the stack.
+Run as a program, in a process without TRITON_INTERPRET: `python ahead_of_time.py` prints one JSON
+list. A spill is what ptxas moves from registers to the stack; cuobjdump (in the triton wheel) shows
+the stack.
 """
 
 import importlib
@@ -23,9 +24,15 @@ CAPABILITIES = (80, 90, 120)
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kind of call of a kernel: the arguments' types ("*fp32", "i32", ...) and the values that are fixed when it is compiled.
+    """One kind of call of a kernel.
 
-    A value for an argument that the kernel does not declare constant is what a launch specialises it to (a stride of 1).
+    Attributes:
+        module: The kernel's module.
+        name: The kernel's name in it.
+        signature: Types of the arguments by name ("*fp32", "i32", ...).
+        constants: Values that are fixed when the kernel is compiled. A value for an argument that
+            the kernel does not declare constant is one that a launch specialises (a stride of 1).
+        warps: Number of warps of a program.
     """
 
     module: str
@@ -42,7 +49,16 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Compiled:
-    """Per thread: registers, bytes of stack (spills stand there), bytes of local memory; per program: bytes of shared memory."""
+    """The resources that a compiled kernel uses.
+
+    Attributes:
+        title: The kind of call.
+        capability: The GPU's, ten times.
+        registers: Number a thread.
+        stack: Bytes a thread; spills stand there.
+        shared: Bytes of shared memory a program.
+        local: Bytes of local memory a thread.
+    """
 
     title: str
     capability: int
@@ -53,6 +69,7 @@ class Compiled:
 
 
 def compiled(kernel: Kernel, capability: int) -> Compiled:
+    """Compile a kind of call for GPUs of that capability."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -79,25 +96,24 @@ def _resources(cubin: bytes) -> dict[str, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        said = subprocess.run(
+        report = subprocess.run(
             [str(cuobjdump), "--dump-resource-usage", file.name],
             capture_output=True,
             text=True,
             check=True,
         ).stdout
-    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", said)
-    if found is None:
-        raise ValueError(f"cuobjdump says nothing of resources: {said[:500]}")
-    return dict(
-        zip(("registers", "stack", "shared", "local"), map(int, found.groups()), strict=True)
-    )
+    numbers = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", report)
+    if numbers is None:
+        raise ValueError(f"cuobjdump says nothing of resources: {report[:500]}")
+    names = ("registers", "stack", "shared", "local")
+    return dict(zip(names, map(int, numbers.groups()), strict=True))
 
 
 _FLOATS = ("*fp32", "*fp16", "*bf16")
 
 
 def _group_norm_silu() -> Iterator[Kernel]:
-    """Groups of Stable Diffusion's widths in both memory orders; one block of places, and many."""
+    """Yield groups of Stable Diffusion's widths in both memory orders, one block and many."""
     module = "dragnoise.kernels.gpu.group_norm_silu"
     sizes = dict.fromkeys(
         (
@@ -145,7 +161,7 @@ def _group_norm_silu() -> Iterator[Kernel]:
 
 
 def _patch_motion() -> Iterator[Kernel]:
-    """Both memory orders, any radius and the usual one."""
+    """Yield both memory orders, any radius and the usual one."""
     kept = {"parts": "*fp32", "handles": "*i64", "targets": "*i64"}
     sizes = ("points", "channels", "map_rows", "map_columns", "rows", "columns", "radius")
     strides = [
@@ -167,7 +183,7 @@ def _patch_motion() -> Iterator[Kernel]:
 
 
 def _track_points() -> Iterator[Kernel]:
-    """Both memory orders of the map, any radius and one whose value 1 is known; maps of one row."""
+    """Yield both memory orders of the map, any radius, and radius 1 on maps of one row."""
     points = {
         "handles": "*i64",
         "targets": "*i64",
@@ -176,10 +192,10 @@ def _track_points() -> Iterator[Kernel]:
         "all_reached": "*i1",
     }
     sizes = ("channels", "small_rows", "small_columns", "rows", "columns", "radius")
-    strides = [f"{name}_stride" for name in ("channel", "row", "column", "point", "reference")]
-    fixed = {"BLOCK_P": 64, "BLOCK_C": 32, "reference_stride": 1}
+    strides = [f"{name}_stride" for name in ("channel", "row", "column", "point", "origins")]
+    fixed = {"BLOCK_P": 64, "BLOCK_C": 32, "origins_stride": 1}
     for kind in _FLOATS:
-        maps = {"features": kind, "reference": "*fp32", "near": "fp32"}
+        maps = {"features": kind, "origins": "*fp32", "near": "fp32"}
         given = maps | points | dict.fromkeys((*sizes, *strides), "i32")
         for more in (
             {"channel_stride": 1},
@@ -196,8 +212,8 @@ def _track_points() -> Iterator[Kernel]:
 
 
 def _latent_term() -> Iterator[Kernel]:
-    """Both memory orders of the prediction."""
-    maps = ("noise", "reference", "gradient")
+    """Yield both memory orders of the prediction."""
+    maps = ("noise", "original", "gradient")
     strides = [f"{name}_{axis}" for name in maps for axis in ("entry", "channel", "row", "column")]
     numbers = dict.fromkeys(
         ("channels", "places", "columns", "keep_entry", "keep_row", "keep_column", *strides), "i32"
@@ -221,7 +237,7 @@ def _latent_term() -> Iterator[Kernel]:
 
 
 def _adam() -> Iterator[Kernel]:
-    """With a copy, in the gradient's dtype, and without."""
+    """Yield updates with a copy, in the gradient's dtype, and without."""
     kept = dict.fromkeys(("variable", "first", "second"), "*fp32")
     numbers = {"step": "*i64", "done": "*i1", "count": "i32", "done_stride": "i32", "lr": "fp32"}
     fixed = {
@@ -251,10 +267,11 @@ KERNELS: tuple[Kernel, ...] = (
 
 
 def main() -> None:
-    found = [
+    """Print the resources of every kernel on every GPU."""
+    resources = [
         vars(compiled(kernel, capability)) for kernel in KERNELS for capability in CAPABILITIES
     ]
-    json.dump(found, sys.stdout)
+    json.dump(resources, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The DragBench samples beside the repository (`../shared/dragbench`), read without trusting their pickles."""
+"""The DragBench samples beside the repository, read without trusting their pickles."""
 
 import io
 import pickle
@@ -14,7 +14,14 @@ FOLDER = Path(__file__).parents[3] / "shared" / "dragbench"
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """points: (x, y) image pixels, handle and target in turn. mask: uint8 [height, width], 1 = editable."""
+    """One sample of DragBench.
+
+    Attributes:
+        folder: Where its files are.
+        prompt: What the picture shows.
+        points: (x, y) in image pixels, handle and target in turn.
+        mask: uint8 [height, width], 1 where editable.
+    """
 
     folder: Path
     prompt: str
@@ -31,12 +38,15 @@ class Sample:
 
 
 def names() -> list[str]:
-    """`category/sample`, in order; empty where the folder is absent."""
+    """Return `category/sample` of every sample, in order; none if the folder is absent."""
     return sorted(str(path.parent.relative_to(FOLDER)) for path in FOLDER.glob("*/*/meta_data.pkl"))
 
 
 def plain_unpickled(data: bytes) -> Any:
-    """What a pickle of plain values and numpy arrays holds. Raises UnpicklingError for anything else, before it is called."""
+    """Return the content of a pickle of plain values and numpy arrays.
+
+    Raises UnpicklingError for anything else, before it is called.
+    """
     return _Plain(io.BytesIO(data)).load()
 
 
@@ -54,12 +64,15 @@ class _Plain(pickle.Unpickler):
 
 
 def _array_class(*inputs: object) -> None:
-    """Stands for `numpy.ndarray`, which a pickle names but has no reason to call."""
+    """Stand for `numpy.ndarray`, which a pickle names but has no reason to call."""
     raise pickle.UnpicklingError(f"a call of numpy.ndarray with {inputs}")
 
 
 def _empty_array(kind: object, shape: tuple[int, ...], code: bytes) -> npt.NDArray[Any]:
-    """What numpy's own function makes of these arguments; of others it could make anything, of any size."""
+    """Return what numpy's own function makes of the arguments that numpy's pickles have.
+
+    Of others it could make anything, of any size.
+    """
     if (kind, shape, code) != (_array_class, (0,), b"b"):
         raise pickle.UnpicklingError(f"not an array as numpy pickles it: {kind}, {shape}, {code!r}")
     return np.ndarray((0,), np.int8)

@@ -1,4 +1,4 @@
-"""Exported parts for the tests, made once for all processes of a run, each when it is first asked for; and edits to compare."""
+"""Exported parts for the tests, each made once for all processes of a run; edits to compare."""
 
 import json
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ def graphs(
     dtype: str = "fp32",
     features: int | None = None,
 ) -> dict[str, tuple[Path, GraphId]]:
-    """ONNX files of the golden model's parts, by part."""
+    """Return ONNX files of the golden model's parts, with their identities, by part."""
     found = {}
     for part in parts:
         graph = graph_id(golden(dtype), part, profile, features)
@@ -54,8 +54,9 @@ def graphs(
 def plans(
     folder: Path, parts: Iterable[str], profile: Profile, dtype: str = "fp32"
 ) -> dict[str, tuple[Path, PlanId]]:
-    """TensorRT for RTX's plans of these."""
-    rtx, found = library("tensorrt_rtx"), {}
+    """Return TensorRT for RTX's plans of these, with their identities, by part."""
+    rtx = library("tensorrt_rtx")
+    found = {}
     for part, (path, graph) in graphs(folder, parts, profile, dtype).items():
         built = plan_id(graph, rtx)
         with FileLock(folder / f"{built.file}.lock"):
@@ -66,7 +67,7 @@ def plans(
 
 
 def doubles(folder: Path, into: Path, parts: Iterable[str], profile: Profile) -> None:
-    """Plans for the double (recording_tensorrt.py) in `into`: they name the ONNX file that it runs."""
+    """Write plans for the double (recording_tensorrt.py): they name the ONNX file that it runs."""
     for path, graph in graphs(folder, parts, profile).values():
         write_plan(
             into,

@@ -1,4 +1,7 @@
-"""The golden cases: numbers recorded from the official DragNoise code on a tiny Stable Diffusion with random weights (float32, CPU)."""
+"""The golden cases: numbers recorded from the official DragNoise code.
+
+They were recorded on a tiny Stable Diffusion with random weights (float32, CPU).
+"""
 
 import json
 from dataclasses import dataclass
@@ -64,7 +67,7 @@ class Case:
         )
 
     def edit_inputs(self) -> dict[str, Any]:
-        """What `Editor.edit` takes."""
+        """Return the arguments of `Editor.edit`."""
         said = self.said
         return {
             "image": self.image,
@@ -77,8 +80,10 @@ class Case:
 
 
 def assert_is_the_recorded_edit(name: str, result: EditResult) -> None:
-    """A recorded free run is the golden one: tolerances of golden/README.md, the tight ones where it says so."""
-    case, record, tight = Case(name), result.record, name in TIGHT
+    """Fail unless a free run is the golden one, by golden/README.md's tolerances."""
+    case = Case(name)
+    record = result.record
+    tight = name in TIGHT
     data = case.data
     assert record is not None
     assert record.handles.tolist() == data["step_handles"].tolist()

@@ -1,6 +1,7 @@
-"""Stable Diffusion's original key layout: a diffusers folder's weights under the names that single-file checkpoints give them.
+"""Stable Diffusion's original layout: a diffusers folder's weights by their names in single files.
 
-Written from the layout of CompVis' and Stability's models, for any number of layers per block, so that reading them back proves something.
+Written from the layout of CompVis' and Stability's models, for any number of layers per block, so
+that reading them back proves something.
 """
 
 import json
@@ -33,7 +34,10 @@ _OPEN_CLIP = {
 
 
 def write_checkpoint(folder: Path, target: Path, *, open_clip: bool = False) -> Path:
-    """`folder`'s three networks in one file, as Stable Diffusion 1.x (or, with `open_clip`, 2.x) is published."""
+    """Write a folder's three networks to one file, as Stable Diffusion is published.
+
+    open_clip: As 2.x is; else as 1.x.
+    """
     unet, vae = (
         load_file(folder / part / "diffusion_pytorch_model.safetensors") for part in ("unet", "vae")
     )
@@ -69,7 +73,11 @@ def _plain(name: str) -> str:
 
 
 def _unet(name: str, layers: int, weights: dict[str, Tensor]) -> str:
-    """The U-Net counts its layers through: `input_blocks.N`, `middle_block.N`, `output_blocks.N`, a downsampler being a block of its own."""
+    """Return the original name of a weight of the U-Net.
+
+    It counts its layers through: `input_blocks.N`, `middle_block.N`, `output_blocks.N`, a
+    downsampler being a block of its own.
+    """
     stem, _, last = name.rpartition(".")
     whole = {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
     whole |= {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2"}
@@ -80,14 +88,17 @@ def _unet(name: str, layers: int, weights: dict[str, Tensor]) -> str:
         return f"middle_block.{1 if kind == 'attentions' else 2 * int(number)}.{_inner(kind, rest)}"
     found = re.fullmatch(r"(down|up)_blocks\.(\d)\.(\w+)\.(\d)\.(.+)", name)
     assert found, name
-    side, block, kind, layer, rest = found[1], int(found[2]), found[3], int(found[4]), found[5]
+    side, kind, rest = found[1], found[3], found[5]
+    block = int(found[2])
+    layer = int(found[4])
     if kind == "downsamplers":
         return f"input_blocks.{(layers + 1) * (block + 1)}.0.op.{last}"
     if kind == "upsamplers":
         place = 2 if f"up_blocks.{block}.attentions.0.norm.weight" in weights else 1
         return f"output_blocks.{(layers + 1) * block + layers}.{place}.conv.{last}"
     number = (layers + 1) * block + layer + (side == "down")
-    return f"{'input' if side == 'down' else 'output'}_blocks.{number}.{int(kind == 'attentions')}.{_inner(kind, rest)}"
+    blocks = "input_blocks" if side == "down" else "output_blocks"
+    return f"{blocks}.{number}.{int(kind == 'attentions')}.{_inner(kind, rest)}"
 
 
 def _inner(kind: str, rest: str) -> str:
@@ -96,7 +107,10 @@ def _inner(kind: str, rest: str) -> str:
 
 
 def _vae(name: str, levels: int) -> str:
-    """The VAE's decoder counts its levels from the finest; its attention speaks of q, k, v."""
+    """Return the original name of a weight of the VAE.
+
+    The decoder counts its levels from the finest; attention speaks of q, k, v.
+    """
     name = re.sub(
         r"decoder\.up_blocks\.(\d)", lambda level: f"decoder.up.{levels - 1 - int(level[1])}", name
     )
@@ -120,12 +134,12 @@ def _vae(name: str, levels: int) -> str:
 
 
 def _as_convolution(name: str, tensor: Tensor) -> Tensor:
-    """The original VAE's attention is made of 1x1 convolutions."""
+    """Return a weight of attention as a 1x1 convolution's, which the original VAE has."""
     return tensor[:, :, None, None] if re.search(r"to_(q|k|v|out\.0)\.weight", name) else tensor
 
 
 def _open_clip(text: dict[str, Tensor]) -> dict[str, Tensor]:
-    """OpenCLIP keeps the weights of q, k and v in one tensor."""
+    """Return weights by OpenCLIP's names; it keeps those of q, k and v in one tensor."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in text.items():
         if re.search(r"\.[kv]_proj\.|position_ids", name):

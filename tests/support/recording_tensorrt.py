@@ -1,8 +1,10 @@
-"""A double of TensorRT's runtime, not TensorRT: it has the interface that the engine uses, runs a plan's ONNX file with onnxruntime on the memory
-whose addresses it was given, and fails where it is used as TensorRT must not be used.
+"""A double of TensorRT's runtime that fails if it is used as TensorRT must not be used.
 
-A plan of the double is JSON: {"onnx": path}. What it checks: an address for every tensor, given anew for every run; shapes before addresses; no
-default stream; a context used by the thread that made it alone. What it can be told to do: to say no (`refuse`).
+It has the interface that the engine uses, and runs a plan's ONNX file with onnxruntime on the
+memory whose addresses it was given. A plan of the double is JSON: {"onnx": path}. It checks that
+every tensor has an address, given anew for every run; that shapes come before addresses; that the
+stream is not the default one; that only the thread that made a context uses it. It can be told to
+refuse (`Recording.refuse`).
 """
 
 import ctypes
@@ -53,8 +55,14 @@ class ILogger:
 
 @dataclass
 class Recording:
-    """calls: what was called, in order. refuse: names of calls that answer no, as often as they stand there. contexts: how many were made.
-    stuck: whether a second refit does nothing."""
+    """A record of what was called, and what the double shall do.
+
+    Attributes:
+        calls: Names of calls, in order.
+        refuse: Names of calls that answer no, as often as they stand here.
+        contexts: Number of contexts that were made.
+        stuck: Whether a second refit does nothing.
+    """
 
     calls: list[str] = field(default_factory=list)
     refuse: list[str] = field(default_factory=list)
@@ -70,7 +78,7 @@ class Recording:
 
 
 def double() -> tuple[Any, Recording]:
-    """The module, and what it records."""
+    """Return the double of the module, and what it records."""
     recording = Recording()
     module = SimpleNamespace(
         __version__="10.13",
@@ -103,7 +111,9 @@ class _Engine:
     device_memory_size_v2 = 1000
 
     def __init__(self, session: Any, logger: ILogger, recording: Recording) -> None:
-        self.session, self.logger, self.recording = session, logger, recording
+        self.session = session
+        self.logger = logger
+        self.recording = recording
         self.inputs = {given.name: given for given in session.get_inputs()}
         self.outputs = {given.name: given for given in session.get_outputs()}
         self.names: list[str] = [*self.inputs, *self.outputs]
@@ -133,7 +143,7 @@ class _Engine:
 
 
 class _Refitter:
-    """Takes new weights when it is told to, not before. What is said to be `stuck` keeps the first ones for good."""
+    """A refitter that takes new weights when told to; a `stuck` one keeps the first for good."""
 
     def __init__(self, engine: _Engine, logger: ILogger) -> None:
         self.engine, self.waiting = engine, ""
@@ -209,7 +219,8 @@ class _Context:
             raise Misuse(f"the stream is {stream}, which is the default one or none of ours")
         if unset := sorted(set(self._engine.names) - set(self._addresses)):
             raise Misuse(f"no address is set for {', '.join(unset)}")
-        addresses, self._addresses = self._addresses, {}  # whoever runs again must say again where
+        addresses = self._addresses
+        self._addresses = {}  # for the next run they must be set again
         if self._engine.recording.says_no("execute_async_v3"):
             self._engine.logger.log(Severity.ERROR, "enqueue failed")
             return False

@@ -12,7 +12,11 @@ from golden_cases import MODEL
 
 
 def sd2(folder: Path, prediction: str = "v_prediction") -> Path:
-    """2.x differs from 1.x in its linear projections, its heads a level, its text encoder's activation and the prediction of v."""
+    """Write a small model of the 2.x family to a folder.
+
+    It differs from 1.x in its linear projections, its heads by level, its text encoder's activation
+    and the prediction of v.
+    """
     torch.manual_seed(2)
     unet = UNet2DConditionModel.load_config(MODEL / "unet") | {
         "use_linear_projection": True,

@@ -1,4 +1,4 @@
-"""A kernel that cannot but spill, so that the test that looks for spills is seen to find one."""
+"""A kernel that must spill, to show that the test that looks for spills finds one."""
 
 import triton
 import triton.language as tl
@@ -8,7 +8,7 @@ __all__ = ["spilling_kernel"]
 
 @triton.jit
 def spilling_kernel(source, target, count, BLOCK: tl.constexpr):
-    """Sixteen blocks that are all alive at once, 256 values each a thread."""
+    """Keep sixteen blocks alive at once, 256 values of each in a thread."""
     place = tl.arange(0, BLOCK)
     total = tl.zeros([BLOCK], dtype=tl.float32)
     first = tl.load(source + place)

@@ -13,9 +13,11 @@ TOLERANCES: dict[torch.dtype, float] = {
 
 
 def assert_close(actual: Tensor, expected: Tensor, computed_in: torch.dtype | None = None) -> None:
-    """Fail where `actual` differs from `expected` by more than the table allows for `computed_in` (default: the dtype of `actual`).
+    """Fail if `actual` differs from `expected` by more than the table allows.
 
     Shapes must be equal; dtypes need not: they are compared in float64.
+
+    computed_in: The row of the table; None: the dtype of `actual`.
     """
     tolerance = TOLERANCES[computed_in or actual.dtype]
     torch.testing.assert_close(actual.double(), expected.double(), rtol=tolerance, atol=tolerance)

@@ -1,7 +1,7 @@
-"""TensorRT: its library in either flavour, and what runs its plans."""
+"""Run TensorRT plans, in either flavour of its library."""
 
 from .execution import Cuda, Device, Engine
-from .library import FLAVOURS, Library, Log, library, objections_to_tensorrt
+from .flavours import FLAVOURS, Library, Log, library, objections_to_tensorrt
 
 __all__ = [
     "FLAVOURS",

@@ -1,13 +1,13 @@
-"""From a diffusers folder, a single-file checkpoint, a diffusers pipeline, or nothing at all (the embedded model) to a `Model`.
+"""Load a `Model` from a diffusers folder, a single-file checkpoint, a pipeline, or our own weights.
 
-Weights are read from safetensors only, unless pickles are allowed by name, and nothing is fetched from anywhere.
+Weights are read from safetensors only, unless pickles are allowed by name, and nothing is fetched
+from anywhere.
 """
 
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import diffusers.utils.logging
@@ -17,7 +17,7 @@ import transformers.utils.logging
 from ...config import DragConfig
 from ...errors import ModelError
 from ...system.device import choose_device, choose_dtype
-from ..model import Model
+from ..model import LoadedFrom, Model
 from .build import build_model
 from .checkpoint import read_checkpoint
 from .folder import read_folder
@@ -25,8 +25,8 @@ from .pipeline import of_pipeline
 
 __all__ = ["EMBEDDED", "load", "of_pipeline"]
 
-
 EMBEDDED = Path(__file__).parents[1] / "embedded"
+"""Folder of the model that comes with the package."""
 
 
 def load(
@@ -38,13 +38,20 @@ def load(
     variant: str | None = None,
     allow_pickle: bool = False,
 ) -> Model:
-    """A model from `source`: a diffusers folder, a `.safetensors` checkpoint, or None for the embedded model.
+    """Load a model.
 
-    device: "auto", "cpu", "cuda", "cuda:1". dtype: "float32", "bfloat16", or (CUDA only) "float16".
-    config: for a checkpoint, a diffusers folder with the configuration and tokenizer of the same architecture; without it, what diffusers itself
-        downloaded earlier is looked for. variant: as in diffusers ("fp16").
-    allow_pickle: also read `.bin` and `.ckpt`, which can run code: only for files you trust.
-    Raises ModelError (missing or broken files, an architecture that cannot be dragged) and DeviceError.
+    Args:
+        source: A diffusers folder, a `.safetensors` checkpoint, or None for the embedded model.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        dtype: "float32", "bfloat16", or (CUDA only) "float16".
+        config: For a checkpoint, a diffusers folder with the configuration and tokenizer of the
+            same architecture; None for what diffusers itself downloaded earlier.
+        variant: Of the weights' files, as in diffusers ("fp16").
+        allow_pickle: Also read `.bin` and `.ckpt`, which can run code: only for files you trust.
+
+    Raises:
+        ModelError: For missing or broken files, or an architecture that cannot be dragged.
+        DeviceError: For a device or precision that is not here.
     """
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
@@ -53,38 +60,31 @@ def load(
     defaults = DragConfig.from_card(card) if card.is_file() else DragConfig()
     with _quiet():
         if path.is_dir():
-            parts = read_folder(path, variant, allow_pickle)
+            components = read_folder(path, variant, allow_pickle)
         elif path.is_file():
-            parts = read_checkpoint(path, config, allow_pickle)
+            components = read_checkpoint(path, config, allow_pickle)
         else:
             raise ModelError(
-                f"no model at {str(path)!r}; give a diffusers folder or a .safetensors file (nothing is downloaded)"
+                f"no model at {str(path)!r}; give a diffusers folder or a .safetensors file "
+                "(nothing is downloaded)"
             )
-        beside = {"--model-config": config, "--variant": variant}
-        told = [
-            word
-            for option, value in beside.items()
-            if value is not None
-            for word in (option, str(value))
-        ]
-        model = build_model(str(path), parts, where, precision, defaults)
-        return replace(model, loaded_with=(*told, *(("--allow-pickle",) if allow_pickle else ())))
+        folder = None if config is None else str(config)
+        loaded_from = LoadedFrom(path, folder, variant, allow_pickle)
+        return build_model(str(path), components, where, precision, defaults, loaded_from)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the libraries' progress bars and advice; what goes wrong is raised by us."""
-    before = [
-        (part, part.get_verbosity(), part.is_progress_bar_enabled())
-        for part in (transformers.utils.logging, diffusers.utils.logging)
-    ]
-    for part, _, _ in before:
-        part.set_verbosity(logging.CRITICAL)
-        part.disable_progress_bar()
+    """Silence the libraries' progress bars and advice; what goes wrong is raised by us."""
+    loggers = (transformers.utils.logging, diffusers.utils.logging)
+    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in loggers]
+    for log in loggers:
+        log.set_verbosity(logging.CRITICAL)
+        log.disable_progress_bar()
     try:
         yield
     finally:
-        for part, verbosity, bars in before:
-            part.set_verbosity(verbosity)
+        for log, verbosity, bars in before:
+            log.set_verbosity(verbosity)
             if bars:
-                part.enable_progress_bar()
+                log.enable_progress_bar()

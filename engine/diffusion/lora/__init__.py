@@ -1,1 +1,1 @@
-"""Adapters (LoRA) as files, and merged into a model's weights."""
+"""Read adapters (LoRA) from files, and merge them into a model's weights."""

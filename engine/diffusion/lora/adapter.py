@@ -1,6 +1,7 @@
-"""Adapters (LoRA): low-rank changes of a network's attention projections, W' = W + scale * B A (Hu et al., 2021), as files.
+"""Read and write adapters (LoRA): low-rank changes of a network's attention projections.
 
-A file is what diffusers writes and reads: safetensors, `unet.<layer>.lora_A.weight` [r, in] and `unet.<layer>.lora_B.weight` [out, r], alpha = r.
+W' = W + scale * B A (Hu et al., 2021). A file is what diffusers writes and reads: safetensors,
+`unet.<layer>.lora_A.weight` [r, in] and `unet.<layer>.lora_B.weight` [out, r], alpha = r.
 """
 
 import json
@@ -27,24 +28,27 @@ __all__ = ["FILE", "Adapter", "AdapterUse", "projections"]
 
 
 FILE = "pytorch_lora_weights.safetensors"
-"""What diffusers calls the file in a folder."""
+"""Name that diffusers gives the file in a folder."""
 
-
-_OF_PEFT, _TOLD_BESIDE = "adapter_model.safetensors", "adapter_config.json"
-
+_PEFT_FILE = "adapter_model.safetensors"
+_PEFT_SETTINGS = "adapter_config.json"
 
 _DOWN = (".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora.down.weight")
-
-
 _UP = (".lora_B.weight", ".lora_B.default.weight", ".lora.up.weight", "_lora.up.weight")
 
 
 @storable
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """matrices: (layer, A [r, in], B [out, r]) each, float32, sorted by layer: a projection of the U-Net as diffusers names it. alpha / r is in B.
+    """A low-rank change of a U-Net.
 
-    file: where it was loaded from, if from anywhere. Raises AdapterError if a layer stands there twice.
+    Attributes:
+        matrices: (layer, A [r, in], B [out, r]) each, float32, sorted by layer: a projection of
+            the U-Net as diffusers names it. alpha / r is in B.
+        file: Where it was loaded from; "" where it came from no file.
+
+    Raises:
+        AdapterError: If a layer stands there twice.
     """
 
     matrices: tuple[tuple[str, Tensor, Tensor], ...]
@@ -54,7 +58,8 @@ class Adapter:
         names = [name for name, _, _ in self.matrices]
         if len(set(names)) < len(names):
             raise AdapterError(
-                f"the adapter changes {max(names, key=names.count)} more than once; keep one of them"
+                f"the adapter changes {max(names, key=names.count)} more than once; "
+                "keep one of them"
             )
 
     @cached_property
@@ -63,39 +68,58 @@ class Adapter:
 
     @property
     def rank(self) -> int:
-        """The largest."""
+        """The largest rank of a layer."""
         return max((len(down) for _, down, _ in self.matrices), default=0)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """A `.safetensors` file that `Adapter.load` and diffusers read; written whole or not at all. Raises OutputError."""
+        """Write a `.safetensors` file that `Adapter.load` and diffusers read, whole or not at all.
+
+        Raises:
+            OutputError: Where the disk refuses.
+        """
         target = writable(path, (".safetensors",))
         tensors = {}
         for layer, down, up in self.matrices:
             tensors[f"unet.{layer}.lora_A.weight"] = down.cpu().contiguous()
             tensors[f"unet.{layer}.lora_B.weight"] = up.cpu().contiguous()
-        return write_whole(target, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
+        return write_whole(
+            target, lambda partial: save_file(tensors, partial, metadata={"format": "pt"})
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Adapter":
-        """From a file, or the folder that diffusers or PEFT saved it in; also of the older names `lora.down`, `lora.up` and `processor.to_q_lora`.
+        """Read a file, or the folder that diffusers or PEFT saved it in.
 
-        Raises AdapterError for what is no adapter, or one that changes more than the U-Net's linear layers.
+        Also with the older names `lora.down`, `lora.up` and `processor.to_q_lora`.
+
+        Raises:
+            AdapterError: For a file that is no adapter, or one that changes more than the U-Net's
+                linear layers.
         """
-        file = _file(Path(path))
+        file = _file_in(Path(path))
         try:
             with safetensors.safe_open(file, framework="pt") as opened:
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 not a mapping
+                names = opened.keys()
+                tensors = {name: opened.get_tensor(name) for name in names}
                 metadata = opened.metadata() or {}
         except (OSError, safetensors.SafetensorError) as failed:
             raise AdapterError(
                 f"no adapter can be read from {str(file)!r} ({failed}); give a .safetensors file"
             ) from failed
-        return cls(_matrices(file, tensors, _told(file, metadata)), str(file))
+        return cls(_matrices(file, tensors, _settings(file, metadata)), str(file))
 
 
 @dataclass(frozen=True)
 class AdapterUse:
-    """An adapter (None: none) and how much of it: a finite number. Raises ConfigError."""
+    """An adapter in use.
+
+    Attributes:
+        adapter: None for the weights as they were loaded.
+        scale: How much of it.
+
+    Raises:
+        ConfigError: For a scale that is no finite number.
+    """
 
     adapter: Adapter | None = None
     scale: float = 1.0
@@ -111,90 +135,98 @@ class AdapterUse:
 
     @property
     def key(self) -> tuple[str, float] | None:
-        """By content; None where nothing is changed."""
-        return (
-            None
-            if self.adapter is None or self.scale == 0
-            else (self.adapter.digest, float(self.scale))
-        )
+        """Digest and scale, for cache keys; None where nothing is changed."""
+        if self.adapter is None or self.scale == 0:
+            return None
+        return self.adapter.digest, float(self.scale)
 
     def tag(self, model: Model) -> Model:
-        """The model, as it is named while this is merged."""
-        return (
-            model if self.key is None else replace(model, how=(*model.how, f"adapter {self.key}"))
-        )
+        """Return the model tagged with this adapter, so that its cache keys differ."""
+        if self.key is None:
+            return model
+        return replace(model, how=(*model.how, f"adapter {self.key}"))
 
 
-def _file(path: Path) -> Path:
-    """The adapter's file, where a folder is given: diffusers' or PEFT's."""
+def _file_in(path: Path) -> Path:
+    """Return the adapter's file in a folder: diffusers' or PEFT's; a file itself."""
     if not path.is_dir():
         return path
-    return path / (_OF_PEFT if (path / _OF_PEFT).exists() and not (path / FILE).exists() else FILE)
+    if (path / _PEFT_FILE).exists() and not (path / FILE).exists():
+        return path / _PEFT_FILE
+    return path / FILE
 
 
-def _told(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """PEFT's settings of an adapter: diffusers writes them into the file's header, PEFT into a file beside it."""
-    beside = file.with_name(_TOLD_BESIDE)
+def _settings(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Read PEFT's settings of an adapter.
+
+    diffusers writes them into the file's header, PEFT into a file beside it.
+    """
+    beside = file.with_name(_PEFT_SETTINGS)
     try:
-        of_peft = beside.read_bytes() if file.name == _OF_PEFT and beside.exists() else b"{}"
-        told = json.loads(metadata.get("lora_adapter_metadata", of_peft))
+        of_peft = beside.read_bytes() if file.name == _PEFT_FILE and beside.exists() else b"{}"
+        settings = json.loads(metadata.get("lora_adapter_metadata", of_peft))
     except (OSError, ValueError) as wrong:
         raise AdapterError(
             f"the settings of {str(file)!r} cannot be read ({wrong}); save it again"
         ) from wrong
-    if not isinstance(told, dict):
+    if not isinstance(settings, dict):
         raise AdapterError(
-            f"the settings of {str(file)!r} must be a JSON object, got {type(told).__name__}"
+            f"the settings of {str(file)!r} must be a JSON object, got {type(settings).__name__}"
         )
-    return {name.removeprefix("unet."): value for name, value in told.items()}
+    return {name.removeprefix("unet."): value for name, value in settings.items()}
 
 
 def _matrices(
-    file: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]
+    file: Path, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
 ) -> tuple[tuple[str, Tensor, Tensor], ...]:
-    downs, ups = _named(tensors, _DOWN), _named(tensors, _UP)
-    left = [
+    """Return (layer, A, B) of every layer, alpha / r in B. Raises AdapterError."""
+    downs = _named(tensors, _DOWN)
+    ups = _named(tensors, _UP)
+    foreign = [
         name
         for name in tensors
         if name.startswith("text_encoder") or not name.endswith((*_DOWN, *_UP, ".alpha"))
     ]
-    if not downs or downs.keys() != ups.keys() or left:
-        seen = left[0] if left else next(iter(downs.keys() ^ ups.keys()), "nothing")
+    if not downs or downs.keys() != ups.keys() or foreign:
+        unpaired = next(iter(downs.keys() ^ ups.keys()), "nothing")
+        seen = foreign[0] if foreign else unpaired
         raise AdapterError(
             f"{str(file)!r} is not an adapter of a U-Net's linear layers: it has {seen!r}"
         )
-    found = []
+    matrices = []
     for name in downs:
-        down, up = downs[name].float(), ups[name].float()
+        down = downs[name].float()
+        up = ups[name].float()
         if down.ndim != 2 or up.ndim != 2 or len(down) != up.shape[1] or not len(down):
             raise AdapterError(
                 f"{str(file)!r}: {name} has matrices {list(down.shape)} and {list(up.shape)}"
             )
-        alpha = _alpha(_layer(name), tensors.get(f"{name}.alpha"), told, len(down))
-        up = up * (alpha / (math.sqrt(len(down)) if told.get("use_rslora") else len(down)))
+        rank = len(down)
+        alpha = _alpha(_layer(name), tensors.get(f"{name}.alpha"), settings, rank)
+        up = up * (alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank))
         if not (down.isfinite().all() and up.isfinite().all()):
             raise AdapterError(f"{str(file)!r}: {name} is not finite; its training has failed")
-        found.append((_layer(name), down, up))
-    return tuple(sorted(found, key=lambda one: one[0]))
+        matrices.append((_layer(name), down, up))
+    return tuple(sorted(matrices, key=lambda entry: entry[0]))
 
 
-def _alpha(layer: str, own: Tensor | None, told: Mapping[str, Any], rank: int) -> float:
-    """The layer's own in the file; else of the first of PEFT's patterns that it ends with; else of all; else its rank.
+def _alpha(layer: str, own: Tensor | None, settings: Mapping[str, Any], rank: int) -> float:
+    """Return alpha of a layer.
 
-    PEFT's patterns are regular expressions; from a file only plain names are taken, which is what diffusers writes.
+    Its own tensor, else the first matching `alpha_pattern`, else `lora_alpha`, else the rank.
+    PEFT's patterns are regular expressions; from a file only plain names are taken, which is what
+    diffusers writes.
     """
-    patterns = told.get("alpha_pattern") or {}
-    odd = (
-        [one for one in patterns if not re.fullmatch(r"[\w.]+", one)]
-        if isinstance(patterns, dict)
-        else [patterns]
-    )
+    patterns = settings.get("alpha_pattern") or {}
+    odd = [patterns]
+    if isinstance(patterns, dict):
+        odd = [pattern for pattern in patterns if not re.fullmatch(r"[\w.]+", pattern)]
     if odd:
         raise AdapterError(
             f"the adapter's alpha_pattern has {odd[0]!r}; write the layers' names out"
         )
-    of_pattern = (alpha for ending, alpha in patterns.items() if f".{layer}".endswith(f".{ending}"))
-    alpha = next(of_pattern, told.get("lora_alpha", rank)) if own is None else own.tolist()
+    matching = (alpha for ending, alpha in patterns.items() if f".{layer}".endswith(f".{ending}"))
+    alpha = next(matching, settings.get("lora_alpha", rank)) if own is None else own.tolist()
     if isinstance(alpha, list) and len(alpha) == 1:
         (alpha,) = alpha
     if isinstance(alpha, bool) or not isinstance(alpha, int | float):
@@ -203,6 +235,7 @@ def _alpha(layer: str, own: Tensor | None, told: Mapping[str, Any], rank: int) -
 
 
 def _named(tensors: Mapping[str, Tensor], endings: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return the tensors whose names have one of the endings, by name without it."""
     return {
         name.removesuffix(ending): value
         for name, value in tensors.items()
@@ -212,13 +245,13 @@ def _named(tensors: Mapping[str, Tensor], endings: tuple[str, ...]) -> dict[str,
 
 
 def _layer(name: str) -> str:
-    """The layer as the U-Net names it, of any of the spellings."""
+    """Return a layer's name as the U-Net has it, from any of the spellings."""
     layer = name.removeprefix("base_model.model.").removeprefix("unet.").replace(".processor.", ".")
     return f"{layer}.0" if layer.endswith("to_out") else layer
 
 
 def projections(network: nn.Module) -> dict[str, nn.Linear]:
-    """Every projection of an attention, by its name: what an adapter of ours changes."""
+    """Return every projection of an attention by name: what an adapter of ours changes."""
     return {
         name: module
         for name, module in network.named_modules()

@@ -1,15 +1,14 @@
-"""The U-Net, cut at the bottleneck, and the schedule that it is run on."""
+"""Run the U-Net in parts, cut at the bottleneck, on its schedule."""
 
 from ..schedule import Schedule
-from .check import objections
+from .check import objections_to
 from .conditioning import Conditioning, Step
 from .folded import Constants
 from .guidance import Guidance
 from .operators import Operators
-from .unet import PARTS, Down, Folded, UNet, Up
+from .unet import Down, Folded, UNet, Up
 
 __all__ = [
-    "PARTS",
     "Conditioning",
     "Constants",
     "Down",
@@ -20,5 +19,5 @@ __all__ = [
     "Step",
     "UNet",
     "Up",
-    "objections",
+    "objections_to",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from diffusers import UNet2DConditionModel
 
-__all__ = ["changes_to", "objections"]
+__all__ = ["changes_to", "objections_to"]
 
 
 _STANDARD: Mapping[str, Any] = {
@@ -31,7 +31,7 @@ _STANDARD: Mapping[str, Any] = {
     "time_embedding_type": "positional",
     "timestep_post_act": None,
 }
-"""What a U-Net's configuration must say, where it says anything: Stable Diffusion's own values."""
+"""Stable Diffusion's own values, which a U-Net's configuration must have or leave out."""
 
 
 _BLOCKS = {"CrossAttnDownBlock2D", "DownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"}
@@ -43,53 +43,58 @@ _PLAIN_ATTENTION = {
     "SlicedAttnProcessor",
     "XFormersAttnProcessor",
 }
-"""Processors of diffusers that compute plain attention, whatever they compute it with."""
+"""diffusers' processors of plain attention, whatever they compute it with."""
 
 
-def objections(config: Mapping[str, Any]) -> list[str]:
-    """Why a U-Net with this configuration cannot be run in parts; empty if it can. Stable Diffusion 1.x and 2.x can."""
-    reads, gives = config.get("in_channels"), config.get("out_channels")
+def objections_to(config: Mapping[str, Any]) -> list[str]:
+    """List why a U-Net with this configuration cannot be run in parts; empty if it can.
+
+    Stable Diffusion 1.x and 2.x can.
+    """
+    reads = config.get("in_channels")
+    returns = config.get("out_channels")
     kinds = (*(config.get("down_block_types") or ()), *(config.get("up_block_types") or ()))
     blocks = len(config.get("up_block_types") or ())
-    found = [
+    reasons = [
         f"{name}={config[name]!r} is not supported"
         for name, value in _STANDARD.items()
         if name != "mid_block_type" and config.get(name, value) not in (value, None)
     ]
-    if (reads, gives) != (4, 4):
-        found.append(
-            f"it maps {reads} channels to {gives}, not 4 to 4 (an inpainting or depth model?)"
+    if (reads, returns) != (4, 4):
+        reasons.append(
+            f"it maps {reads} channels to {returns}, not 4 to 4 (an inpainting or depth model?)"
         )
     if config.get("mid_block_type") is None:
-        found.append("it has no middle block, so no bottleneck to optimise")
+        reasons.append("it has no middle block, so no bottleneck to optimise")
     elif config["mid_block_type"] != _STANDARD["mid_block_type"]:
-        found.append(f"its middle block is a {config['mid_block_type']}, which is not supported")
+        reasons.append(f"its middle block is a {config['mid_block_type']}, which is not supported")
     if unknown := sorted(set(kinds) - _BLOCKS):
-        found.append(f"blocks of type {', '.join(unknown)} are not supported")
+        reasons.append(f"blocks of type {', '.join(unknown)} are not supported")
     if blocks != 4:
-        found.append(
+        reasons.append(
             f"it has {blocks} up blocks, not 4, so the supervision features are not defined"
         )
-    return found
+    return reasons
 
 
 def changes_to(network: UNet2DConditionModel) -> list[str]:
-    """What was done to a network after it was built that running it in parts would not see."""
-    found = []
+    """List changes to a built network that our layers would ignore: adapters, FreeU, attention."""
+    reasons = []
     adapters = sorted(
         name for name, module in network.named_modules() if hasattr(module, "base_layer")
     )
     if adapters:
-        found.append(
-            f"{len(adapters)} layers have unmerged adapters ({adapters[0]}, ...): merge them with fuse_lora()"
+        reasons.append(
+            f"{len(adapters)} layers have unmerged adapters ({adapters[0]}, ...): "
+            "merge them with fuse_lora()"
         )
     if any(getattr(block, "s1", None) for block in network.up_blocks):
-        found.append("FreeU is on: call disable_freeu()")
+        reasons.append("FreeU is on: call disable_freeu()")
     processors = {
         type(processor).__name__ for processor in network.attn_processors.values()
     } - _PLAIN_ATTENTION
     if processors:
-        found.append(
+        reasons.append(
             f"attention processors {', '.join(sorted(processors))} are not plain attention"
         )
-    return found
+    return reasons

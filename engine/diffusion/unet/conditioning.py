@@ -1,4 +1,4 @@
-"""What the network is told beside the latent: the step and the text."""
+"""Hold what the network reads beside the latent: the step and the text."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,14 @@ __all__ = ["Conditioning", "Step"]
 @storable
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step of a schedule, as the network is told of it: what depends on the timestep [S], what depends on the text [B, L, P], and how far the
-    text guides."""
+    """One step of a schedule, as the network reads it.
+
+    Attributes:
+        timestep: 0 to 999.
+        times: Every residual block's projection of the time embedding [S].
+        text: Every cross attention's keys and values [B, L, P].
+        guidance: How far the text guides.
+    """
 
     timestep: int
     times: Tensor
@@ -25,11 +31,15 @@ class Step:
 @storable
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """Everything that the network is told beside the latent, computed once for a prompt and a schedule.
+    """All that the network reads beside the latent, computed once for a prompt and a schedule.
 
-    timesteps: T of them. embedding: the text [B, L, D]. text: every cross attention's keys and values [B, L, P].
-    times: every residual block's projection of the time embedding, with its convolution's bias [T, S].
-    guidance: with a scale above 1, the texts are [negative, positive] and B is 2.
+    Attributes:
+        timesteps: T of them, each 0 to 999.
+        embedding: The text [B, L, D].
+        text: Every cross attention's keys and values [B, L, P].
+        times: Every residual block's projection of the time embedding, with its convolution's bias
+            [T, S].
+        guidance: With a scale above 1, the texts are [negative, positive] and B is 2.
     """
 
     timesteps: tuple[int, ...]
@@ -39,4 +49,6 @@ class Conditioning:
     guidance: Guidance = UNGUIDED
 
     def at(self, timestep: int) -> Step:
-        return Step(timestep, self.times[self.timesteps.index(timestep)], self.text, self.guidance)
+        """Return the step at one of the timesteps."""
+        times = self.times[self.timesteps.index(timestep)]
+        return Step(timestep, times, self.text, self.guidance)

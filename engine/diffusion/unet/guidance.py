@@ -1,10 +1,13 @@
-"""Classifier-free guidance (Ho & Salimans 2022): the network is told two texts, and the prediction is drawn away from the first.
+"""Guide by two texts: the prediction is drawn away from the first, towards the second.
+
+Classifier-free guidance (Ho & Salimans 2022):
 
     output   = output_negative + g (output_positive - output_negative)
     features = [(1 - c) F_negative, c F_positive] along the channels,    c = g / (2 g - 1)
 
-The features are those that DragDiffusion supervises on generated images (Shi et al. 2024; `drag_diffusion_update_gen`, "strategy 3"): from the
-positive text's alone, at g = 1, to both alike. Guiding the network's output is guiding eps also where the network predicts v: eps is a sum of v and
+The features are those that DragDiffusion supervises on generated images (Shi et al. 2024;
+`drag_diffusion_update_gen`, "strategy 3"): from the positive text's alone, at g = 1, to both alike.
+Guiding the network's output is guiding eps also where the network predicts v: eps is a sum of v and
 the latent whose weights do not depend on the text.
 """
 
@@ -21,21 +24,29 @@ __all__ = ["UNGUIDED", "Guidance"]
 @storable
 @dataclass(frozen=True)
 class Guidance:
-    """scale: g. With 1 there is one text and one pass, and everything is handed on as it is; above, texts are [negative, positive]."""
+    """How far a text guides.
+
+    Attributes:
+        scale: G. With 1 there is one text and one pass, and everything is handed on as it is;
+            above, texts are [negative, positive].
+    """
 
     scale: float = 1.0
 
     @property
     def texts(self) -> int:
-        """How many texts the network is told: the batch of a pass on one latent."""
+        """Number of texts that the network reads: the batch of a pass on one latent."""
         return 1 if self.scale == 1 else 2
 
     def latents(self, latent: Tensor) -> Tensor:
-        """The latent [1, 4, H, W] once for every text."""
+        """Repeat a latent [1, 4, H, W] for every text."""
         return latent if self.scale == 1 else torch.cat([latent, latent])
 
     def output(self, outputs: Tensor) -> Tensor:
-        """[1, 4, H, W] of the outputs [texts, 4, H, W]; guided, in float32 at least: differences are taken g times."""
+        """Join the outputs [texts, 4, H, W] to one [1, 4, H, W].
+
+        Guided, in float32 at least: differences are taken g times.
+        """
         if self.scale == 1:
             return outputs
         exact = torch.promote_types(outputs.dtype, torch.float32)
@@ -43,7 +54,7 @@ class Guidance:
         return negative + self.scale * (positive - negative)
 
     def features(self, features: Tensor) -> Tensor:
-        """[1, texts * C, h, w] of the features [texts, C, h, w]."""
+        """Join the features [texts, C, h, w] to [1, texts * C, h, w]."""
         if self.scale == 1:
             return features
         share = self.scale / (2 * self.scale - 1)
@@ -52,3 +63,4 @@ class Guidance:
 
 
 UNGUIDED = Guidance()
+"""No guidance: one text."""

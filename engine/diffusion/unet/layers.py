@@ -1,8 +1,10 @@
-"""The layers of a Stable Diffusion U-Net, over the weights of diffusers' modules: what is computed with is `Operators`' choice.
+"""Build the layers of a Stable Diffusion U-Net over the weights of diffusers' modules.
 
-Two things differ from diffusers' own forward, and neither changes a number but for rounding: what depends on the step alone (every residual block's
-projection of the time embedding, with its convolution's bias) and what depends on the text alone (every cross attention's keys and values) is
-computed once and handed in packed: times [S], text [B, L, P]; each layer knows its slice.
+`Operators` choose what they are computed with. Two things differ from diffusers' own forward, and
+neither changes a number but for rounding: what depends on the step alone (every residual block's
+projection of the time embedding, with its convolution's bias) and what depends on the text alone
+(every cross attention's keys and values) is computed once and handed in packed: times [S], text
+[B, L, P]; each layer knows its slice.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,7 +26,15 @@ Adapt = Callable[[nn.Linear, Layer], Layer]
 
 @dataclass
 class Build:
-    """Makes layers of modules, and remembers who reads which slice of the packed times and of the packed text."""
+    """A builder of layers that remembers which slice of times and text each of them reads.
+
+    Attributes:
+        operators: What layers are computed with.
+        adapt: What is computed in place of an attention's projection, if anything.
+        times: Projections of the time embedding, with the convolution whose bias they take along,
+            in the order of the packed times.
+        texts: Projections of the text to keys and values, in the order of the packed text.
+    """
 
     operators: Operators
     adapt: Adapt | None = None
@@ -46,7 +56,7 @@ class Build:
         return self.operators.linear(module.weight, module.bias)
 
     def projection(self, module: nn.Linear) -> Layer:
-        """Of an attention: what an adapter changes."""
+        """Return a projection of an attention: what an adapter changes."""
         plain = self.linear(module)
         return plain if self.adapt is None else self.adapt(module, plain)
 
@@ -61,7 +71,17 @@ def norm_of(operators: Operators, module: nn.GroupNorm, silu: bool) -> Layer:
 
 @dataclass(frozen=True, eq=False)
 class Resnet:
-    """A residual block; its first convolution's bias comes with the times."""
+    """A residual block on maps [B, C, H, W]; its first convolution's bias comes with the times.
+
+    Attributes:
+        norm1: Before the first convolution.
+        conv1: The first convolution.
+        norm2: Before the second convolution.
+        conv2: The second convolution.
+        shortcut: Of the input; None for the input itself.
+        scale: What the sum is divided by.
+        times: The block's slice of the packed times.
+    """
 
     norm1: Layer
     conv1: Convolution
@@ -91,7 +111,12 @@ class Resnet:
         return scaled(outer + inner, self.scale)
 
     def _first(self, hidden: Tensor, own: Tensor) -> Tensor:
-        """The first convolution, and what the step adds: [O], or [B, O] where every entry of the batch has a step of its own."""
+        """Run the first convolution and add what the step adds.
+
+        Args:
+            hidden: [B, C, H, W].
+            own: [O], or [B, O] where every entry of the batch has a step of its own.
+        """
         if own.ndim == 1:
             return self.conv1(self.norm1(hidden), own)
         return self.conv1(self.norm1(hidden), own.new_zeros(own.shape[1])) + own[:, :, None, None]
@@ -103,7 +128,16 @@ def scaled(hidden: Tensor, scale: float) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Attention:
-    """Self-attention where `text` is None, else cross-attention on the packed keys and values of that slice."""
+    """Self-attention, or cross-attention on packed keys and values.
+
+    Attributes:
+        query: Projection of the tokens [B, L, C].
+        own: Projections of the tokens to keys and values; None for cross-attention.
+        text: Slices of the packed text with keys and values; None for self-attention.
+        out: Projection of the result.
+        heads: How many.
+        attend: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
+    """
 
     query: Layer
     own: tuple[Layer, Layer] | None
@@ -130,14 +164,17 @@ class _Attention:
             assert self.own is not None
             key, value = (project(hidden) for project in self.own)
         query, key, value = (
-            given.unflatten(2, (self.heads, -1)) for given in (self.query(hidden), key, value)
+            tensor.unflatten(2, (self.heads, -1)) for tensor in (self.query(hidden), key, value)
         )
         return self.out(self.attend(query, key, value).flatten(2))
 
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Self-attention, cross-attention and a gated feed-forward layer (GEGLU), each on normed tokens [B, L, C] and added to them."""
+    """Self-attention, cross-attention and a gated feed-forward layer (GEGLU).
+
+    Each runs on normed tokens [B, L, C] and is added to them.
+    """
 
     norms: tuple[nn.LayerNorm, ...]
     attentions: tuple[_Attention, ...]
@@ -165,7 +202,10 @@ class _Block:
 
 @dataclass(frozen=True, eq=False)
 class Transformer:
-    """Attention over the places of a map. The projections in and out are 1 x 1 convolutions in 1.x and linear in 2.x: the same on tokens."""
+    """Attention over the places of a map [B, C, H, W].
+
+    The projections in and out are 1 x 1 convolutions in 1.x and linear in 2.x: the same on tokens.
+    """
 
     norm: Layer
     into: Layer
@@ -190,13 +230,19 @@ class Transformer:
         tokens = self.into(self.norm(hidden).flatten(2).transpose(1, 2))
         for block in self.blocks:
             tokens = block(tokens, text)
-        found = self.out(tokens).transpose(1, 2).reshape(hidden.shape)
-        return found.contiguous(memory_format=self.memory_format) + hidden
+        change = self.out(tokens).transpose(1, 2).reshape(hidden.shape)
+        return change.contiguous(memory_format=self.memory_format) + hidden
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """A block of the U-Net: residual blocks, each followed by its attention where the block has any, and a convolution that changes the size."""
+    """A block of the U-Net.
+
+    Attributes:
+        resnets: Residual blocks.
+        transformers: The attention after each; None where there is none.
+        sampler: The convolution that changes the size; None in the last block.
+    """
 
     resnets: tuple[Resnet, ...]
     transformers: tuple[Transformer | None, ...]
@@ -205,16 +251,18 @@ class Level:
     @classmethod
     def of(cls, build: Build, module: Any) -> "Level":
         resnets = tuple(Resnet.of(build, resnet) for resnet in module.resnets)
-        found: Iterable[Any] = getattr(module, "attentions", None) or ()
-        transformers = tuple(Transformer.of(build, attention) for attention in found)
+        attentions: Iterable[Any] = getattr(module, "attentions", None) or ()
+        transformers = tuple(Transformer.of(build, attention) for attention in attentions)
         samplers = getattr(module, "downsamplers", None) or getattr(module, "upsamplers", None)
         padded = transformers + (None,) * (len(resnets) - len(transformers))
-        return cls(
-            resnets, padded, conv_of(build.operators, samplers[0].conv) if samplers else None
-        )
+        sampler = conv_of(build.operators, samplers[0].conv) if samplers else None
+        return cls(resnets, padded, sampler)
 
     def upsampled(self, hidden: Tensor, size: tuple[int, ...] | None) -> Tensor:
-        """Nearest neighbours, to `size` or the double, then the convolution; where there is none, as it is."""
+        """Enlarge a map to `size` (height, width), or the double, where the block does so.
+
+        By nearest neighbours, then the convolution.
+        """
         if self.sampler is None:
             return hidden
         larger = (2 * hidden.shape[2], 2 * hidden.shape[3]) if size is None else size

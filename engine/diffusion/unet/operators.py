@@ -1,6 +1,7 @@
-"""What layers are computed with: convolution, linear map, group normalisation and attention over frozen weights, chosen as a row of data.
+"""Compute layers over frozen weights: convolution, linear map, group normalisation, attention.
 
-A backend replaces an entry by a faster one that takes the same weights and gives the same numbers but for rounding. Weights never get a gradient.
+Which code computes them is a row of data. A backend replaces an entry by a faster one that takes
+the same weights and returns the same numbers but for rounding. Weights never get a gradient.
 """
 
 from collections.abc import Callable
@@ -19,14 +20,23 @@ Layer = Callable[[Tensor], Tensor]
 
 
 class Convolution(Protocol):
-    """[B, C, H, W] -> [B, O, H', W']; `bias` [O] stands in for the layer's own where it is given."""
+    """A convolution of maps: [B, C, H, W] -> [B, O, H', W']."""
 
-    def __call__(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor: ...
+    def __call__(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Convolve; `bias` [O] stands in for the layer's own where there is one."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class Conv:
-    """weight [O, C, k, k], bias [O] or None."""
+    """A convolution by PyTorch.
+
+    Attributes:
+        weight: [O, C, k, k].
+        bias: [O] or None.
+        stride: In both directions.
+        padding: On every side.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -41,7 +51,12 @@ class Conv:
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """[..., C] -> [..., O]: weight [O, C], bias [O] or None."""
+    """A linear map [..., C] -> [..., O] by PyTorch.
+
+    Attributes:
+        weight: [O, C].
+        bias: [O] or None.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -52,7 +67,15 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """Group normalisation of [B, C, H, W] in `groups` groups, followed by SiLU where `silu`: weight and bias [C]."""
+    """A group normalisation of [B, C, H, W] by PyTorch.
+
+    Attributes:
+        weight: [C].
+        bias: [C].
+        groups: How many.
+        eps: Added to the variance.
+        silu: Whether SiLU follows.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -66,21 +89,38 @@ class Norm:
 
 
 class FusedNorm(Norm):
-    """The same in one kernel of ours, in any memory order, and differentiable in the map alone."""
+    """A `Norm` in one kernel of ours, in any memory order, differentiable in the map alone."""
 
     def __call__(self, hidden: Tensor) -> Tensor:
         return group_norm_silu(hidden, self.groups, self.weight, self.bias, self.eps, self.silu)
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of [B, L, heads, d] on [B, M, heads, d]: [B, L, heads, d], by PyTorch's own choice of kernel."""
-    query, key, value = (given.transpose(1, 2) for given in (query, key, value))
+    """Compute attention by PyTorch's own choice of kernel.
+
+    Args:
+        query: [B, L, heads, d].
+        key: [B, M, heads, d].
+        value: [B, M, heads, d].
+
+    Returns:
+        [B, L, heads, d].
+    """
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
 
 
 @dataclass(frozen=True)
 class Operators:
-    """memory_format: how maps [B, C, H, W] lie in memory between layers."""
+    """A row of what layers are computed with.
+
+    Attributes:
+        memory_format: How maps [B, C, H, W] lie in memory between layers.
+        conv: (weight [O, C, k, k], bias [O], stride, padding) -> a convolution.
+        linear: (weight [O, C], bias [O]) -> a linear map.
+        norm: (weight [C], bias [C], groups, eps, silu) -> a group normalisation.
+        attention: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
+    """
 
     memory_format: torch.memory_format = torch.contiguous_format
     conv: Callable[[Tensor, Tensor | None, int, int], Convolution] = Conv

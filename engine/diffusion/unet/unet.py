@@ -1,20 +1,28 @@
-"""A Stable Diffusion U-Net cut at the bottleneck: down | middle | up, run with layers of our own over the weights of diffusers' network.
+"""Run a Stable Diffusion U-Net in parts, cut at the bottleneck: down | middle | up.
 
-`down` and `middle` depend on (latent, step, text) alone, so within a drag, where none of these changes, they run once; `up` runs with any bottleneck.
-Run in a row the three are the network. Every part is a function of tensors alone, so that a backend can compile, capture or export it:
+The layers are our own, over the weights of diffusers' network. `down` and `middle` depend on
+(latent, step, text) alone, so within a drag, where none of these changes, they run once; `up` runs
+with any bottleneck. Run in a row the three are the network. Every part (`diffusion/parts.py`) is a
+function of tensors alone, so that a backend can compile, capture or export it:
 
-    whole     latent [B, 4, H, W], times [S] or [B, S], text [B, L, P]         -> output [B, 4, H, W]
-    replaced  latent, times, text, bottleneck                                  -> output, with that bottleneck and no middle block
-    down      latent, times, text                                              -> the skips from high to low resolution, and the middle block's input
-    middle    the middle block's input, times, text                            -> bottleneck [B, C, h, w]
-    up        bottleneck, skips, times, text, feature_block, output            -> features, output
-    folded    bottleneck, constants (folded.py), text, sizes, feature_block, output  -> features, output
+    part           takes                                       returns
+    unet           latent, times, text                         output
+    unet-replaced  latent, times, text, bottleneck             output, without the middle block
+    down           latent, times, text                         the skips, and the middle's input
+    middle         the middle block's input, times, text       bottleneck
+    up             bottleneck, skips, times, text,             features or None, output or None
+                   feature_block, output
+    folded         bottleneck, constants, text, sizes,         features or None, output or None
+                   feature_block, output
+
+    latent, output  [B, 4, H, W]        times  [S], or [B, S] with a step for every entry
+    bottleneck      [B, C, h, w]        text   [B, L, P]
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,33 +31,39 @@ from torch import Tensor, nn
 
 from ...cache.structure import storable
 from ...errors import ModelError
-from .check import changes_to, objections
+from ..parts import (
+    DOWN,
+    FOLDED,
+    MIDDLE,
+    UNET,
+    UNET_REPLACED,
+    UP,
+    Part,
+    PartFunction,
+    PartWrapper,
+)
+from .check import changes_to, objections_to
 from .conditioning import Conditioning, Step
 from .folded import Constants, FoldedResnet
 from .guidance import UNGUIDED, Guidance
 from .layers import Adapt, Build, Level, conv_of, norm_of
 from .operators import Operators
 
-__all__ = ["PARTS", "Down", "Folded", "Place", "Prepare", "T", "UNet", "Up"]
-
-
-PARTS = ("whole", "replaced", "down", "middle", "up", "folded")
-
+__all__ = ["Down", "Folded", "UNet", "Up"]
 
 T = TypeVar("T")
-
-
-Prepare = Callable[[str, Callable[..., Any]], Callable[..., Any]]
-"""(name of a part, the part) -> what is run in its place."""
-
-
-Place = Callable[["UNet", str, Callable[..., Any]], Callable[..., Any]]
 
 
 @storable
 @dataclass(frozen=True, eq=False)
 class Down:
-    """What the encoder half hands on: the step, the skips from high to low resolution, and the middle block's input."""
+    """A result of the encoder half.
+
+    Attributes:
+        step: The step that it ran at.
+        skips: [B, C_i, h_i, w_i] each, from high to low resolution.
+        bottom: The middle block's input [B, C, h, w].
+    """
 
     step: Step
     skips: tuple[Tensor, ...]
@@ -58,8 +72,13 @@ class Down:
 
 @dataclass(frozen=True, eq=False)
 class Up:
-    """What the decoder half gives: the feature map of the block asked for [B, C, h, w], and the network's output [B, 4, H, W] unless not wanted; with
-    guidance [1, 2 C, h, w] and [1, 4, H, W]."""
+    """A result of the decoder half.
+
+    Attributes:
+        features: The feature map of the wanted block [B, C, h, w]; guided [1, 2 C, h, w]. None if
+            no block was named.
+        output: The network's output [B, 4, H, W]; guided [1, 4, H, W]. None if not wanted.
+    """
 
     features: Tensor | None
     output: Tensor | None
@@ -68,8 +87,14 @@ class Up:
 @storable
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """The decoder half on given skips, as far as it is known before the bottleneck is: what they contribute to every residual block, by level; the
-    text's keys and values; what every level upsamples to; how far the text guides."""
+    """A decoder half on fixed skips, as far as it is known before the bottleneck is.
+
+    Attributes:
+        constants: What the skips contribute to every residual block, by level.
+        text: The text's keys and values [B, L, P].
+        sizes: (height, width) that every level upsamples to; None for the double.
+        guidance: How far the text guides.
+    """
 
     constants: tuple[tuple[Constants, ...], ...]
     text: Tensor
@@ -78,27 +103,35 @@ class Folded:
 
 
 class UNet:
-    """The parts of a frozen `UNet2DConditionModel` in evaluation mode. Latents may have any float type; they are cast to the network's.
+    """A frozen `UNet2DConditionModel` in evaluation mode, run in parts.
 
-    Guidance is settled here, so that nobody else knows of it: a latent goes in once, what is between the parts (skips, bottlenecks) is a batch of as
-    many as there are texts, and features and outputs come out as one.
+    Latents may have any float type; they are cast to the network's. Guidance is settled here, so
+    that no other module knows of it: a latent goes in once, what is between the parts (skips,
+    bottlenecks) is a batch of as many as there are texts, and features and outputs come out as one.
 
-    operators: what layers are computed with. prepare: what is run in a part's place (compiled, captured, a plan); the part itself where it is None.
-    adapt: what is computed in place of an attention's projections; not of the text's keys and values, which come packed (`texts`: their layers).
-    Raises ModelError for a network that cannot be cut, with every reason.
+    Args:
+        network: Diffusers' network; its weights are used where they lie.
+        operators: What layers are computed with.
+        wrap: Returns what is run in a part's place; None to run the parts themselves.
+        adapt: Returns what is computed in place of an attention's projection. Not of the text's
+            keys and values, which come packed (`texts`: their layers).
+
+    Raises:
+        ModelError: For a network that cannot be cut, with every reason.
     """
 
     def __init__(
         self,
         network: UNet2DConditionModel,
         operators: Operators | None = None,
-        prepare: Prepare | None = None,
+        wrap: PartWrapper | None = None,
         adapt: Adapt | None = None,
     ) -> None:
-        reasons = objections(network.config) or changes_to(network)
+        reasons = objections_to(network.config) or changes_to(network)
         if reasons:
             raise ModelError(
-                f"this U-Net cannot be dragged: {'; '.join(reasons)}. Use a Stable Diffusion 1.x or 2.x text-to-image model"
+                f"this U-Net cannot be dragged: {'; '.join(reasons)}. "
+                "Use a Stable Diffusion 1.x or 2.x text-to-image model"
             )
         self.network = network
         self.operators = operators or Operators()
@@ -109,8 +142,9 @@ class UNet:
         self._ups = tuple(Level.of(build, block) for block in network.up_blocks)
         self._norm_out = norm_of(self.operators, network.conv_norm_out, silu=True)
         self._conv_out = conv_of(self.operators, network.conv_out)
-        self._prepare = prepare
-        self._prepared: dict[str, Callable[..., Any]] = {}
+        self._adapt = adapt
+        self._wrap = wrap
+        self._wrapped: dict[Part, PartFunction] = {}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -118,25 +152,46 @@ class UNet:
         return dtype
 
     @property
+    def functions(self) -> Mapping[Part, PartFunction]:
+        """The parts themselves, whatever is run in their place."""
+        return {
+            DOWN: self.part_down,
+            MIDDLE: self.part_middle,
+            UP: self.part_up,
+            UNET: self.part_whole,
+            UNET_REPLACED: self.part_replaced,
+            FOLDED: self.part_folded,
+        }
+
+    @property
     def texts(self) -> tuple[tuple[nn.Linear, nn.Linear], ...]:
+        """Projections of the text to keys and to values, in the order of the packed text."""
         return tuple(self._build.texts)
 
     @torch.no_grad()
     def condition(
         self, timesteps: Sequence[int], text: Tensor, guidance: float = 1.0
     ) -> Conditioning:
-        """timesteps: each 0 to 999. text: [B, L, D]; with a guidance above 1 two of them, [negative, positive], else ValueError."""
+        """Compute all that the network reads beside the latent.
+
+        Args:
+            timesteps: Each 0 to 999.
+            text: Embeddings [B, L, D]; with a guidance above 1 two of them, [negative, positive].
+            guidance: Scale; 1 for none.
+
+        Raises:
+            ValueError: For a guidance with another number of texts.
+        """
         guide = Guidance(guidance)
         if guidance != 1 and len(text) != guide.texts:
             raise ValueError(
                 f"guidance {guidance:g} takes a negative and a positive text, got {len(text)}"
             )
-        net, build = self.network, self._build
+        net = self.network
+        build = self._build
         text = text.to(self.dtype)
-        embedding = net.time_embedding(
-            net.time_proj(torch.tensor(timesteps, device=text.device)).to(self.dtype)
-        )
-        active = F.silu(embedding)
+        projected_times = net.time_proj(torch.tensor(timesteps, device=text.device))
+        active = F.silu(net.time_embedding(projected_times.to(self.dtype)))
         times = [projection(active) + conv.bias for projection, conv in build.times]
         packed = [projected for both in build.texts for projected in (both[0](text), both[1](text))]
         return Conditioning(
@@ -144,30 +199,42 @@ class UNet:
         )
 
     def step(self, timestep: int, text: Tensor) -> Step:
-        """A single step: `condition` for one timestep."""
+        """Compute a single step: `condition` for one timestep."""
         return self.condition((timestep,), text).at(timestep)
 
     def down(self, latent: Tensor, step: Step) -> Down:
-        """latent [B, 4, H, W]."""
-        *skips, bottom = self.run("down")(step.guidance.latents(latent), step.times, step.text)
+        """Run the encoder half on a latent [B, 4, H, W]."""
+        *skips, bottom = self.run(DOWN)(step.guidance.latents(latent), step.times, step.text)
         return Down(step, tuple(skips), bottom)
 
     def middle(self, down: Down) -> Tensor:
-        """The bottleneck [B, C, h, w] that the network itself computes."""
-        bottleneck: Tensor = self.run("middle")(down.bottom, down.step.times, down.step.text)
+        """Return the bottleneck [B, C, h, w] that the network itself computes."""
+        bottleneck: Tensor = self.run(MIDDLE)(down.bottom, down.step.times, down.step.text)
         return bottleneck
 
     def up(
         self, down: Down, bottleneck: Tensor, feature_block: int | None = None, output: bool = True
     ) -> Up:
-        """The decoder half with `bottleneck` in place of the middle block's output; see `decode`."""
+        """Run the decoder half with `bottleneck` [B, C, h, w] in place of the middle block's.
+
+        Args:
+            down: The encoder half's results.
+            bottleneck: [B, C, h, w].
+            feature_block: Number of the up block whose feature map is returned, 0 to 3.
+            output: Whether the network's output is wanted; without it the pass stops after
+                `feature_block`.
+        """
         step = down.step
-        found = self.run("up")(bottleneck, down.skips, step.times, step.text, feature_block, output)
-        return _seen(step.guidance, *found)
+        run = self.run(UP)
+        results = run(bottleneck, down.skips, step.times, step.text, feature_block, output)
+        return _guided(step.guidance, *results)
 
     @torch.no_grad()
     def folded(self, down: Down) -> Folded:
-        """For a decoder half that is to be run with several bottlenecks: what the skips contribute, computed once (see folded.py)."""
+        """Compute once what the skips contribute to a decoder half that runs several times.
+
+        See folded.py.
+        """
         by_level = self._by_level(down.skips)
         constants = tuple(
             tuple(
@@ -185,41 +252,51 @@ class UNet:
         feature_block: int | None = None,
         output: bool = True,
     ) -> Up:
-        """As `up`: the feature map of that up block, and the network's output; without the output it stops after that block."""
-        run = self.run("folded")
-        found = run(bottleneck, folded.constants, folded.text, folded.sizes, feature_block, output)
-        return _seen(folded.guidance, *found)
+        """Run the decoder half on folded skips; otherwise as `up`."""
+        run = self.run(FOLDED)
+        results = run(
+            bottleneck, folded.constants, folded.text, folded.sizes, feature_block, output
+        )
+        return _guided(folded.guidance, *results)
 
     def replaced(self, latent: Tensor, step: Step, bottleneck: Tensor) -> Tensor:
-        """The whole network's output with `bottleneck` in place of the middle block's, which does not run."""
-        output: Tensor = self.run("replaced")(
-            step.guidance.latents(latent), step.times, step.text, bottleneck
-        )
+        """Run the whole network with `bottleneck` in place of the middle block, which is skipped.
+
+        Returns the output [B, 4, H, W].
+        """
+        run = self.run(UNET_REPLACED)
+        output: Tensor = run(step.guidance.latents(latent), step.times, step.text, bottleneck)
         return step.guidance.output(output)
 
     def __call__(self, latent: Tensor, step: Step) -> Tensor:
-        """The whole network's output [B, 4, H, W], in its own precision; guided [1, 4, H, W], in float32."""
-        output: Tensor = self.run("whole")(step.guidance.latents(latent), step.times, step.text)
+        """Run the whole network.
+
+        Returns the output [B, 4, H, W] in the network's precision; guided [1, 4, H, W] in float32.
+        """
+        output: Tensor = self.run(UNET)(step.guidance.latents(latent), step.times, step.text)
         return step.guidance.output(output)
 
-    def placed(self, place: "Place") -> "UNet":
-        """The same network and layers, with `place(unet, part, run)` in the place of every part. unet: what is made here; run: what runs it now."""
-        own = self._prepare
+    def wrapped(self, wrap: Callable[["UNet", Part, PartFunction], PartFunction]) -> "UNet":
+        """Return a `UNet` on the same weights and layers, with every part wrapped once more.
 
-        def prepare(part: str, run: Callable[..., Any]) -> Callable[..., Any]:
-            return place(found, part, run if own is None else own(part, run))
+        Args:
+            wrap: (the new `UNet`, the part, what runs it now) -> what is run in its place.
+        """
+        inner = self._wrap
 
-        found = UNet(self.network, self.operators, prepare)
-        return found
+        def rewrap(part: Part, run: PartFunction) -> PartFunction:
+            return wrap(outer, part, run if inner is None else inner(part, run))
 
-    def run(self, part: str) -> Callable[..., Any]:
-        """The part as the backend prepared it, prepared when first wanted."""
-        function: Callable[..., Any] = getattr(self, f"part_{part}")
-        if self._prepare is None:
-            return function
-        if part not in self._prepared:
-            self._prepared[part] = self._prepare(part, function)
-        return self._prepared[part]
+        outer = UNet(self.network, self.operators, rewrap, self._adapt)
+        return outer
+
+    def run(self, part: Part) -> PartFunction:
+        """Return what runs a part: the backend's, wrapped when it is first wanted."""
+        if self._wrap is None:
+            return self.functions[part]
+        if part not in self._wrapped:
+            self._wrapped[part] = self._wrap(part, self.functions[part])
+        return self._wrapped[part]
 
     # The parts: functions of tensors, as in the table above.
 
@@ -267,14 +344,14 @@ class UNet:
         feature_block: int | None = None,
         output: bool = True,
     ) -> tuple[Tensor | None, Tensor | None]:
-        by_level, sizes = self._by_level(skips), self._sizes(skips)
+        by_level = self._by_level(skips)
 
         def resnet(index: int, number: int, hidden: Tensor) -> Tensor:
             return self._ups[index].resnets[number](
                 torch.cat([hidden, by_level[index][number]], dim=1), times
             )
 
-        return self._decode(resnet, bottleneck, text, sizes, feature_block, output)
+        return self._decode(resnet, bottleneck, text, self._sizes(skips), feature_block, output)
 
     def part_folded(
         self,
@@ -299,11 +376,18 @@ class UNet:
         feature_block: int | None,
         output: bool,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """The decoder half, whatever its residual blocks are: `resnet(level, number, hidden)`."""
-        hidden, features = (
-            bottleneck.to(self.dtype, memory_format=self.operators.memory_format),
-            None,
-        )
+        """Run the decoder half, whatever its residual blocks are.
+
+        Args:
+            resnet: (level, number of the block in it, its dynamic input) -> its output.
+            bottleneck: [B, C, h, w].
+            text: [B, L, P].
+            sizes: (height, width) that every level upsamples to; None for the double.
+            feature_block: Number of the level whose map is returned, if any.
+            output: Whether to go on to the network's output.
+        """
+        hidden = bottleneck.to(self.dtype, memory_format=self.operators.memory_format)
+        features = None
         for index, (level, size) in enumerate(zip(self._ups, sizes, strict=True)):
             for number, transformer in enumerate(level.transformers):
                 hidden = resnet(index, number, hidden)
@@ -317,7 +401,7 @@ class UNet:
 
     @cached_property
     def _folded_resnets(self) -> tuple[tuple[FoldedResnet, ...], ...]:
-        """Every up block's residual blocks, split where their skips begin. Made when a drag first wants them."""
+        """Split every up block's residual blocks where their skips begin, when first wanted."""
         by_level = self._by_level(self._skip_channels)
         return tuple(
             tuple(
@@ -329,18 +413,24 @@ class UNet:
 
     @property
     def packed_sizes(self) -> tuple[int, int]:
-        """(S, P): how many channels the packed times and the packed text have."""
-        times, texts = self._build.times, self._build.texts
-        widths = (key.out_features + value.out_features for key, value in texts)
-        return sum(projection.out_features for projection, _ in times), sum(widths)
+        """Channels of the packed times and of the packed text: (S, P)."""
+        times = sum(projection.out_features for projection, _ in self._build.times)
+        texts = sum(key.out_features + value.out_features for key, value in self._build.texts)
+        return times, texts
 
     def skip_shapes(self, height: int, width: int) -> tuple[tuple[int, int, int], ...]:
-        """[C, h, w] of every skip on latents of that size, from high to low resolution; the bottleneck has the last one's."""
+        """Return [C, h, w] of every skip, from high to low resolution; the last is the bottom's.
+
+        Args:
+            height: Of the latent.
+            width: Of the latent.
+        """
         shapes = [(self.network.conv_in.out_channels, height, width)]
         for block in self.network.down_blocks:
             shapes += [(resnet.conv2.out_channels, height, width) for resnet in block.resnets]
             for sampler in block.downsamplers or ():
-                height, width = -(-height // 2), -(-width // 2)
+                height = -(-height // 2)
+                width = -(-width // 2)
                 shapes.append((sampler.conv.out_channels, height, width))
         return tuple(shapes)
 
@@ -349,19 +439,22 @@ class UNet:
         return tuple(channels for channels, _, _ in self.skip_shapes(1, 1))
 
     def _by_level(self, skips: Sequence[T]) -> list[tuple[T, ...]]:
-        """The skips of every up block, in the order in which its residual blocks read them."""
+        """Sort skips by up block, in the order in which its residual blocks read them."""
         rest = list(skips)
         return [tuple(rest.pop() for _ in level.resnets) for level in self._ups]
 
     def _sizes(self, skips: Sequence[Tensor]) -> tuple[tuple[int, ...] | None, ...]:
-        """What every up block upsamples to: None for the double, which it is unless a side is odd somewhere."""
+        """Return (height, width) that every up block upsamples to.
+
+        None stands for the double, which it is unless a side is odd somewhere.
+        """
         if not any(side % 2 ** (len(self._ups) - 1) for side in skips[0].shape[2:]):
             return (None,) * len(self._ups)
         return (*(tuple(level[0].shape[2:]) for level in self._by_level(skips)[1:]), None)
 
 
-def _seen(guidance: Guidance, features: Tensor | None, output: Tensor | None) -> Up:
-    """What the decoder half gave for every text, as one."""
+def _guided(guidance: Guidance, features: Tensor | None, output: Tensor | None) -> Up:
+    """Join what the decoder half returned for every text."""
     return Up(
         None if features is None else guidance.features(features),
         None if output is None else guidance.output(output),

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_eight_processes_write_the_same_key(tmp_path: Path) -> None:
 
 
 def test_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
-    """The process dies between writing and renaming: there is no entry, and the next process makes one."""
+    """A process dies between writing and renaming: there is no entry, the next one makes it."""
     code = f"""
 import os, signal
 from dragnoise.engine.cache import Store
@@ -147,7 +148,10 @@ from dragnoise.engine.cache import Store
 import torch
 found = Store(folder=sys.argv[1])
 for number in range(8):
-    value = found.get_or_make(f"{number:064x}", lambda: torch.full((65536,), float(number)), stage="s")
+    def make():
+        return torch.full((65536,), float(number))
+
+    value = found.get_or_make(f"{number:064x}", make, stage="s")
     assert float(value[0]) == number
 print(found.to_dict()["tiers"]["disk"]["state"], found.to_dict()["tiers"]["disk"]["entries"])
 """
@@ -188,7 +192,7 @@ def test_a_folder_that_refuses(
     found = store(tmp_path)
     with told_once():
         for number in range(3):
-            assert found.get_or_make(key(number), lambda number=number: number, stage="s") == number  # type: ignore[misc]
+            assert found.get_or_make(key(number), partial(int, number), stage="s") == number
     assert found.to_dict()["tiers"]["disk"]["state"] == f"off: {os.strerror(reason)}"
     assert list(tmp_path.iterdir()) == []
     assert found.get_or_make(key(1), never, stage="s") == 1

@@ -1,5 +1,6 @@
 """Tiers in memory: bounded in bytes, the longest unused goes, what is held stays."""
 
+from functools import partial
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -16,7 +17,7 @@ from stored_values import key, never, same, store, tensor
 def test_memory_is_bounded_and_the_longest_unused_goes(
     asked: list[tuple[int, int]], room: int
 ) -> None:
-    """Against a list: an entry's size belongs to its number; what does not fit at all is made anew every time."""
+    """Against a list. An entry's size belongs to its number; one that never fits is made anew."""
     found = store(host_bytes=4 * room)
     sizes: dict[int, int] = {}
     model: list[int] = []
@@ -80,8 +81,9 @@ def test_what_falls_out_of_a_devices_memory_comes_back(tmp_path: Path) -> None:
         torch.randn(1, 8, 8, 16, device=device).contiguous(memory_format=torch.channels_last)
         for _ in range(3)
     ]
-    for number, value in enumerate(values):
-        found.get_or_make(key(number), lambda value=value: value, stage="s", device=device)  # type: ignore[misc]
+    for number in range(3):
+        make = partial(values.__getitem__, number)
+        found.get_or_make(key(number), make, stage="s", device=device)
     assert found.to_dict()["tiers"]["host"]["entries"] == 1
     back = found.get_or_make(key(0), never, stage="s", device=device)
     assert back.device.type == "cuda"

@@ -1,4 +1,4 @@
-"""Parts placed with several backends: whole edits through exported graphs are PyTorch's, and what is missing or wrong is said before it is used."""
+"""Edits through exported parts are PyTorch's; what is missing or wrong is said before use."""
 
 import dataclasses
 import json
@@ -18,8 +18,9 @@ from dragnoise.engine.backends.assemble import CapturedWhile
 from dragnoise.engine.backends.exported_parts import ExportedParts
 from dragnoise.engine.backends.verdicts import Verdicts
 from dragnoise.engine.diffusion.load import load
-from dragnoise.engine.diffusion.model import Model
-from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile
+from dragnoise.engine.diffusion.model import LoadedFrom, Model
+from dragnoise.engine.diffusion.parts import MIDDLE, UP, VAE_DECODER
+from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile, graph_id
 from dragnoise.engine.system.cuda_graphs import NullGraph
 from dragnoise.export.__main__ import main
 from exported_parts import (
@@ -125,7 +126,7 @@ def test_one_dynamic_file_serves_every_size(exported: Path, tmp_path: Path) -> N
 
 
 def test_odd_sizes_have_files_of_their_own(exported: Path) -> None:
-    """Maps that cannot be halved without a remainder: the middle block's file is the one of the next full size."""
+    """Where maps do not halve evenly, the middle block's file is that of the next full size."""
     graphs(exported, OF_AN_EDIT, at(72, 104))
     pair = [Editor(model(), backend=name, exported=exported) for name in ("onnxruntime", "eager")]
     mine, theirs = (
@@ -158,13 +159,14 @@ def test_a_gradient_is_pytorchs(folder: Path) -> None:
 
 def test_results_belong_to_the_caller(folder: Path) -> None:
     """A second call writes nowhere near the first one's outputs."""
-    server = Editor(model(), backend="onnxruntime", exported=folder).running.exported["onnxruntime"]
-    one = server.decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8))
+    parts = Editor(model(), backend="onnxruntime", exported=folder).running.exported["onnxruntime"]
+    decoder = parts.function(VAE_DECODER)
+    one = decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8))
     kept = one.clone()
-    server.decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8, seed=1))
+    decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8, seed=1))
     assert torch.equal(one, kept)
     one.zero_()
-    assert torch.equal(server.decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8)), kept)
+    assert torch.equal(decoder(noise(1, 4, HEIGHT // 8, WIDTH // 8)), kept)
 
 
 # An adapter.
@@ -185,7 +187,10 @@ def adapter_of(file: Path, seed: int = 0) -> Path:
 
 @pytest.mark.slow
 def test_an_adapter_has_files_of_its_own(folder: Path, tmp_path: Path) -> None:
-    """Another session's adapter is never run by this one's file; what is missing is made by the command that is said, with the adapter."""
+    """No file of one adapter ever serves another.
+
+    What is missing is made by the command in the message, with the adapter.
+    """
     shutil.copytree(folder, tmp_path / "exported", ignore=shutil.ignore_patterns("*.lock"))
     file = adapter_of(tmp_path / "ring.safetensors")
     editor = Editor(
@@ -231,7 +236,7 @@ def test_what_is_missing_is_said_with_its_command(tmp_path: Path) -> None:
 
 
 def test_the_command_loads_the_same_model(tmp_path: Path) -> None:
-    """A checkpoint with its configuration beside it, a variant, a pickle: nothing of that is left out."""
+    """A configuration beside a checkpoint, a variant, a pickle: none is left out."""
     shutil.copytree(MODEL, tmp_path / "model")
     for file in (tmp_path / "model").rglob("*.safetensors"):
         file.rename(file.with_suffix(".fp16.safetensors"))
@@ -242,12 +247,11 @@ def test_the_command_loads_the_same_model(tmp_path: Path) -> None:
     assert command[3:8] == ["onnx", str(tmp_path / "model"), "--variant", "fp16", "--allow-pickle"]
     assert main([*command[3:], "--part", "middle"]) == 0
     assert list((tmp_path / "none").glob("middle*.onnx"))
-    assert load(tmp_path / "model", device="cpu", variant="fp16", config="there").loaded_with[
-        :2
-    ] == (
-        "--model-config",
-        "there",
-    )
+    there = load(tmp_path / "model", device="cpu", variant="fp16", config="there")
+    assert there.loaded_from == LoadedFrom(tmp_path / "model", "there", "fp16")
+    graph = graph_id(there, "down", at(64, 64))
+    command = Artefacts(tmp_path).command("onnx", there, graph)
+    assert command[4:7] == [str(tmp_path / "model"), "--model-config", "there"]
 
 
 @pytest.mark.slow
@@ -263,11 +267,17 @@ def test_what_is_missing_is_made(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     artefacts = Artefacts(tmp_path, build_missing=True)
     with pytest.raises(PlanError, match=r"failed: dragnoise.export: error: "):
-        artefacts.graph(dataclasses.replace(model(), name=str(tmp_path)), "down", Extent(64, 64))
+        artefacts.graph(
+            dataclasses.replace(model(), loaded_from=LoadedFrom(tmp_path)), "down", Extent(64, 64)
+        )
     with pytest.raises(
         PlanError, match="a pipeline lies in no folder to make it of: save it with save_pretrained"
     ):
-        artefacts.graph(dataclasses.replace(model(), name="a pipeline"), "down", Extent(64, 64))
+        artefacts.graph(
+            dataclasses.replace(model(), name="a pipeline", loaded_from=None),
+            "down",
+            Extent(64, 64),
+        )
 
 
 def test_files_of_another_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -342,15 +352,15 @@ def test_onnxruntime_says_why_not() -> None:
 
 
 def test_shapes_that_do_not_belong_together_are_ours_to_tell(folder: Path) -> None:
-    """Skips of another size, and times of several steps: TensorRT would speak of a concatenation."""
-    served = Editor(model(), backend="onnxruntime", exported=folder).running.exported["onnxruntime"]
+    """Skips of another size, and times of several steps are refused by name."""
+    parts = Editor(model(), backend="onnxruntime", exported=folder).running.exported["onnxruntime"]
     step = model().unet.step(481, noise(1, 77, model().unet.network.config["cross_attention_dim"]))
     down = model().unet.down(noise(1, 4, HEIGHT // 8, WIDTH // 8), step)
     wrong = (*down.skips[:3], down.skips[3][:, :, 1:], *down.skips[4:])
     with pytest.raises(BackendError, match=r"up takes skip_3 of shape \[1, .*\] at 128x64-b1, got"):
-        served.up(down.bottom, wrong, step.times, step.text)
+        parts.run(UP, down.bottom, wrong, step.times, step.text)
     with pytest.raises(BackendError, match="takes times of shape"):
-        served.middle(down.bottom, step.times[None], step.text)
+        parts.run(MIDDLE, down.bottom, step.times[None], step.text)
 
 
 # Open files, and captured passes that depend on them.
@@ -374,14 +384,14 @@ def test_the_last_files_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ExportedParts, "KEPT", 2)
     server = ExportedParts(golden(), lambda part, extent: (Path(str(extent)), 0), load)
     for height in (8, 16, 8, 24, 8, 16):
-        server.decoder(torch.zeros(1, 4, height // 8, 1))
+        server.run(VAE_DECODER, torch.zeros(1, 4, height // 8, 1))
     assert [extent.height for extent in opened] == [8, 16, 24, 16]
     assert server.closed == 2
     assert len(server.files()) == 2
 
 
 def test_a_captured_pass_is_forgotten_with_what_it_was_captured_of() -> None:
-    """What a graph replays are addresses: of another adapter's plan, or of one that was closed, they are wrong."""
+    """A graph replays addresses, which are wrong for another adapter's plan or a closed one."""
     valid, runs = ["one"], []
 
     class Replays:

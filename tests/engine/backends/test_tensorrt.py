@@ -1,11 +1,11 @@
-"""The TensorRT runtime of ours on a double (recording_tensorrt.py), which is not TensorRT: how it is called, and what is said when it says no.
+"""Our TensorRT runtime on a double: how it is called, and what is said when it says no.
 
-The double computes with onnxruntime on the memory it is given, so that a whole edit through it also proves cut, placement and buffers. What TensorRT
-itself computes is the business of the tests marked `gpu`.
+The double (recording_tensorrt.py) is not TensorRT. It computes with onnxruntime on the memory that
+it is handed, so that a whole edit through it also proves cut, placement and buffers. What TensorRT
+itself computes is for the tests marked `gpu`.
 """
 
 import dataclasses
-import importlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +21,7 @@ from dragnoise.engine.backends.artefacts import Artefacts
 from dragnoise.engine.backends.tensorrt import Engine, Library, library, objections_to_tensorrt
 from dragnoise.engine.backends.tensorrt import backend as plans_backend
 from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.parts import PARTS, VAE_DECODER
 from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile, signature
 from exported_parts import (
     HEIGHT,
@@ -60,11 +61,8 @@ def folder(exported: Path, tmp_path: Path) -> Path:
 
 def decoder(folder: Path) -> Any:
     """Runs the VAE's decoder by the double."""
-    return (
-        Editor(model(), backend="drag=eager,vae=tensorrt", exported=folder)
-        .running.exported["tensorrt"]
-        .decoder
-    )
+    editor = Editor(model(), backend="drag=eager,vae=tensorrt", exported=folder)
+    return editor.running.exported["tensorrt"].function(VAE_DECODER)
 
 
 LATENT = noise(1, 4, HEIGHT // 8, WIDTH // 8)
@@ -80,7 +78,8 @@ def test_an_edit_through_the_runtime(folder: Path, recording: Recording) -> None
     assert sorted(one["file"].split(".")[0] for one in said) == sorted(OF_AN_EDIT)
     assert all(one["working_bytes"] == 1000 and one["weights_bytes"] > 0 for one in said)
     assert recording.contexts == len(OF_AN_EDIT)
-    # 3 steps inverted, 1 drag begun, 3 steps denoised of which the first is the drag's own decoder half; two halves of the VAE
+    # 3 steps inverted, 1 drag begun, 3 steps denoised of which the first is the drag's own
+    # decoder half; two halves of the VAE
     assert recording.calls.count("execute_async_v3") == 3 * 3 + 2 + 1 + 2 * 2 + 2
 
 
@@ -97,7 +96,7 @@ def test_outputs_belong_to_the_caller(folder: Path, recording: Recording) -> Non
     [
         (
             "deserialize_cuda_engine",
-            "does not load the plan .* on Double 9000: Error Code 1: this plan is for another device",
+            "does not load the plan .* on Double 9000: Error Code 1: this plan is for another",
         ),
         ("create_execution_context", "gives no execution context: out of memory"),
         (
@@ -132,7 +131,10 @@ def test_each_thread_has_a_context(folder: Path, recording: Recording) -> None:
 def test_a_dynamic_plan_is_loaded_once(
     exported: Path, tmp_path: Path, recording: Recording
 ) -> None:
-    """Its weights are there once, whatever the sizes; a context, which knows shapes and may be captured with, is there for each."""
+    """Its weights are there once, whatever the sizes; a context is there for each.
+
+    A context knows its shapes, and may have been captured with them.
+    """
     doubles(
         exported,
         tmp_path,
@@ -271,7 +273,7 @@ def test_plans_of_another_device_library_or_size_are_not_read(
     for other in (Library("tensorrt", module, "11.0"), Library("tensorrt_rtx", module, "10.13")):
         with pytest.raises(
             PlanError,
-            match=r"\(there is one for tensorrt-10.13.none, which cannot be used here\); make it with: ",
+            match=r"\(there is one for tensorrt-10.13.none, which cannot be used here\); make ",
         ):
             artefacts.plan(model(), "up", VAE, other)
     with pytest.raises(PlanError, match="no plan of up for 128x128-b1"):
@@ -310,7 +312,7 @@ def test_the_library_is_the_one_that_is_here() -> None:
 @pytest.fixture
 def importing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
     """Says what is found, or raised, where a library is imported."""
-    module = importlib.import_module("dragnoise.engine.backends.tensorrt.library")
+    from dragnoise.engine.backends.tensorrt import flavours as module
 
     def now(found: Any) -> None:
         def load(name: str) -> Any:
@@ -331,7 +333,10 @@ def test_a_library_that_is_missing_or_too_old_says_so(importing: Callable[[Any],
     ):
         library("fast")
     importing(ImportError("No module named 'tensorrt'"))
-    missing = r"tensorrt cannot be imported \(No module named 'tensorrt'\); pip install 'dragnoise\[tensorrt\]'"
+    missing = (
+        r"tensorrt cannot be imported \(No module named 'tensorrt'\); "
+        r"pip install 'dragnoise\[tensorrt\]'"
+    )
     with pytest.raises(BackendError, match=missing):
         library("tensorrt")
     assert "tensorrt_rtx cannot be imported" in objections_to_tensorrt()[0]
@@ -376,13 +381,13 @@ def test_a_plan_that_does_not_load_says_why(exported: Path, damage: Any, words: 
 def test_every_plan_computes_what_pytorch_computes(tmp_path: Path, dtype: str) -> None:
     """Each part beside eager PyTorch on the device, on the same inputs; then whole edits."""
     from dragnoise.engine.diffusion.load import load
-    from dragnoise.engine.exported import DTYPES, PARTS, part_of
+    from dragnoise.engine.exported import DTYPES, EXPORTABLE, part_of, precision_of
     from dragnoise.export.__main__ import main
     from dragnoise.export.inputs import example
     from golden_cases import MODEL
 
     short = {str(value).removeprefix("torch."): name for name, value in DTYPES.items()}[dtype]
-    parts = [word for part in PARTS for word in ("--part", part)]
+    parts = [word for part in EXPORTABLE for word in ("--part", part)]
     assert (
         main(
             [
@@ -407,14 +412,14 @@ def test_every_plan_computes_what_pytorch_computes(tmp_path: Path, dtype: str) -
     )
     served = editor.running.exported["tensorrt"]
     tolerance = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 8e-2}[dtype]
-    for part in PARTS:
+    for part in EXPORTABLE:
         given = {name: tensor.cuda() for name, tensor in example(golden(), part, VAE).items()}
-        precision = on_device.vae.dtype if part.startswith("vae-") else on_device.dtype
+        precision = precision_of(on_device, part)
         with torch.no_grad():
             expected = part_of(on_device, on_device.unet, part)(
                 *(tensor.to(precision) for tensor in given.values())
             )
-        found = served.run(part, VAE, *given.values())
+        found = served.run(PARTS[part], *given.values())
         for mine, theirs in zip(
             found, (expected,) if isinstance(expected, torch.Tensor) else expected, strict=True
         ):

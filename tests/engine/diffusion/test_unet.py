@@ -47,7 +47,11 @@ def inputs(unet: UNet, size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
 
 
 def assert_close(mine: Tensor, theirs: Tensor) -> None:
-    """A step's projections are rounded once more than diffusers', and 1 x 1 convolutions are done as products: units of rounding, summed up."""
+    """Compare up to units of rounding, summed up.
+
+    A step's projections are rounded once more than diffusers', and 1 x 1 convolutions are done as
+    products.
+    """
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -59,7 +63,10 @@ def whole(unet: UNet, latent: Tensor, timestep: int, text: Tensor) -> Tensor:
 def features_of_the_whole(
     unet: UNet, latent: Tensor, timestep: int, text: Tensor, bottleneck: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """diffusers' own forward, its third up block watched and, if one is given, its middle block's output replaced."""
+    """Run diffusers' own forward with its third up block watched.
+
+    If there is a bottleneck, it replaces the middle block's output.
+    """
     kept: list[Tensor] = []
     hooks = [
         unet.network.up_blocks[FEATURES].register_forward_hook(
@@ -137,7 +144,7 @@ def test_features_are_given_only_where_asked_for(unet: UNet) -> None:
 
 
 def test_weights_are_frozen(unet: UNet) -> None:
-    """Neither the network nor what it is given keeps a graph: only the bottleneck does, when it asks for one."""
+    """Neither the network nor its inputs keep a graph: only a bottleneck that wants one does."""
     latent, text = inputs(unet, (1, 8, 8))
     down = unet.down(latent, unet.step(681, text))
     bottleneck = unet.middle(down)
@@ -181,7 +188,10 @@ def test_a_network_that_cannot_be_cut_is_refused_with_every_reason() -> None:
 
 
 def test_what_was_done_to_a_network_afterwards_is_not_ignored() -> None:
-    """Unmerged adapters, FreeU and attention that is more than attention would have no effect on our layers: refused, not dropped."""
+    """Changes that would have no effect on our layers are refused, not dropped.
+
+    Unmerged adapters, FreeU, and attention that is more than attention.
+    """
 
     class Adapter(torch.nn.Linear):
         base_layer = None
@@ -193,7 +203,7 @@ def test_what_was_done_to_a_network_afterwards_is_not_ignored() -> None:
     adapted.mid_block.attentions[0].transformer_blocks[0].attn1.to_q = Adapter(32, 32)
     with pytest.raises(
         ModelError,
-        match=r"1 layers have unmerged adapters \(mid_block.*to_q, ...\): merge them with fuse_lora",
+        match=r"1 layers have unmerged adapters \(mid_block.*to_q, ...\): merge them with",
     ):
         UNet(adapted)
     free = network()
@@ -293,7 +303,7 @@ def test_more_steps_than_the_model_knows_are_refused(trained: int, steps: int) -
 
 
 def test_a_schedule_that_begins_at_pure_noise_is_refused() -> None:
-    """Rescaled to zero terminal signal, 500 steps begin at timestep 999, where nothing can be divided by sqrt(alpha)."""
+    """Rescaled to zero terminal signal, 500 steps begin where sqrt(alpha) is zero."""
     config = {
         "num_train_timesteps": 1000,
         "rescale_betas_zero_snr": True,
@@ -304,3 +314,32 @@ def test_a_schedule_that_begins_at_pure_noise_is_refused() -> None:
     assert Schedule.of(config, 50).timesteps[0] == 981
     with pytest.raises(ConfigError, match="500 steps begin at pure noise"):
         Schedule.of(config, 500)
+
+
+def test_wrapped_once_more_it_is_the_same_network() -> None:
+    """Operators, what is computed in place of projections, and what ran the parts before, stay."""
+    plain = load(MODEL, device="cpu").unet
+    doubled = UNet(plain.network, adapt=lambda module, layer: lambda hidden: 2 * layer(hidden))
+    order: list[str] = []
+
+    def noting(name: str) -> Any:
+        def wrap(*given: Any) -> Any:
+            *_, part, run = given
+
+            def noted(*inputs: Any) -> Any:
+                order.append(f"{name} {part.name}")
+                return run(*inputs)
+
+            return noted
+
+        return wrap
+
+    inner = UNet(plain.network, wrap=noting("inner"))
+    latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    text = torch.zeros(1, 77, plain.network.config["cross_attention_dim"])
+    step = plain.step(481, text)
+    assert torch.equal(inner.wrapped(noting("outer"))(latent, step), plain(latent, step))
+    assert order == ["outer unet", "inner unet"]
+    again = doubled.wrapped(lambda unet, part, run: run)
+    assert torch.equal(again(latent, step), doubled(latent, step))
+    assert not torch.equal(again(latent, step), plain(latent, step))

@@ -1,8 +1,7 @@
-"""Adapters of others, files that are wrong, and weights that stay right whatever happens while they change."""
+"""Adapters of others, files that are wrong, and weights that stay right while they change."""
 
 import copy
 import math
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from dragnoise.engine import Adapter, AdapterError, ConfigError, Editor
 from dragnoise.engine.diffusion.lora.adapter import FILE, AdapterUse, projections
+from dragnoise.engine.diffusion.weights import Weights
 from golden_cases import MODEL
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -156,7 +156,10 @@ def test_no_layer_twice(editor: Editor) -> None:
 def test_interrupted_while_weights_change_they_come_back(
     editor: Editor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the first, at a later layer, and while the former adapter is taken out: who comes next finds the weights as they were loaded."""
+    """The next to come finds the weights as they were loaded.
+
+    Interrupted at the first and at a later layer, and while the former adapter is taken out.
+    """
     weights = {
         name: weight.clone() for name, weight in editor.model.unet.network.named_parameters()
     }
@@ -198,53 +201,62 @@ def test_interrupted_while_weights_change_they_come_back(
             )
 
 
-def test_a_thread_enters_again_though_another_waits(editor: Editor) -> None:
-    """The other waits for this thread: were it first in the queue, neither would ever go on."""
+def two_uses(editor: Editor) -> tuple[AdapterUse, AdapterUse]:
     name, down, up = first_layer(editor)
-    used, other = (
-        AdapterUse(Adapter(((name, down, up),))),
-        AdapterUse(Adapter(((name, down, 2 * up),))),
-    )
-    order: list[str] = []
-    waiting = threading.Event()
-
-    def wait() -> None:
-        waiting.set()
-        with editor.adapters.active(other):
-            order.append("other")
-
-    def enter_twice() -> None:
-        with editor.adapters.active(used):
-            second.start()
-            assert waiting.wait(10)
-            while not editor.adapters._queue:
-                pass
-            with editor.adapters.active(used):
-                order.append("again")
-
-    first, second = (
-        threading.Thread(target=enter_twice, daemon=True),
-        threading.Thread(target=wait, daemon=True),
-    )
-    first.start()
-    first.join(20)
-    second.join(20)
-    assert order == ["again", "other"]
+    return AdapterUse(Adapter(((name, down, up),))), AdapterUse(Adapter(((name, down, 2 * up),)))
 
 
-def test_left_in_another_thread_than_entered(editor: Editor) -> None:
-    """As a generator is that the garbage collector closes."""
-    name, down, up = first_layer(editor)
-    entered = editor.adapters.active(AdapterUse(Adapter(((name, down, up),))))
-    entered.__enter__()
-    leaving = threading.Thread(target=entered.__exit__, args=(None, None, None))
-    leaving.start()
-    leaving.join(10)
-    done = threading.Event()
+def test_inside_another_the_outer_one_comes_back(editor: Editor) -> None:
+    """A callback of an edit may edit, with an adapter of its own or none."""
+    outer, inner = two_uses(editor)
+    merged = editor.model.weights
+    with editor.adapters.active(outer):
+        with editor.adapters.active(inner), editor.adapters.active(AdapterUse()):
+            assert merged.merged is None
+        assert merged.merged == outer.key
+        with editor.adapters.active(outer):
+            pass
+        assert merged.merged == outer.key
+    assert merged.merged == outer.key, "weights stay merged until others are wanted"
+    with editor.adapters.active(AdapterUse()):
+        assert merged.merged is None
 
-    def work() -> None:
-        with editor.adapters.active(AdapterUse()):
-            done.set()
 
-    threading.Thread(target=work, daemon=True).start()
-    assert done.wait(20)
+def test_the_outer_one_comes_back_where_the_inner_one_fails(
+    editor: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While weights change, and inside: a callback may go on from either."""
+    outer, inner = two_uses(editor)
+    layer = projections(editor.model.unet.network)[first_layer(editor)[0]]
+    real = Tensor.copy_
+    with editor.adapters.active(outer):
+        weight = layer.weight.clone()
+        calls = iter(range(10))
+
+        def copy_(self: Tensor, *given: Any) -> Tensor:
+            if next(calls) == 1:
+                raise MemoryError("no room")
+            return real(self, *given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Tensor, "copy_", copy_)
+            with pytest.raises(MemoryError), editor.adapters.active(inner):
+                pytest.fail("entered with weights half changed")
+        assert torch.equal(layer.weight, weight)
+        with pytest.raises(KeyError), editor.adapters.active(inner):
+            raise KeyError
+        assert torch.equal(layer.weight, weight)
+        for wrong in (Adapter((("no_such_layer", torch.ones(1, 2), torch.ones(2, 1)),)),):
+            with pytest.raises(AdapterError), editor.adapters.active(AdapterUse(wrong)):
+                pytest.fail("entered with another model's adapter")
+        assert torch.equal(layer.weight, weight)
+        assert editor.model.weights.merged == outer.key
+
+
+def test_a_plain_edit_never_reads_all_weights(
+    editor: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a merge, a cache or an export needs the digest: it takes a second a gigabyte."""
+    monkeypatch.setattr(Weights, "_read", lambda weights: pytest.fail("read"))
+    with editor.adapters.active(AdapterUse()):
+        pass

@@ -80,7 +80,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_without_a_configuration_it_says_to_give_one(checkpoint: Path) -> None:
     with pytest.raises(
         ModelError,
-        match=r"model\.safetensors' holds weights alone .*; give config=FOLDER, a diffusers folder with",
+        match=r"model\.safetensors' holds weights alone .*; give config=FOLDER, a diffusers",
     ) as refused:
         load(checkpoint, device="cpu")
     assert "\n" not in str(refused.value)

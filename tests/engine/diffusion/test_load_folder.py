@@ -1,4 +1,4 @@
-"""From a folder to a model: what is read, what is refused, and that a refusal says in one line what was seen and what to do."""
+"""A folder becomes a model, or a refusal that says in one line what was seen and what to do."""
 
 import json
 import logging
@@ -158,7 +158,7 @@ def test_whole_precision_is_preferred_where_both_are_there(folder: Path) -> None
 def test_pickles_are_read_only_when_allowed(folder: Path) -> None:
     pickled(folder)
     assert (
-        "has its weights in a pickle, diffusion_pytorch_model.bin; convert it to .safetensors, or allow pickles"
+        "has its weights in a pickle, diffusion_pytorch_model.bin; convert it to .safetensors"
         in refusal(folder)
     )
     model, expected = load(folder, device="cpu", allow_pickle=True), load(MODEL, device="cpu")

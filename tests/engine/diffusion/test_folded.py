@@ -11,7 +11,10 @@ from dragnoise.engine.diffusion.unet import UNet, Up
 
 
 def network(dtype: torch.dtype, **changes: object) -> UNet:
-    """Stable Diffusion's structure and ratios of widths, small: skips of 32 channels beside 64 dynamic ones, in groups of 6, straddle."""
+    """Build a small network with Stable Diffusion's structure and ratios of widths.
+
+    Skips of 32 channels beside 64 dynamic ones, in groups of 6, straddle.
+    """
     torch.manual_seed(0)
     settings = {
         "sample_size": 16,
@@ -72,7 +75,7 @@ def test_float64(size: tuple[int, int], output: bool) -> None:
 
 
 def test_groups_do_straddle() -> None:
-    """The network above has blocks of every kind: aligned, straddling, with and without constant groups."""
+    """Blocks of every kind are there: aligned, straddling, with and without constant groups."""
     resnets = [resnet for level in network(torch.float64)._folded_resnets for resnet in level]
     straddling = [resnet.bound - resnet.dynamic for resnet in resnets]
     assert len(resnets) == 12
@@ -96,7 +99,10 @@ def test_other_structures(changes: dict[str, object]) -> None:
 
 
 def test_bfloat16_is_as_near_to_the_truth_as_the_plain_graph() -> None:
-    """Against float32 with the same rounded weights: folding may not lose more than 1.3 times what bfloat16 loses anyway."""
+    """Folding may not lose more than 1.3 times what bfloat16 loses anyway.
+
+    Both are compared with float32 on the same rounded weights.
+    """
     exact, rounded = network(torch.bfloat16), network(torch.bfloat16)
     exact = UNet(exact.network.float())
     truth, truth_gradient, _ = both(exact, (16, 16))[0]

@@ -1,4 +1,4 @@
-"""Names and files of exported parts: a file is right if its identity is, and what is wrong with a plan's file is told apart."""
+"""A file of an exported part is right if its identity is; what is wrong with one is said."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from dragnoise.engine.diffusion.lora.adapter import Adapter, AdapterUse
 from dragnoise.engine.diffusion.lora.merge import Adapters
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.exported import (
-    PARTS,
+    EXPORTABLE,
     Extent,
     GraphId,
     PlanId,
@@ -51,7 +51,7 @@ def built(model: Model, **changes: Any) -> PlanId:
 
 
 @pytest.mark.parametrize("extent", [Extent(128, 192), Extent(64, 64, 2), Extent(136, 72)])
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", EXPORTABLE)
 def test_a_signature_is_what_the_part_takes_and_gives(
     model: Model, part: str, extent: Extent
 ) -> None:
@@ -78,7 +78,7 @@ def test_features_beside_the_prediction(model: Model, block: int, extent: Extent
 
 def test_2x_has_other_widths(tmp_path: Path) -> None:
     two = load(sd2(tmp_path), device="cpu")
-    for part in PARTS:
+    for part in EXPORTABLE:
         given = example(two, part, Extent(64, 128))
         assert {name: tuple(tensor.shape) for name, tensor in given.items()} == dict(
             signature(two, part, Extent(64, 128)).inputs
@@ -161,8 +161,8 @@ def test_there_and_back(model: Model) -> None:
         (("down", Profile.at(Extent(100, 128))), "multiples of 8 pixels, got 128x100"),
         (("down", Profile.at(Extent(0, 128))), "multiples of 8 pixels, got 128x0"),
         (("down", Profile.at(Extent(64, 64, 0))), "batch must be 1 or more, got 0"),
-        (("down", Profile(Extent(64, 64), Extent(72, 64), Extent(128, 128))), "dynamic sizes of this model are multiples of 64"),
-        (("down", Profile(Extent(64, 64), Extent(256, 64), Extent(128, 128))), "256x64|does not lie between"),
+        (("down", Profile(Extent(64, 64), Extent(72, 64), Extent(128, 128))), "dynamic sizes .* of 64"),
+        (("down", Profile(Extent(64, 64), Extent(256, 64), Extent(128, 128))), "does not lie b"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_exported(model: Model, ask: tuple[object, ...], words: str) -> None:
@@ -241,7 +241,10 @@ def test_another_plan_under_this_name(
 
 
 def test_random_damage_is_never_taken_for_a_plan(model: Model, tmp_path: Path) -> None:
-    """Every byte changed, one at a time, every third in the header's JSON: an error, or (in figures of the build) the same plan."""
+    """Every third byte changed, one at a time: an error, or the same plan.
+
+    The same plan where only figures of the build have changed.
+    """
     path = write_plan(tmp_path, built(model), bytes(range(64)), {"seconds": 1.25})
     raw = path.read_bytes()
     for place in range(0, len(raw), 3):

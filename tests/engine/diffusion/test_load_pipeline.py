@@ -1,4 +1,4 @@
-"""An existing pipeline is used where it lies: no second copy of its weights, and nothing about it changed."""
+"""A pipeline is used where it lies: no second copy of its weights, and nothing changed."""
 
 from typing import Any
 
@@ -118,7 +118,7 @@ def test_weights_that_move_are_refused(pipeline: Any, part: str, mark: str) -> N
     next(getattr(pipeline, part).children()).__dict__[mark] = object()
     with pytest.raises(
         ModelError,
-        match=f"the pipeline's {part} is moved between devices .*; give a pipeline without offloading",
+        match=f"the pipeline's {part} is moved between devices .*; give a pipeline without off",
     ):
         Editor.from_pipeline(pipeline)
 

@@ -1,0 +1,267 @@
+"""One drag of a session, from its request to its result, as the worker does it.
+
+    request -> base -> prepare -> scene -> warm start -> loop -> finish -> result, and a new state
+
+How an image is prepared and finished is the method's pipeline's (`pipelines/diffusion.py`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..diffusion.lora.adapter import AdapterUse
+from ..drag.loop import Iteration, LoopCache, Optimum
+from ..drag.method import AnyMethod, Start, WarmStart
+from ..drag.scene import Scene
+from ..drag.start import reference
+from ..errors import SessionError
+from ..inputs.image import Image
+from ..inputs.points import Points
+from ..pipelines.pipeline import OnStep, Prepared
+from ..pipelines.runtime import Runtime
+from ..pipelines.source import Source, preparation_key
+from ..run import Run, StageCache
+from ..system.timers import StageTimes
+from ..system.worker import Job
+from .request import Base, DragRequest
+from .result import EditResult, History
+from .state import LastDrag, State
+from .stream import PreviewPacer
+
+__all__ = ["Dragger", "Moment"]
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """An iteration of a drag, and all that it is an iteration of.
+
+    Attributes:
+        iteration: Its number, handles, loss and forward pass.
+        scene: What is dragged.
+        prepared: On what.
+        run: What runs and watches stages.
+    """
+
+    iteration: Iteration[Any]
+    scene: Scene[Any, Any]
+    prepared: Prepared[Any]
+    run: Run
+
+
+@dataclass(frozen=True, eq=False)
+class Dragger:
+    """What a session drags with.
+
+    Attributes:
+        runtime: The model and what all edits share.
+        cache: The session's memory.
+        loops: The last loop, for a drag that is like it.
+        use: The adapter that is merged into the weights.
+    """
+
+    runtime: Runtime
+    cache: StageCache
+    loops: LoopCache
+    use: AdapterUse
+
+    def drag(
+        self,
+        request: DragRequest,
+        state: State,
+        job: Job[Any],
+        each: Callable[[Moment], None],
+        pacer: PreviewPacer | None = None,
+    ) -> tuple[EditResult, State]:
+        """Do a drag, and return its result and the state that it leads to.
+
+        Args:
+            request: What was asked for.
+            state: What the session shows now.
+            job: Ends the drag where it is cancelled or too late.
+            each: Called after every iteration.
+            pacer: Counts the loop's time.
+        """
+        method = request.method
+        device = self.runtime.model.device
+        times = StageTimes(device)
+        total = StageTimes(device)
+        run = Run((*self.runtime.observers, times), self.cache)
+        base, source = self._base(request, state)
+        with total("total"):
+            on_step = request.steps("invert", job)
+            prepared = self.prepare(run, source, method, request.settings, on_step)
+            scene = prepared.scene(
+                request.points, request.mask, request.settings, request.wants_output
+            )
+            optimum = self._optimise(run, request, base, state, prepared, scene, job, each, pacer)
+            end = method.pipeline.finish(
+                run, method, scene, optimum, on_step=request.steps("propagate", job)
+            )
+            image = prepared.frame.image_of(end.pixels)
+        record = method.pipeline.record(prepared, scene, optimum, end) if request.record else None
+        timings_ms = times.ms | total.ms
+        result = self._result(request, base, prepared, optimum, image, timings_ms, record)
+        return result, self._state(request, base, state, prepared, scene, optimum, image)
+
+    def prepare(
+        self, run: Run, source: Source, method: AnyMethod, settings: Any, on_step: OnStep
+    ) -> Prepared[Any]:
+        """Return a source as a method drags on it; what is remembered is not computed again."""
+        model = self.runtime.model
+        pipeline = method.pipeline
+        prepared: Prepared[Any] = pipeline.prepare(
+            run, model, source, method, settings, self.use, on_step=on_step
+        )
+        return prepared
+
+    def preview(self, method: AnyMethod, moment: Moment) -> Image:
+        """Return what the picture is expected to become."""
+        prepared = moment.prepared
+        pixels = method.pipeline.preview(
+            moment.run,
+            method,
+            moment.scene,
+            prepared.start,
+            moment.iteration,
+            self.runtime.preview_vae,
+        )
+        return prepared.frame.image_of(pixels)
+
+    def key(self, method: AnyMethod, settings: Any) -> str:
+        """Digest what a preparation depends on beside the source."""
+        return preparation_key(method, settings, self.use)
+
+    def _optimise(
+        self,
+        run: Run,
+        request: DragRequest,
+        base: Base,
+        state: State,
+        prepared: Prepared[Any],
+        scene: Scene[Any, Any],
+        job: Job[Any],
+        each: Callable[[Moment], None],
+        pacer: PreviewPacer | None,
+    ) -> Optimum:
+        method = request.method
+        warm = _warm_start(run, method, base, state.drag, prepared, scene)
+        every = self.runtime.poll_every
+        with run.watched("drag"):
+            loop = self.loops.get(method, scene, prepared.start, prepared.dtype, every, warm)
+        watched = run.watching("drag", loop)
+        for iteration in watched if pacer is None else pacer.timed(watched):
+            request.report(iteration, job)
+            each(Moment(iteration, scene, prepared, run))
+        with run.watched("drag"):
+            return loop.optimum()
+
+    def _base(self, request: DragRequest, state: State) -> tuple[Base, Source]:
+        """Return where a drag begins, and on what picture."""
+        base = request.base
+        drag = state.drag
+        same = drag is not None and drag.key == self.key(request.method, request.settings)
+        if base == "last" and not same:
+            why = "there is none"
+            if drag is not None:
+                why = "its method, its adapter or settings of its inversion were others"
+            raise SessionError(
+                f"the last drag cannot go on: {why}; use base='source' or base='result'"
+            )
+        if base == "result" and drag is not None and not same:
+            base = "inverted"
+        source = state.source
+        if base == "inverted" and drag is not None:
+            source = Source(state.image, source.prompt, source.negative_prompt)
+        return base, source
+
+    def _result(
+        self,
+        request: DragRequest,
+        base: Base,
+        prepared: Prepared[Any],
+        optimum: Optimum,
+        image: Image,
+        timings_ms: dict[str, float],
+        record: Any,
+    ) -> EditResult:
+        frame = prepared.frame
+        track = np.array([frame.image_points(handles) for handles in optimum.handles])
+        settings = self.runtime.settings(
+            request.method.name, request.settings, base=base, adapter=self.use.key
+        )
+        return EditResult(
+            image=image,
+            points=Points(frame.image_points(optimum.handles[-1]), request.points.targets),
+            reached=optimum.reached,
+            history=History(optimum.losses.cpu().numpy(), track),
+            timings_ms=timings_ms,
+            settings=settings,
+            record=record,
+            cache=self.runtime.numbers(),
+            warnings=(*request.notices, *prepared.notices),
+        )
+
+    def _state(
+        self,
+        request: DragRequest,
+        base: Base,
+        state: State,
+        prepared: Prepared[Any],
+        scene: Scene[Any, Any],
+        optimum: Optimum,
+        image: Image,
+    ) -> State:
+        goes_on = base == "last" and state.drag is not None
+        drag = LastDrag(
+            key=self.key(request.method, request.settings),
+            inversion=prepared.inversion,
+            begun=state.drag.begun if goes_on and state.drag is not None else optimum.start,
+            variable=optimum.variable,
+            placed=scene.handles,
+            now=optimum.handles[-1],
+        )
+        return State(prepared.source, image, drag)
+
+
+def _warm_start(
+    run: Run,
+    method: AnyMethod,
+    base: Base,
+    drag: LastDrag | None,
+    prepared: Prepared[Any],
+    scene: Scene[Any, Any],
+) -> WarmStart | None:
+    """Return where the variable begins; None for the method's own start."""
+    if drag is None or base in ("source", "inverted"):
+        return None
+    if base == "result":
+        return WarmStart(drag.variable)
+    forward = run(
+        reference,
+        method,
+        prepared.place,
+        run.once(_begun, prepared.start, drag.begun),
+        scene.settings,
+        scene.resolution,
+        prepared.dtype,
+        scene.needs_output,
+    )
+    return WarmStart(drag.variable, forward, _handles_now(scene.handles, drag))
+
+
+def _begun(start: Start[Any], variable: Tensor) -> Start[Any]:
+    return replace(start, variable=variable)
+
+
+def _handles_now(placed: Tensor, drag: LastDrag) -> Tensor:
+    """Return where handles [N, 2] are: where the last drag left those it had, else as placed."""
+    pairs = list(zip(drag.placed, drag.now, strict=True))
+    handles = []
+    for handle in placed:
+        moved = (now for before, now in pairs if torch.equal(before, handle))
+        handles.append(next(moved, handle))
+    return torch.stack(handles)

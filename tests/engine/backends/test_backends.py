@@ -1,0 +1,185 @@
+"""Backends make the same edits, and say why they cannot serve."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dragnoise.engine import BackendError, DragConfig, Editor
+from dragnoise.engine.backends import ATTENTION, BACKENDS, Backend, choose
+from dragnoise.engine.backends.packed import objections_to
+from dragnoise.engine.diffusion.load import load
+from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.diffusion.parts import Part, PartFunction
+from dragnoise.engine.diffusion.unet import Operators, UNet
+from dragnoise.engine.diffusion.unet.operators import FusedNorm
+from dragnoise.engine.session.result import EditResult
+from dragnoise.engine.system.cuda_graphs import Captured, NullGraph
+from golden_cases import GOLDEN, MODEL
+
+CPU = torch.device("cpu")
+QUICK = DragConfig(steps=10, strength=0.3, iterations=3, lr=0.02)
+can_pack = pytest.mark.skipif(
+    bool(objections_to(CPU, torch.float32)), reason="this PyTorch cannot pack weights"
+)
+
+
+@cache
+def model() -> Model:
+    return load(MODEL, device="cpu")
+
+
+def edited(editor: Editor) -> EditResult:
+    mask = np.zeros((256, 256), np.bool_)
+    mask[64:192] = True
+    image = GOLDEN / "images" / "discs_256x256.png"
+    return editor.edit(image, "100,90:130,100", mask=mask, config=QUICK, record=True)
+
+
+@cache
+def eagerly() -> EditResult:
+    return edited(Editor(model(), backend="eager"))
+
+
+def assert_same_edit(mine: EditResult, theirs: EditResult) -> None:
+    assert mine.record is not None
+    assert theirs.record is not None
+    assert torch.equal(mine.record.handles, theirs.record.handles)
+    np.testing.assert_allclose(mine.history.losses, theirs.history.losses, rtol=1e-3)
+    torch.testing.assert_close(mine.record.inverted, theirs.record.inverted, rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        mine.record.final_latent, theirs.record.final_latent, rtol=0, atol=1e-2
+    )
+
+
+def on_a_row_of_ones_own(build: Callable[[Model], UNet]) -> Editor:
+    row = Backend("mine", "a test's own", lambda model: [], lambda model, _: (build(model), {}))
+    return Editor(model(), backend=row)
+
+
+@can_pack
+def test_packed_is_the_cpus_choice_and_edits_alike() -> None:
+    editor = Editor(model())
+    result = edited(editor)
+    assert_same_edit(result, eagerly())
+    assert result.settings["backend"] == "packed"
+    assert result.settings["passed_over"] == {}
+    assert eagerly().settings["backend"] == "eager"
+
+
+def test_fused_normalisation_edits_alike() -> None:
+    """What runs on CUDA without a compiler edits alike on a CPU.
+
+    That is channels_last throughout, and our own normalisation.
+    """
+    operators = Operators(memory_format=torch.channels_last, norm=FusedNorm)
+    editor = on_a_row_of_ones_own(lambda model: UNet(model.unet.network, operators))
+    assert_same_edit(edited(editor), eagerly())
+
+
+# The choice.
+
+
+def test_who_cannot_serve_says_why() -> None:
+    half = load(MODEL, device="cpu")
+    half.unet.network.double()
+    with pytest.raises(
+        BackendError, match=r"packed: weights of torch.float64 are not packed. Use auto or eager"
+    ):
+        choose(half, "packed")
+    chosen, choice = choose(half)
+    assert choice.backend == "eager"
+    assert list(choice.passed_over) == ["packed"]
+    assert "passed_over" in choice.to_dict()
+    assert chosen.unet.network is half.unet.network
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"backend": "cudagraphs"}, "no backend 'cudagraphs'; known: packed, compiled, eager"),
+        ({"attention": "flash"}, "no attention 'flash'; known: sdpa, xformers"),
+        ({"attention": "xformers"}, "attention 'xformers' cannot serve here: .*Use sdpa"),
+    ],
+)
+def test_refusals(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(BackendError, match=words):
+        Editor(model(), **asked)
+
+
+def test_a_row_of_ones_own_has_a_name_of_its_own() -> None:
+    """Names are cache keys: two backends of one name would hand each other their results."""
+    chosen, choice = choose(model(), dataclasses.replace(BACKENDS["eager"], name="mine"))
+    assert choice.backend == "mine"
+    assert "mine" in chosen.how
+    refusing = dataclasses.replace(BACKENDS["eager"], name="mine", objections=lambda model: ["no"])
+    with pytest.raises(BackendError, match="mine: no"):
+        choose(model(), refusing)
+    with pytest.raises(BackendError, match="there is a backend 'eager' already"):
+        choose(model(), dataclasses.replace(BACKENDS["eager"], description="another"))
+    assert choose(model(), BACKENDS["eager"])[1].backend == "eager"
+
+
+def test_every_backend_answers() -> None:
+    for backend in BACKENDS.values():
+        assert backend.description
+        assert isinstance(backend.objections(model()), list)
+    assert ATTENTION["sdpa"].objections(CPU, torch.float32) == []
+    assert ATTENTION["xformers"].objections(CPU, torch.float32)
+
+
+@pytest.mark.slow
+def test_the_compiled_backend_edits_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts are traced and cut into forward and backward graphs as for the real compiler.
+
+    No code is generated: that takes minutes on a CPU.
+    """
+    from dragnoise.engine.backends import compiled
+
+    compile_part = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda run, **how: compile_part(run, backend="aot_eager", dynamic=False)
+    )
+    monkeypatch.setattr(compiled, "_verdict_folder", lambda: tmp_path)
+    editor = Editor(model(), backend="compiled")
+    assert_same_edit(edited(editor), eagerly())
+    gates = editor.running.gates
+    assert {"unet", "unet-replaced", "folded"} <= set(gates)
+    assert not any(judged.reasons for judged in gates.values())
+    assert len(list(tmp_path.iterdir())) == len(gates)
+
+
+def test_passes_through_a_null_graph_are_the_same_bits() -> None:
+    """The code that captures whole passes on CUDA, with a graph that captures nothing."""
+    captured: list[str] = []
+
+    def wrap(part: Part, run: PartFunction) -> PartFunction:
+        if not part.whole:
+            return run
+        captured.append(part.name)
+        return Captured(run, NullGraph)
+
+    editor = on_a_row_of_ones_own(lambda model: UNet(model.unet.network, wrap=wrap))
+    result = edited(editor)
+    assert captured == ["unet", "unet-replaced"]
+    mine = result.record
+    theirs = eagerly().record
+    assert mine is not None
+    assert theirs is not None
+    assert torch.equal(mine.final_latent, theirs.final_latent)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["eager", "compiled"])
+def test_edits_on_cuda_are_the_cpus(backend: str) -> None:
+    result = edited(Editor(load(MODEL, device="cuda"), backend=backend))
+    mine = result.record
+    theirs = eagerly().record
+    assert mine is not None
+    assert theirs is not None
+    assert float((mine.final_latent.cpu() - theirs.final_latent).abs().max()) < 5e-2
