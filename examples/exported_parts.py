@@ -3,8 +3,8 @@
     pip install 'dragnoise[onnx]'
     python examples/exported_parts.py picture.png 60,40:80,40 edited.png --folder exported
 
-The parts are exported on the first run and found on the next. `onnxruntime` serves on a CPU only; on
-a CUDA device the same is done with "tensorrt".
+The parts are exported on the first run and found on the next. `onnxruntime` serves on a CPU only;
+on a CUDA device the same is done with "tensorrt".
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python examples/own_method.py picture.png 60,40:80,40 edited.png
 
-A method is a row of functions (`engine/drag/method.py`). This one takes DragNoise's row, adds a term
-to the loss that draws every handle's features towards what they were at the start, and a setting
-that weighs the term. Nothing in the engine is changed: `edit` takes the row itself.
+A method is a row of functions (`engine/drag/method.py`). This one is made of DragNoise's, adds a
+term to the loss that draws every handle's features towards what they were at the start, and a
+setting that weighs the term. Nothing in the engine is changed: `edit` takes the row itself.
 """
 
 import argparse

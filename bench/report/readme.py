@@ -99,7 +99,7 @@ def _measured_sessions(folder: Path, model: str) -> Iterator[list[str]]:
 
 
 def _computed_sessions(folder: Path, model: str) -> Iterator[list[str]]:
-    """Yield the rows of a model whose edits were measured: a next drag is what follows inversion."""
+    """Yield the rows of a model with measured edits: a next drag is what follows inversion."""
     for slug, record in _of_kind(folder, "edits"):
         if record["model"] == model:
             first = record["rows"][0]
