@@ -110,13 +110,8 @@ class StageCache:
     ) -> _Entry:
         if self.store is None or stage not in _ON_DISK:
             return _Entry(make())
-        name = f"{stage.__module__}.{stage.__qualname__}"
-        try:
-            key = digest(name, environment_digest(self._device), *inputs, known=self._key_of)
-        except UndigestedError as unknown:
-            if name not in self._undigested:
-                self._undigested.add(name)
-                _log.warning("results of %s are not kept: %s", stage.__name__, unknown)
+        key = self._store_key(stage, inputs)
+        if key is None:
             return _Entry(make())
         hold = self.store.hold()
         try:
@@ -132,6 +127,17 @@ class StageCache:
             hold.close()
             raise
         return _Entry(value, key, hold)
+
+    def _store_key(self, stage: Callable[..., Any], inputs: tuple[Any, ...]) -> str | None:
+        """Return the content's key, or None for inputs whose content cannot be told: said once."""
+        name = f"{stage.__module__}.{stage.__qualname__}"
+        try:
+            return digest(name, environment_digest(self._device), *inputs, known=self._key_of)
+        except UndigestedError as unknown:
+            if name not in self._undigested:
+                self._undigested.add(name)
+                _log.warning("results of %s are not kept: %s", stage.__name__, unknown)
+            return None
 
     def _remember(
         self, entries: OrderedDict[Hashable, _Entry], name: Hashable, entry: _Entry

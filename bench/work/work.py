@@ -1,7 +1,9 @@
-"""The work of an edit, counted: the engine's own stages, run at full size on the meta device, which knows every shape and computes nothing.
+"""Count the work of an edit.
 
-The long stages repeat one turn (a step, an iteration), so a few turns are run and the rest follows: the last two of them are first compared, operator
-by operator. Counts belong to a resident model that has dragged before: what it prepares once is not counted.
+The engine's own pipeline runs at full size on the meta device, which knows every shape and computes
+nothing. A long stage repeats one thing (a step, an iteration), so a few repeats are run and the
+rest follows from them: the last two are first compared, operator by operator. Counts belong to a
+resident model that has dragged before: what it prepares once is not counted.
 """
 
 import dataclasses
@@ -40,20 +42,29 @@ from .recorder import Recorder
 __all__ = ["POLL_EVERY", "Case", "Trace", "Work", "count", "trace"]
 
 POLL_EVERY = 8
-"""How often the editor reads the stop condition on CUDA."""
+"""Iterations between two reads of the stop condition, as the editor has it on CUDA."""
 
 _META = torch.device("meta")
 _FIRST_ONLY = ("encode", "condition", "invert", "start")
-"""Stages that a drag on an image that is inverted already does not need."""
+"""Stages that a drag does not need on an image that is inverted already."""
 
 
 class UnsteadyError(RuntimeError):
-    """Turns that ought to be alike are not, so the work of many cannot follow from a few."""
+    """An error: repeats of a stage differ, so the work of many cannot follow from a few."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is edited and how. size: (height, width) of the picture. mask: something must stay. points: pairs of handle and target."""
+    """An edit to count.
+
+    Attributes:
+        arch: A name in `ARCHITECTURES`, or a diffusers folder.
+        size: (height, width) of the picture in pixels.
+        mask: Whether something must stay.
+        method: A name in `METHODS`.
+        dtype: The networks' precision.
+        points: How many pairs of handle and target there are.
+    """
 
     arch: str = "sd15"
     size: tuple[int, int] = (512, 512)
@@ -65,7 +76,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Work:
-    """stages: name -> counts, in the order in which they run. The rest says of what; run_*: so many turns were run, others are like the last."""
+    """The counted work of an edit.
+
+    Attributes:
+        case: The edit.
+        iterations: Its iterations.
+        active_steps: Its steps of inversion, and of denoising.
+        poll_every: Iterations between two reads of the stop condition.
+        successive: Whether the image was inverted already.
+        run_steps: The steps that were run; the others are like the last.
+        run_iterations: The iterations that were run, likewise.
+        stages: Counts by stage, in the order in which they run.
+    """
 
     case: Case
     iterations: int
@@ -78,26 +100,32 @@ class Work:
 
     @property
     def total(self) -> Counts:
-        """The whole edit."""
+        """The counts of the whole edit."""
         return reduce(add, self.stages.values())
 
     def record(self) -> dict[str, Any]:
-        """What a JSON document holds of it."""
-        how = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)[1:-1]}
-        counted = {
-            name: counts.numbers() for name, counts in (*self.stages.items(), ("total", self.total))
-        }
-        return (
-            dataclasses.asdict(self.case)
-            | {"dtype": str(self.case.dtype).removeprefix("torch.")}
-            | how
-            | {"stages": counted}
-        )
+        """Return the work as a JSON document holds it."""
+        record: dict[str, Any] = dataclasses.asdict(self.case)
+        record["dtype"] = str(self.case.dtype).removeprefix("torch.")
+        for entry in dataclasses.fields(self)[1:-1]:
+            record[entry.name] = getattr(self, entry.name)
+        stages = dict(self.stages) | {"total": self.total}
+        record["stages"] = {name: counts.numbers() for name, counts in stages.items()}
+        return record
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A few turns of every stage. segments: stage -> counts up to the first turn's end, of each turn after it, and of what follows the last."""
+    """A few repeats of every stage, counted.
+
+    Attributes:
+        case: The edit.
+        steps: The steps that were run.
+        iterations: The iterations that were run.
+        poll_every: Iterations between two reads of the stop condition.
+        segments: By stage, the counts up to the end of the first repeat, of each repeat after it,
+            and of what follows the last.
+    """
 
     case: Case
     steps: int
@@ -113,7 +141,17 @@ class Trace:
         poll_every: int = POLL_EVERY,
         successive: bool = False,
     ) -> Work:
-        """The whole edit's, with as many turns as the trace has, or more."""
+        """Return the work of a whole edit, with as many repeats as the trace has, or more.
+
+        Args:
+            iterations: The edit's iterations.
+            active_steps: Its steps.
+            poll_every: Iterations between two reads of the stop condition.
+            successive: Whether the image is inverted already.
+
+        Raises:
+            UnsteadyError: Repeats of a stage differ.
+        """
         steps = active_steps - self.steps
         polls = -(-iterations // poll_every) - -(-self.iterations // self.poll_every)
         more = {
@@ -121,24 +159,21 @@ class Trace:
             "drag": (iterations - self.iterations, polls),
             "propagate": (steps,),
         }
-        found = {
+        stages = {
             name: _prolonged(name, parts, *more.get(name, (0,)))
             for name, parts in self.segments.items()
         }
-        kept = {
-            name: counts
-            for name, counts in found.items()
-            if not (successive and name in _FIRST_ONLY)
-        }
+        if successive:
+            stages = {name: stages[name] for name in stages if name not in _FIRST_ONLY}
         return Work(
-            self.case,
-            iterations,
-            active_steps,
-            poll_every,
-            successive,
-            self.steps,
-            self.iterations,
-            kept,
+            case=self.case,
+            iterations=iterations,
+            active_steps=active_steps,
+            poll_every=poll_every,
+            successive=successive,
+            run_steps=self.steps,
+            run_iterations=self.iterations,
+            stages=stages,
         )
 
 
@@ -154,28 +189,37 @@ def count(
     active_steps: int = 35,
     poll_every: int = POLL_EVERY,
 ) -> Work:
-    """The work of one edit; see `Case` and `Work`. The text encoder is not part of it.
+    """Count the work of one edit, without the text encoder's.
 
-    successive: a drag on an image that is inverted already. Raises ConfigError, ModelError, UnsteadyError.
+    Args:
+        arch, size, mask, method, dtype: See `Case`.
+        iterations, successive, active_steps, poll_every: See `Work`.
+
+    Raises:
+        ConfigError: There is no such method, or nothing to count.
+        ModelError: There is no such architecture.
+        UnsteadyError: Repeats of a stage differ.
     """
     if min(iterations, active_steps, poll_every) < 1:
         raise ConfigError(
             "work is counted for 1 iteration, 1 step and a poll every iteration, or more"
         )
     case = Case(arch, size, mask, method, dtype)
-    traced = trace(
-        case, min(active_steps, 3), min(iterations, 4), 2 if iterations >= 4 else poll_every
-    )
+    run_every = 2 if iterations >= 4 else poll_every
+    traced = trace(case, min(active_steps, 3), min(iterations, 4), run_every)
     return traced.work(
         iterations, active_steps=active_steps, poll_every=poll_every, successive=successive
     )
 
 
 def trace(case: Case, steps: int = 3, iterations: int = 4, poll_every: int = 2) -> Trace:
-    """Run an edit of so many turns and count it: the first turns, which may differ, then two that are alike, one of them polled."""
+    """Run a short edit and count it.
+
+    The first repeats may differ; the last two must be alike, and one of two iterations is polled.
+    """
     if case.method not in METHODS:
         raise ConfigError(f"there is no method {case.method!r}; known: {', '.join(METHODS)}")
-    architecture, method = Architecture.of(case.arch), METHODS[case.method]
+    architecture = Architecture.of(case.arch)
     unet, vae = architecture.networks(_META, case.dtype)
     recorder = Recorder(_META)
     recorder.register("unet", unet)
@@ -193,7 +237,7 @@ def trace(case: Case, steps: int = 3, iterations: int = 4, poll_every: int = 2) 
             weights=Weights({"unet": unet, "vae": vae}),
         )
         config = DragConfig(strength=steps / DragConfig().steps, iterations=iterations)
-        _edit(case, method, model, config, poll_every, recorder)
+        _edit(case, METHODS[case.method], model, config, poll_every, recorder)
     return Trace(case, steps, iterations, poll_every, recorder.stages)
 
 
@@ -260,22 +304,34 @@ def _drag(case: Case, frame: Frame) -> tuple[Points, Mask | None]:
 
 
 def _prolonged(stage: str, parts: Sequence[Counts], more: int, polls: int = 0) -> Counts:
-    """The whole of a stage with so many more turns than its parts show, and polls, of which every second of these has one. Raises UnsteadyError."""
+    """Return the counts of a whole stage.
+
+    Args:
+        stage: The stage's name.
+        parts: Its segments in a trace; of its last two repeats one is polled, if it polls.
+        more: How many repeats the whole has beside those.
+        polls: How many polls, likewise.
+
+    Raises:
+        UnsteadyError: The last two repeats differ in more than the poll.
+    """
     whole = reduce(add, parts)
     if not more and not polls:
         return whole
-    free, polled = sorted(parts[-3:-1], key=lambda turn: turn.synchronisations)
-    unlike = set(free.differences(polled)) - ({"synchronisations"} if stage == "drag" else set())
+    free, polled = sorted(parts[-3:-1], key=lambda repeat: repeat.synchronisations)
+    poll = {"synchronisations"} if stage == "drag" else set()
+    unlike = ", ".join(sorted(set(free.differences(polled)) - poll))
     if unlike:
         raise UnsteadyError(
-            f"turns of {stage} are not alike in {', '.join(sorted(unlike))}: their work cannot be told from a few"
+            f"repeats of {stage} are not alike in {unlike}: "
+            "the work of many does not follow from a few"
         )
     longer = whole + free.times(more)
     growth = more * max(0, parts[-2].live_bytes - parts[-3].live_bytes)
+    waits = polls * (polled.synchronisations - free.synchronisations)
     return dataclasses.replace(
         longer,
-        synchronisations=longer.synchronisations
-        + polls * (polled.synchronisations - free.synchronisations),
+        synchronisations=longer.synchronisations + waits,
         peak_bytes=whole.peak_bytes + growth,
         live_bytes=whole.live_bytes + growth,
     )

@@ -83,12 +83,12 @@ def bytes_digest(raw: bytes | memoryview) -> str:
 
 def file_digest(*paths: Path) -> str:
     """Digest the bytes of files one after the other, as `bytes_digest` does, piece by piece."""
-    found = hashlib.blake2b(digest_size=32)
+    result = hashlib.blake2b(digest_size=32)
     for path in paths:
         with path.open("rb") as file:
             while piece := file.read(2**24):
-                found.update(piece)
-    return found.hexdigest()
+                result.update(piece)
+    return result.hexdigest()
 
 
 def _nothing_known(thing: object) -> None:
@@ -137,7 +137,7 @@ def _numbers(thing: Any) -> Iterator[bytes | memoryview]:
 
 
 def _is_ours(function: FunctionType | type) -> bool:
-    """Whether a function's or class's code is known by its name: it is the engine's, and no local one."""
+    """Whether the code of a function or class is told by its name: ours, and not local."""
     return function.__module__.startswith(_OURS) and "<" not in function.__qualname__
 
 

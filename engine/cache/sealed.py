@@ -5,7 +5,6 @@ as zeros, notices both. The cache's entries are sealed (`seal`, `unseal`), and s
 which a value is saved for later (`write_sealed`, `read_sealed`).
 """
 
-import hashlib
 import json
 import os
 import time
@@ -20,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ..system.files import writable, write_whole
+from .digest import bytes_digest
 from .structure import StructureError, flatten, kinds_of, rebuild
 
 __all__ = [
@@ -133,7 +133,7 @@ def seal(name: str, about: Mapping[str, Any], tensors: Sequence[Tensor]) -> byte
         {str(number): tensor.cpu() for number, tensor in enumerate(tensors)},
         metadata={"about": header, "digest": _BLANK},
     )
-    return raw.replace(_field(_BLANK), _field(_digest(raw)), 1)
+    return raw.replace(_field(_BLANK), _field(bytes_digest(raw)), 1)
 
 
 def unseal(raw: bytes, name: str) -> tuple[dict[str, Any], list[Tensor]]:
@@ -144,7 +144,7 @@ def unseal(raw: bytes, name: str) -> tuple[dict[str, Any], list[Tensor]]:
     about, digest = _header(raw)
     if about.get("format") != _FORMAT or about.get("name") != name:
         raise BrokenError("it is of another format or another entry")
-    if _digest(raw.replace(_field(digest), _field(_BLANK), 1)) != digest:
+    if bytes_digest(raw.replace(_field(digest), _field(_BLANK), 1)) != digest:
         raise BrokenError("its digest does not match")
     try:
         spans = load(raw)
@@ -183,7 +183,3 @@ def _header(raw: bytes) -> tuple[dict[str, Any], str]:
 def _field(digest: str) -> bytes:
     """Return the digest as it stands in the header; inside strings quotes are escaped."""
     return f'"digest":"{digest}"'.encode()
-
-
-def _digest(raw: bytes) -> str:
-    return hashlib.blake2b(raw, digest_size=32).hexdigest()

@@ -211,7 +211,8 @@ def _reach(tensor: Tensor) -> tuple[int, int]:
 def _bytes(tensor: Tensor, begin: int, end: int) -> Tensor:
     """Return these bytes of the tensor's storage, without a copy."""
     whole = torch.tensor([], dtype=torch.uint8, device=tensor.device)
-    return whole.set_(tensor.untyped_storage(), begin, (end - begin,), (1,))  # type: ignore[no-untyped-call, no-any-return, unused-ignore]
+    span: Tensor = whole.set_(tensor.untyped_storage(), begin, (end - begin,), (1,))
+    return span
 
 
 def _typed(span: Tensor, name: str) -> Tensor:

@@ -1,1 +1,1 @@
-"""What a person hands in: pictures, points, masks, and where they lie in the model's maps."""
+"""Pictures, points and masks as a person gives them, and where they lie in the model's maps."""

@@ -1,4 +1,4 @@
-"""The bench measures what it says, keeps whole records, and makes the README's figures of them. No test asserts a time."""
+"""Run the bench: it measures what it says and keeps whole records. No test asserts a time."""
 
 import dataclasses
 import json
@@ -56,7 +56,7 @@ def test_spread() -> None:
 
 
 def test_a_ratio_is_of_pairs() -> None:
-    """A machine that becomes twice as slow half-way changes the medians of either, not the ratio."""
+    """A machine that slows down half-way changes the medians of either, not the ratio."""
     assert timing.ratio([4, 4, 8, 8], [2, 2, 4, 4]) == timing.Spread(2, 2, 2, 4)
 
 
@@ -130,7 +130,7 @@ def test_rows_are_for_devices() -> None:
 
 @pytest.mark.parametrize("mask", [True, False])
 def test_every_exact_row_makes_the_same_picture(mask: bool) -> None:
-    """The waterfall's claim: nothing but rounding lies between the published algorithm and the fastest row."""
+    """Nothing but rounding lies between the published algorithm and the fastest row."""
     config = DragConfig(steps=20, strength=0.2, iterations=4, lr=0.01, r_p=3)
     found = measure(
         model("golden", "cpu", "float32"), rows_for(CPU), Case((96, 96), mask, config, config), 1
@@ -155,7 +155,7 @@ def test_every_exact_row_makes_the_same_picture(mask: bool) -> None:
         assert len(one.result.history.losses) == 4
 
 
-def test_the_whole_is_computed_from_a_few_turns() -> None:
+def test_the_whole_is_computed_from_a_few_repeats() -> None:
     whole = DragConfig(steps=20, strength=0.5, iterations=30, lr=1e-4)
     case = Case((64, 64), True, whole, whole.replace(strength=0.2, iterations=3))
     assert case.computed
@@ -221,7 +221,10 @@ def test_edits_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path:
 
 
 def test_sessions_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """What comes after a first edit does less, and makes the same picture; a drag on the result begins elsewhere."""
+    """What comes after a first edit does less, and makes the same picture.
+
+    A drag on the result begins elsewhere.
+    """
     assert main(["sessions", *TINY, "--out", str(tmp_path)]) == 0
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
     rows = {row["row"]: row for row in document["rows"]}
@@ -253,7 +256,10 @@ def test_a_mouse_is_followed() -> None:
 def test_personalise_on_the_command_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a clock of our own: both loops run in every round, the first does not count, and the ratio is the plain one's time over ours."""
+    """Both loops run in every round, the first does not count, and the ratio is plain over ours.
+
+    The clock is the test's own.
+    """
     took = {"prepare": 5.0, "advance": 2.0, "plain": 6.0}
     ran: list[str] = []
 
@@ -347,7 +353,10 @@ def test_a_row_of_exported_parts(shared: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_what_an_adapter_is_good_for(tmp_path: Path) -> None:
-    """Four pictures, rebuilt and dragged without and with an adapter; one step of training changes little, but something."""
+    """Four pictures are rebuilt and dragged without and with an adapter.
+
+    One step of training changes little, but something.
+    """
     model = Editor.from_pretrained(device="cpu", backend="eager").model
     quick = dataclasses.replace(model, defaults=model.defaults.replace(iterations=1, strength=0.04))
     config = PersonaliseConfig(steps=1, rank=1, batch=1)

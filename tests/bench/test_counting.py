@@ -1,4 +1,4 @@
-"""Counting operators: figures worked out by hand, on the meta device."""
+"""Count operators on the meta device: figures worked out by hand."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,8 @@
-"""The work of an edit, held: counts do not depend on the machine, so a change that executes more than before fails here and says where."""
+"""Hold the work of an edit.
+
+Counts do not depend on the machine, so a change that executes more than before fails here and says
+where.
+"""
 
 import argparse
 import dataclasses
@@ -26,7 +30,7 @@ from golden_cases import MODEL
 
 TFLOP = 1e12
 GROWTH = 1.002
-"""What a count may exceed its record by."""
+"""The factor by which a count may exceed its record."""
 
 MOST: dict[str, dict[str, float]] = {
     "encode": {
@@ -81,7 +85,8 @@ MOST: dict[str, dict[str, float]] = {
         "activation_bytes_written": 3.562e10,
         "operators": 46418,
         "launches": 16933,
-        "peak_bytes": 2.627e09,  # the optimum owns a copy of its reference: the loop may serve the next drag
+        # The optimum owns a copy of its reference: the loop may serve the next drag.
+        "peak_bytes": 2.627e09,
     },
     "decode": {
         "flops": 2.515e12,
@@ -93,9 +98,11 @@ MOST: dict[str, dict[str, float]] = {
         "peak_bytes": 3.364e09,
     },
 }
-"""Stable Diffusion 1.5, 512 x 512, mask, float16, 35 of 50 steps, 80 iterations, polled every 8th: what every stage executes at most.
+"""The most that every stage executes.
 
-Lower a figure when less is executed; `python -m dragnoise.bench work --dtype float16 --json` counts. Layers are those of CUDA without a compiler.
+Stable Diffusion 1.5, 512 x 512, mask, float16, 35 of 50 steps, 80 iterations, polled every 8th.
+Lower a figure when less is executed; `python -m dragnoise.bench work --dtype float16 --json`
+counts. Layers are those of CUDA without a compiler.
 """
 
 MIDDLE, FIRST = "unet.mid_block.resnets.0.conv1.weight", "unet.conv_in.weight"
@@ -147,7 +154,10 @@ def test_every_stage_has_a_record(edit: Work) -> None:
 
 
 def test_an_iteration(edit: Work) -> None:
-    """To the noise output with a mask, to the features alone without; the published code's is 2383 GFLOP."""
+    """With a mask it runs to the noise output, without one to the features alone.
+
+    The published code's is 2383 GFLOP.
+    """
     with_mask, without = (
         traced(mask).work(81).total.flops - traced(mask).work(80).total.flops
         for mask in (True, False)
@@ -157,7 +167,10 @@ def test_an_iteration(edit: Work) -> None:
 
 
 def test_the_host_waits_only_for_the_poll(edit: Work) -> None:
-    """Every eighth iteration, and twice at the end; beside it, for the pixels and the timesteps on their way to the device."""
+    """It waits every eighth iteration, and twice at the end.
+
+    Beside the poll it waits for the pixels and the timesteps on their way to the device.
+    """
     waits = {name: counts.synchronisations for name, counts in edit.stages.items()}
     assert waits == {
         "encode": 1,
@@ -193,7 +206,10 @@ def test_no_weight_has_a_gradient(edit: Work) -> None:
 def test_what_runs_how_often(
     edit: Work, stage: str, encoder: int, middle: int, decoder: int
 ) -> None:
-    """The encoder half and the middle block run once before the drag; denoising takes its first step's skips from there, and no middle block."""
+    """The encoder half and the middle block run once before the drag.
+
+    Denoising takes its first step's skips from there, and no middle block.
+    """
     reads = edit.stages[stage].reads
     assert (reads[FIRST], reads[MIDDLE], reads[DECODER["first"]]) == (encoder, middle, decoder)
 
@@ -208,7 +224,10 @@ def test_a_successive_drag_starts_at_the_drag() -> None:
 
 
 def test_more_work_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A method that runs the encoder half in every iteration exceeds the record of the drag, and of no other stage."""
+    """A method that runs the encoder half in every iteration exceeds the record of the drag.
+
+    It exceeds the record of no other stage.
+    """
     row = METHODS["dragnoise"]
 
     def features(scene, constants, bottleneck):  # type: ignore[no-untyped-def]
@@ -237,8 +256,8 @@ def test_the_published_algorithm(iterations: int, expected: float) -> None:
 SMALL = Case(str(MODEL), (72, 64), dtype=torch.float32)
 
 
-def test_what_follows_from_a_few_turns_is_what_is_executed() -> None:
-    """Every count of an edit of which every turn was run, polled every third iteration."""
+def test_what_follows_from_a_few_repeats_is_what_is_executed() -> None:
+    """Every count of an edit of which every repeat was run, polled every third iteration."""
     whole = trace(SMALL, steps=4, iterations=8, poll_every=3)
     assert len(whole.segments["drag"]) == 9
     executed = {name: reduce(add, parts) for name, parts in whole.segments.items()}
@@ -246,9 +265,8 @@ def test_what_follows_from_a_few_turns_is_what_is_executed() -> None:
     assert derived.run_iterations == 4
     for name, counts in executed.items():
         unlike = derived.stages[name].differences(counts)
-        if (
-            name == "drag"
-        ):  # an iteration's loss and points are written into buffers as long as the drag
+        if name == "drag":
+            # An iteration's loss and points are written into buffers as long as the drag.
             assert set(unlike) <= {"activation_bytes_read", "activation_bytes_written", "kernels"}
             for which in unlike[:2]:
                 assert getattr(derived.stages[name], which) == pytest.approx(
@@ -260,7 +278,7 @@ def test_what_follows_from_a_few_turns_is_what_is_executed() -> None:
 
 
 @pytest.mark.parametrize(("iterations", "active_steps"), [(1, 1), (3, 2), (4, 3), (5, 3)])
-def test_few_turns_are_all_run(iterations: int, active_steps: int) -> None:
+def test_few_repeats_are_all_run(iterations: int, active_steps: int) -> None:
     found = count(
         str(MODEL),
         (64, 64),
@@ -273,11 +291,11 @@ def test_few_turns_are_all_run(iterations: int, active_steps: int) -> None:
     assert found.stages["drag"].synchronisations == -(-iterations // 3) + 2
 
 
-def test_turns_that_differ_are_refused() -> None:
-    turns = [Counts(flops=flops) for flops in (1, 2, 2, 3, 0)]
-    different = Trace(Case(), 3, 4, 2, {"invert": turns})
+def test_repeats_that_differ_are_refused() -> None:
+    repeats = [Counts(flops=flops) for flops in (1, 2, 2, 3, 0)]
+    different = Trace(Case(), 3, 4, 2, {"invert": repeats})
     assert different.work(4, active_steps=3, poll_every=2).total.flops == 8
-    with pytest.raises(UnsteadyError, match="turns of invert are not alike in flops"):
+    with pytest.raises(UnsteadyError, match="repeats of invert are not alike in flops"):
         different.work(4, active_steps=4)
 
 
@@ -345,7 +363,10 @@ def test_architectures() -> None:
     [(40, False, 152), (80, False, 212), (40, True, 105), (80, True, 165)],
 )
 def test_floors_on_an_h100(iterations: int, successive: bool, expected: float) -> None:
-    """Milliseconds at 800 TFLOP/s and 3.0 TB/s with everything else fused away, as our targets were set, in bfloat16."""
+    """Milliseconds at 800 TFLOP/s and 3.0 TB/s with everything else fused away, in bfloat16.
+
+    So our targets were set.
+    """
     found = _bfloat16().work(iterations, successive=successive)
     row = forecast(found.total, CEILINGS["h100"])
     assert row.fused_ms == pytest.approx(expected, rel=0.02)

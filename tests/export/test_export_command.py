@@ -29,8 +29,8 @@ def test_a_newcomer_exports_and_builds(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["onnx", "-o", str(tmp_path)]) == 0
     assert "vae-decoder" in capsys.readouterr().out
     assert main(["plan", "-o", str(tmp_path), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert [one["part"] for one in said["files"]] == [
+    printed = json.loads(capsys.readouterr().out)
+    assert [one["part"] for one in printed["files"]] == [
         "down",
         "middle",
         "up",
@@ -39,7 +39,7 @@ def test_a_newcomer_exports_and_builds(tmp_path: Path, capsys: pytest.CaptureFix
     ]
     model = load(EMBEDDED, device="cpu")
     rtx = library("tensorrt_rtx")
-    for one in said["files"]:
+    for one in printed["files"]:
         built = plan_id(graph_id(model, one["part"], at(128, 128)), rtx)
         assert one["plan"] == built.file
         assert len(read_plan(tmp_path / built.file, built)) == one["plan_bytes"]
@@ -87,10 +87,10 @@ def test_bad_arguments_are_one_line(
     if words[-1] == "tensorrt" and not objections_to_tensorrt("tensorrt"):
         pytest.skip("it is installed here")
     assert main([*words, "-o", str(tmp_path / "out")]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("dragnoise.export: error: ")
-    assert message in said
-    assert len(said.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("dragnoise.export: error: ")
+    assert message in printed
+    assert len(printed.splitlines()) == 1
     assert not list(tmp_path.rglob("*.onnx"))
 
 
@@ -107,9 +107,9 @@ def test_ctrl_c_leaves_nothing_unfinished(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130, said
-    assert "interrupted" in said
+    _, printed = process.communicate(timeout=120)
+    assert process.returncode == 130, printed
+    assert "interrupted" in printed
     left = [one.name for one in tmp_path.iterdir()]
     assert not [name for name in left if name.startswith(".") or name.endswith(".plan")]
     assert len([name for name in left if name.endswith(".onnx")]) == 1

@@ -58,19 +58,19 @@ def test_a_graph_says_what_it_is(exported: Path, part: str) -> None:
     assert shapes(model.graph.output) == dict(names.outputs)
     assert {one.type.tensor_type.elem_type for one in model.graph.input} == {onnx.TensorProto.FLOAT}
     assert [one.version for one in model.opset_import if one.domain in ("", "ai.onnx")] == [OPSET]
-    said = {one.key: one.value for one in model.metadata_props}
-    assert {said[f"dragnoise.{name}"] for name in ("part", "model", "dtype")} == {
+    metadata = {one.key: one.value for one in model.metadata_props}
+    assert {metadata[f"dragnoise.{name}"] for name in ("part", "model", "dtype")} == {
         part,
         graph.model,
         "fp32",
     }
-    assert json.loads(said["dragnoise.profile"])["usual"] == {
+    assert json.loads(metadata["dragnoise.profile"])["usual"] == {
         "height": HEIGHT,
         "width": WIDTH,
         "batch": 1,
     }
-    assert said["dragnoise.prediction"] == "epsilon"
-    assert set(json.loads(said["dragnoise.versions"])) >= {"torch", "onnx", "dragnoise"}
+    assert metadata["dragnoise.prediction"] == "epsilon"
+    assert set(json.loads(metadata["dragnoise.versions"])) >= {"torch", "onnx", "dragnoise"}
     files = {one.name for one in exported.glob(f"{graph.stem}*")} - {f"{graph.stem}.lock"}
     assert files >= {graph.file, f"{graph.file}.data", f"{graph.stem}.json"}
     report = kept_graph(exported, graph)
@@ -80,9 +80,7 @@ def test_a_graph_says_what_it_is(exported: Path, part: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_half_precision_is_in_the_graph(exported: Path, dtype: str) -> None:
-    """Inputs, outputs and weights; statistics of norms in float32. The VAE of a float16 model stays
-    float32.
-    """
+    """Inputs, outputs and weights are; statistics of norms and a float16 model's VAE are not."""
     path, graph = graphs(exported, ("down",), SMALL, dtype)["down"]
     model = onnx.load(str(path))
     wanted = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[dtype]
@@ -112,9 +110,7 @@ def test_features_beside_the_prediction(exported: Path) -> None:
 
 
 def test_the_pieces_are_the_whole(exported: Path) -> None:
-    """down, middle and up in a row, by their names, are unet; with another bottleneck,
-    unet-replaced.
-    """
+    """down, middle and up in a row are unet; with another bottleneck, unet-replaced."""
     found = graphs(exported, ("down", "middle", "up", "unet", "unet-replaced"), SMALL)
     given = example(reference(), "unet", SMALL.usual, seed=2)
     told = {name: given[name] for name in ("times", "text_kv")}
@@ -160,11 +156,11 @@ def test_2x_and_the_embedded_model(tmp_path: Path) -> None:
         model = model_for_export(folder, "fp32")
         path, report = export_graph(model, "down", at(64, 128), tmp_path)
         assert report["check"]["worst"] < 1e-5
-        said = {
+        metadata = {
             one.key: one.value
             for one in onnx.load(str(path), load_external_data=False).metadata_props
         }
-        assert said["dragnoise.prediction"] == prediction
+        assert metadata["dragnoise.prediction"] == prediction
 
 
 def test_a_merged_adapter_is_in_the_weights(exported: Path, tmp_path: Path) -> None:
@@ -223,7 +219,8 @@ def test_a_wrong_graph_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     with pytest.raises(
         ExportError,
-        match=r"the graph of middle is not kept: its output .* off PyTorch's at 128x64-b1",
+        match=r"the graph of middle is not kept: "
+        r"its output bottleneck is .* off PyTorch's at 128x64-b1",
     ):
         export_graph(golden(), "middle", SMALL, tmp_path, reference=reference())
     assert not list(tmp_path.iterdir())

@@ -106,7 +106,7 @@ def test_a_graph_that_tensorrt_refuses(exported: Path, tmp_path: Path) -> None:
 
 @without_gpu
 def test_what_needs_a_gpu_says_so(exported: Path, tmp_path: Path) -> None:
-    """Weights that can be replaced cannot be built without one; nor can TensorRT's own plans."""
+    """Refittable plans cannot be built without one; neither can TensorRT's own plans."""
     graph, _ = graphs(exported, ("middle",), SMALL)["middle"]
     rtx = library("tensorrt_rtx")
     built = plan_id(graph_id(golden(), "middle", SMALL), rtx, refittable=True)
@@ -122,9 +122,7 @@ def test_what_needs_a_gpu_says_so(exported: Path, tmp_path: Path) -> None:
 
 
 def test_what_tensorrt_has_timed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Per device and version (with a stand-in for the builder's configuration: TensorRT is not
-    here).
-    """
+    """By device and version; the builder's configuration is a stand-in, as TensorRT is not here."""
     from dragnoise.export import plans as module
 
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")

@@ -1,5 +1,6 @@
-"""Plans for other weights without building anew, on the double (recording_tensorrt.py), which is
-not TensorRT: what is kept, and what is refused.
+"""Plans for other weights without building anew: what is kept, and what is refused.
+
+They run on the double (recording_tensorrt.py), which is not TensorRT.
 """
 
 import dataclasses

@@ -23,7 +23,7 @@ GOING, DONE = torch.tensor(False), torch.tensor(True)
 
 @dataclass(frozen=True)
 class Drag:
-    """What one update reads and writes."""
+    """The tensors that one update reads and writes."""
 
     variable: Tensor
     gradient: Tensor
@@ -143,7 +143,7 @@ def test_one_update(update: Update, step: int) -> None:
 
 @ALL
 def test_many_updates_are_adams(update: Update) -> None:
-    """From nought, as a drag starts; the device's counter is all that changes from call to call."""
+    """From zero, as a drag starts; the device's counter is all that changes from call to call."""
     generator = torch.Generator().manual_seed(1)
     gradients = (
         torch.randn(40, 1, 3, 4, 5, generator=generator)
@@ -376,7 +376,7 @@ def test_what_does_not_fit_is_refused(changed: dict[str, Tensor], message: str) 
 
 
 class TestNative:
-    """The module by itself: it trusts nobody with its memory."""
+    """The module by itself: it checks every argument before it touches memory."""
 
     def test_refuses_sizes(self) -> None:
         for place, name in ((1, "gradient"), (2, "first"), (3, "second"), (4, "done")):

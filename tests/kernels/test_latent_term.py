@@ -20,7 +20,7 @@ SLOPE, LAM = -0.37, 0.2
 def definition(
     noise: Tensor, original: Tensor, keep: Tensor, slope: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    """As the method states it, in float64, the gradient by autograd."""
+    """Compute the term as the method states it, in float64, its gradient by autograd."""
     leaf = noise.detach().double().requires_grad_()
     loss = lam * (slope * (leaf - original.double()) * keep.double()).abs().sum()
     return loss.detach(), torch.autograd.grad(loss, leaf)[0]
@@ -283,7 +283,7 @@ def test_what_does_not_fit_is_refused(changed: dict[str, Tensor], message: str) 
 
 
 class TestNative:
-    """The module by itself: it trusts nobody with its memory."""
+    """The module by itself: it checks every argument before it touches memory."""
 
     noise = np.ones((2, 4, 3, 3), np.float32)
     keep = np.ones((1, 1, 3, 3), np.float32)

@@ -572,7 +572,7 @@ def test_what_does_not_fit_is_refused(changed: dict[str, object], message: str) 
 
 
 class TestNative:
-    """The module by itself: it trusts nobody with its memory."""
+    """The module by itself: it checks every argument before it touches memory."""
 
     features = np.arange(18, dtype=np.float32).reshape(2, 3, 3)
     handles = np.array([[4, 4]])

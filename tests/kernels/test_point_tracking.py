@@ -467,7 +467,7 @@ def test_what_does_not_fit_is_refused(changed: dict[str, object], message: str) 
 
 
 class TestNative:
-    """The module by itself: it trusts nobody with its memory."""
+    """The module by itself: it checks every argument before it touches memory."""
 
     features = np.zeros((2, 3, 3), np.float32)
     references = np.zeros((1, 2), np.float32)

@@ -28,7 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, pairs: Pairs) -> train.Tra
 
 
 def test_a_pair_leads_from_one_latent_to_the_other(pairs: Pairs) -> None:
-    """At the high time the latent on the path is A's noisy latent, and everywhere B less its noise."""
+    """The path begins at A's noisy latent; wherever it is, less its noise it is B."""
     alphas = networks.alphas_cumprod()
     batch = recipe.draw_batch(pairs, alphas, 0.45, torch.Generator().manual_seed(2))
     a = alphas[batch.time][:, None, None, None]

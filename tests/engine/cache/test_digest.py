@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from dragnoise.engine.cache import Store
 from dragnoise.engine.cache.digest import (
     UndigestedError,
+    bytes_digest,
     code_digest,
     digest,
     environment_digest,
+    file_digest,
 )
 from dragnoise.engine.stages import decode
 
@@ -45,7 +48,7 @@ DIFFERENT: list[Any] = [
     *(0, 0.0, False, None, "0", b"0", "", (), [], {}, ((),), (0,), [0], {"0": 0}, {0: 0}),
     *(torch.zeros(2), torch.zeros(2, dtype=torch.int32), torch.zeros(1, 2), np.zeros(2)),
     *(torch.zeros(0), torch.zeros(0, 1), torch.float32, torch.device("cpu")),
-    *(Size(1, 2), Size(2, 1), Turned(1, 2), {"width": 1, "height": 2}, Named(), decode),
+    *(Size(1, 2), Size(2, 1), Turned(1, 2), {"width": 1, "height": 2}, Named(), decode, Store),
 ]
 
 
@@ -139,6 +142,13 @@ def test_a_files_name_and_other_bytes_count(tmp_path: Path) -> None:
     assert first != code_digest([other])
     one.write_bytes(b"2")
     assert first != code_digest([one])
+
+
+def test_the_bytes_of_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"some ")
+    (tmp_path / "b").write_bytes(b"bytes")
+    assert file_digest(tmp_path / "a", tmp_path / "b") == bytes_digest(b"some bytes")
+    assert len(bytes_digest(b"")) == 64
 
 
 def test_the_environment_is_its_threads_and_switches_too() -> None:

@@ -8,9 +8,14 @@ import torch
 from torch import Tensor
 
 from dragnoise.engine.cache import BrokenError, read_sealed, write_sealed
+from dragnoise.engine.cache.sealed import Json
 from dragnoise.engine.errors import OutputError
 
-ABOUT = {"model": "abc", "version": "the caller's own", "settings": {"lr": 0.1, "size": [1, 2]}}
+ABOUT: dict[str, Json] = {
+    "model": "abc",
+    "version": "the caller's own",
+    "settings": {"lr": 0.1, "size": [1, 2]},
+}
 
 
 class Track(NamedTuple):

@@ -63,7 +63,7 @@ def layouts() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", list(layouts()))
 def test_every_layout_comes_back(name: str, tmp_path: Path) -> None:
-    """With its strides, also with gaps or 0: a later stage's kernel depends on them."""
+    """Strides come back too, with gaps or 0: a later stage's kernel depends on them."""
     value = layouts()[name]
     store(tmp_path).get_or_make(key(), lambda: value, stage="s")
     found = store(tmp_path).get_or_make(key(), never, stage="s")
@@ -79,7 +79,7 @@ def test_what_is_expanded_is_kept_once(tmp_path: Path) -> None:
 
 
 def test_views_of_one_storage_come_back_as_such(tmp_path: Path) -> None:
-    """As a chunked map's parts: overlapping or not, of any dtype, in the storage's middle."""
+    """Like parts of a chunked map: overlapping or not, of any dtype, in the storage's middle."""
     plain = torch.arange(2 * 8 * 4.0)[8:].view(7, 8)
     parts = (plain[1:], plain[2], plain[:, :3], plain[:, 3:], plain[3].view(torch.int16), plain[:0])
     value = (*parts, parts[1])

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 from dragnoise.engine import ConfigError, DragConfig, Editor, Image, Points
 from dragnoise.engine.cli.animation import DragAnimation
 from dragnoise.engine.cli.drawing import enlarge, sheet, with_points
 from dragnoise.engine.diffusion.load import load
-from dragnoise.engine.drag.method import Forward
+from dragnoise.engine.drag.loop import Iteration
+from dragnoise.engine.methods.prediction import Prediction
 from golden_cases import MODEL
 
 
@@ -57,14 +59,27 @@ def test_frames_of_a_long_drag_are_thinned_out(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(frames[-1]), np.asarray(enlarge(result.image)))
     with PIL.Image.open(animation.save(tmp_path / "a.gif", editor, image, result)) as gif:
         assert gif.info["loop"] == 0
-        assert gif.info["duration"] == 700
+        assert gif.info["duration"] == 900
     with pytest.raises(ConfigError, match="needs the edit's record"):
         animation.frames(editor, image, editor.edit(image, "10,10:50,50", config=config))
 
 
-def test_an_iteration_without_noise_is_refused() -> None:
-    class Iteration:
-        seen = Forward(features=None, noise=None)  # type: ignore[arg-type]
+def test_finished_frames_are_what_the_edit_would_give() -> None:
+    """After no further update, the last of them is the result."""
+    editor = Editor(load(MODEL, device="cpu"))
+    image = Image(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    config = DragConfig(steps=10, strength=0.2, iterations=2, lr=0.1)
+    animation = DragAnimation(frames=2, finished=True)
+    words: dict[str, Any] = {"config": config, "on_iteration": animation, "record": True}
+    result = editor.edit(image, "10,10:50,50", **words)
+    *_, last, end = animation.frames(editor, image, result)
+    there = np.asarray(last) != np.asarray(end)
+    assert there.any()  # the points
+    assert there.mean() < 0.2
 
+
+def test_an_iteration_without_noise_is_refused() -> None:
+    nothing = torch.zeros(1)
+    iteration = Iteration(0, nothing, nothing, Prediction(nothing, None), nothing)
     with pytest.raises(ConfigError, match="without predicted noise"):
-        DragAnimation()(Iteration())  # type: ignore[arg-type]
+        DragAnimation()(iteration)

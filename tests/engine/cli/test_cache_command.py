@@ -3,13 +3,14 @@
 import shlex
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from command_line import ON_GOLDEN, printed, run
-from dragnoise.engine import stages
+from dragnoise.engine.training.lora import LoraTraining
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_an_adapter_is_learned_and_kept(
     _verify_and_clear(folder, capsys)
 
 
-def _edit(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, dict[str, object]]:
+def _edit(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
     assert run("edit", *words) == 0
     return printed(capsys)
 
@@ -76,18 +77,18 @@ def test_an_interrupted_training_goes_on(
     state = tmp_path / "state.safetensors"
     whole = tmp_path / "whole.safetensors"
     learn = ["personalise", noise, *shlex.split("--steps 4 --rank 2 --batch 1 --json"), *ON_GOLDEN]
-    turn = stages.Training.turn
-    steps = []
+    advance = LoraTraining.advance
+    trainings = []
 
-    def interrupted(training: stages.Training) -> float:
-        steps.append(training.step)
-        if len(steps) == 3:
+    def interrupted(training: LoraTraining) -> float:
+        trainings.append(training)
+        if len(trainings) == 3:
             raise KeyboardInterrupt
-        return turn(training)
+        return advance(training)
 
     assert run(*learn, "-o", whole) == 0
     capsys.readouterr()
-    monkeypatch.setattr(stages.Training, "turn", interrupted)
+    monkeypatch.setattr(LoraTraining, "advance", interrupted)
     assert run(*learn, "--state", state) == 2
     assert f"interrupted; go on with --state {str(state)!r}" in capsys.readouterr().err
     monkeypatch.undo()

@@ -104,7 +104,7 @@ def test_an_interrupt_leaves_no_file(
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dragnoise.engine.stages.decode", interrupted)
+    monkeypatch.setattr("dragnoise.engine.pipelines.diffusion.decode", interrupted)
     assert run("edit", picture, *DRAG, *QUICK) == 130
     assert "interrupted" in capsys.readouterr().err
     assert os.listdir(picture.parent) == ["face.png"]

@@ -1,4 +1,6 @@
-"""Work that is captured and replayed, and a flag that is read late, as far as a CPU can show it."""
+"""Work that is captured and replayed, and a flag that is read late, as a CPU can show it."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,20 +14,35 @@ def test_a_captured_function_owns_its_buffers() -> None:
     captured = Captured(lambda one, other: one * 2 + other, NullGraph)
     results = []
     for k in range(4):
-        one, other = torch.full((2, 3), float(k)), torch.ones(2, 3)
-        results.append((k, captured(one, other)))
+        one = torch.full((2, 3), float(k))
+        results.append((k, captured(one, torch.ones(2, 3))))
         one.fill_(99)
     assert all(torch.equal(found, torch.full((2, 3), 2.0 * k + 1)) for k, found in results)
     wide = captured(torch.ones(5), torch.ones(5))
     assert torch.equal(wide, torch.full((5,), 3.0))
-    first = next(iter(captured._entries))
-    for size in range(6, 6 + Captured.KINDS - 2):
-        captured(torch.ones(size), torch.ones(size))
-    assert len(captured._entries) == Captured.KINDS
-    captured(torch.ones(2, 3), torch.ones(2, 3))
-    captured(torch.ones(50), torch.ones(50))
-    assert len(captured._entries) == Captured.KINDS
-    assert first in captured._entries, "the kind that was used last is kept"
+
+
+def test_the_last_kinds_of_inputs_are_kept() -> None:
+    captures: list[Callable[[], None]] = []
+
+    def capture(work: Callable[[], None]) -> NullGraph:
+        captures.append(work)
+        return NullGraph(work)
+
+    captured = Captured(lambda one: one * 2, capture)
+
+    def captures_of(size: int, calls: int = 2) -> int:
+        """Return how many calls of a kind are captured."""
+        before = len(captures)
+        for _ in range(calls):
+            assert torch.equal(captured(torch.ones(size)), torch.full((size,), 2.0))
+        return len(captures) - before
+
+    assert [captures_of(size) for size in range(1, Captured.KINDS + 1)] == [1] * Captured.KINDS
+    assert captures_of(1) == 0  # kept, and the last one used now
+    assert captures_of(Captured.KINDS + 1) == 1  # in the place of the second
+    assert captures_of(1) == 0
+    assert captures_of(2) == 1
 
 
 def test_a_flag_on_the_cpu_is_read_at_once() -> None:

@@ -31,6 +31,8 @@ def test_what_the_user_set_stands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_does_not_load_pytorch() -> None:
-    imports = "import sys; from dragnoise.engine.system.openmp import tune_openmp"
-    program = f"{imports}; assert 'torch' not in sys.modules"
+    program = (
+        "import sys; from dragnoise.engine.system.openmp import tune_openmp; "
+        "assert 'torch' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
