@@ -1,4 +1,4 @@
-"""Noise to latent: DDIM sampling. A generated picture needs no inversion: its trajectory is known."""
+"""Noise to latent: DDIM sampling. A generated picture needs no inversion."""
 
 from collections.abc import Callable
 
