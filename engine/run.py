@@ -28,7 +28,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 REMEMBERED = 2
-"""Results of a function that a session remembers: a person compares two settings or pictures."""
+"""Results of a function that a session remembers: people compare two settings or pictures."""
 
 _ON_DISK: dict[Callable[..., Any], bool] = {}
 """Stages whose results are kept, and whether on disk too; filled by `kept`."""
@@ -218,7 +218,7 @@ class Run:
         return self._cache.get_or_run(stage, inputs, make)
 
     def once(self, function: Callable[..., T], *inputs: Any) -> T:
-        """Return a function's result, remembered for the session; no stage, so not watched."""
+        """Return a function's result, remembered for the session, without watching it."""
         if self._cache is None:
             return function(*inputs)
         return self._cache.get_or_run(function, inputs, lambda: function(*inputs))

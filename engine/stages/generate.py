@@ -1,4 +1,4 @@
-"""Sample a latent from noise (DDIM); a generated picture needs no inversion afterwards."""
+"""Noise to latent: DDIM sampling. A generated picture needs no inversion."""
 
 from collections.abc import Callable
 

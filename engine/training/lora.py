@@ -12,7 +12,8 @@ host, so that it can be a graph on CUDA; its loss is read after it.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -88,8 +89,97 @@ def personalise(
     return training.adapter()
 
 
+class _Matrices:
+    """The low-rank matrices of all projections, as one flat variable.
+
+    Attributes:
+        flat: float32, every A [rank, in], then every B [out, rank], in the order of `names`.
+        names: The projections, sorted.
+    """
+
+    def __init__(self, model: Model, config: PersonaliseConfig, device: torch.device) -> None:
+        self.layers = projections(model.unet.network)
+        self.names = tuple(sorted(self.layers))
+        rank = config.rank
+        downs = [(rank, self.layers[name].in_features) for name in self.names]
+        ups = [(self.layers[name].out_features, rank) for name in self.names]
+        self._shapes = [*downs, *ups]
+        chance = torch.Generator().manual_seed(config.seed)
+        down = torch.randn(sum(rows * columns for rows, columns in downs), generator=chance)
+        up = torch.zeros(sum(rows * columns for rows, columns in ups))
+        self.flat = torch.cat([down / rank, up]).to(device).requires_grad_()
+        self._views: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def name_of(self, layer: nn.Linear) -> str:
+        """Return the name of a projection of the network."""
+        return next(name for name, module in self.layers.items() if module is layer)
+
+    def adapt(self, layer: nn.Linear, plain: Layer) -> Layer:
+        """Return a projection with its change."""
+        name = self.name_of(layer)
+        return lambda tokens: plain(tokens) + self.change(name, tokens)
+
+    def change(self, name: str, tokens: Tensor) -> Tensor:
+        """Return what the matrices of a projection add to its output."""
+        down, up = self._views[name]
+        return F.linear(F.linear(tokens, down), up)
+
+    @contextmanager
+    def in_use(self, dtype: torch.dtype) -> Iterator[None]:
+        """Compute with the matrices as they are now, in that precision, differentiably."""
+        self._views = self._split(self.flat.to(dtype))
+        try:
+            yield
+        finally:
+            self._views = {}
+
+    def adapter(self) -> Adapter:
+        """Return the adapter as it is now."""
+        with torch.no_grad():
+            views = self._split(self.flat.detach().cpu())
+        return Adapter(
+            tuple((name, views[name][0].clone(), views[name][1].clone()) for name in self.names)
+        )
+
+    def _split(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        parts = flat.split([rows * columns for rows, columns in self._shapes])
+        shaped = [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        count = len(self.names)
+        return dict(zip(self.names, zip(shaped[:count], shaped[count:], strict=True), strict=True))
+
+
+@dataclass
+class _Plateau:
+    """A watch on the loss: how long it has not fallen."""
+
+    smoothed: float = 0.0
+    best: float = math.inf
+    waited: int = 0
+
+    def see(self, loss: float, step: int) -> None:
+        """Take the loss of that step, from 1."""
+        self.smoothed = _SMOOTH * self.smoothed + (1 - _SMOOTH) * loss
+        unbiased = self.smoothed / (1 - _SMOOTH**step)
+        if unbiased < _GAIN * self.best:
+            self.best = unbiased
+            self.waited = 0
+        else:
+            self.waited += 1
+
+
 class LoraTraining:
-    """A training, made step by step."""
+    """A training, made step by step.
+
+    Args:
+        model: With no adapter merged.
+        latent: The picture, float32 [1, 4, h, w].
+        text: Its prompt's embedding, [1, L, D].
+        config: How to learn.
+        resume: A training of the same inputs that was begun.
+
+    Attributes:
+        step: Steps done.
+    """
 
     def __init__(
         self,
@@ -99,67 +189,62 @@ class LoraTraining:
         config: PersonaliseConfig,
         resume: TrainingState | None = None,
     ) -> None:
-        self._model, self._config = model, config
-        device = latent.device
-        layers = projections(model.unet.network)
-        self._names = tuple(sorted(layers))
-        shapes = [(config.rank, layers[name].in_features) for name in self._names]
-        shapes += [(layers[name].out_features, config.rank) for name in self._names]
-        self._shapes = shapes
-        self._flat = self._first_matrices(shapes).to(device).requires_grad_()
-        self._views: dict[str, tuple[Tensor, Tensor]] = {}
-        names = {id(module): name for name, module in layers.items()}
-
-        def adapt(module: nn.Linear, plain: Layer) -> Layer:
-            name = names[id(module)]
-            return lambda tokens: plain(tokens) + self._change(name, tokens)
-
-        self._unet = UNet(model.unet.network, model.unet.operators, adapt=adapt)
-        self._told = [(names[id(keys)], names[id(values)]) for keys, values in self._unet.texts]
-        self._schedule = model.schedule(1)
-        self._timesteps = self._draw(
-            0,
-            lambda chance: torch.randint(
-                0, len(self._schedule.alphas), (config.steps, config.batch), generator=chance
-            ),
-        )
-        known = sorted({int(t) for t in self._timesteps.flatten()})
-        self._row = {timestep: number for number, timestep in enumerate(known)}
-        conditioning = self._unet.condition(known, text)
-        self._times, self._text, self._plain_text = (
-            conditioning.times,
-            conditioning.embedding,
-            conditioning.text,
-        )
+        self._model = model
+        self._config = config
         self._latent = latent
-        many = (config.batch, *latent.shape[1:])
-        self._noisy, self._target = (
-            torch.zeros(many, device=device),
-            torch.zeros(many, device=device),
-        )
-        self._now = torch.zeros(
-            config.batch, self._times.shape[1], device=device, dtype=self._times.dtype
-        )
-        self._loss = torch.zeros((), device=device)
-        self._flat.grad = torch.zeros_like(self._flat)
+        self._matrices = _Matrices(model, config, latent.device)
+        self._unet = UNet(model.unet.network, model.unet.operators, adapt=self._matrices.adapt)
+        self._schedule = model.schedule(1)
+        self._timesteps = self._draw(0, self._draw_timesteps)
+        self._condition(text)
+        self._allocate()
         self._adam = torch.optim.AdamW(
-            [self._flat],
+            [self._matrices.flat],
             lr=config.lr,
             weight_decay=_DECAY,
             fused=True,
-            capturable=device.type == "cuda",
+            capturable=latent.device.type == "cuda",
         )
-        self._capture = graph_on(device)
+        self._capture = graph_on(latent.device)
         self._graph: Graph | None = None
-        self.step, self._smoothed, self._best, self._waited = 0, 0.0, math.inf, 0
         self._warm = False
+        self._plateau = _Plateau()
+        self.step = 0
         if resume is not None:
             self._resume(resume)
 
+    def _draw_timesteps(self, chance: torch.Generator) -> Tensor:
+        config = self._config
+        last = len(self._schedule.alphas)
+        return torch.randint(0, last, (config.steps, config.batch), generator=chance)
+
+    def _condition(self, text: Tensor) -> None:
+        """Compute the frozen part of all that times and text give."""
+        drawn = sorted({int(t) for t in self._timesteps.flatten()})
+        self._row = {timestep: number for number, timestep in enumerate(drawn)}
+        conditioning = self._unet.condition(drawn, text)
+        self._times = conditioning.times
+        self._text = conditioning.embedding
+        self._plain_text = conditioning.text
+        name_of = self._matrices.name_of
+        self._text_layers = [(name_of(keys), name_of(values)) for keys, values in self._unet.texts]
+
+    def _allocate(self) -> None:
+        """Make the buffers that a step reads and writes; they stay where they are."""
+        device = self._latent.device
+        batch = self._config.batch
+        self._noisy = torch.zeros(batch, *self._latent.shape[1:], device=device)
+        self._target = torch.zeros_like(self._noisy)
+        self._now = self._times.new_zeros(batch, self._times.shape[1])
+        self._loss = torch.zeros((), device=device)
+        self._matrices.flat.grad = torch.zeros_like(self._matrices.flat)
+
     @property
     def done(self) -> bool:
+        """Whether all steps are done, or the loss has not fallen for long enough."""
         config = self._config
-        return self.step >= config.steps or bool(config.plateau and self._waited >= config.plateau)
+        waited = bool(config.plateau) and self._plateau.waited >= config.plateau
+        return self.step >= config.steps or waited
 
     def advance(self) -> float:
         """Make a step and return its loss."""
@@ -176,29 +261,27 @@ class LoraTraining:
             self._graph()
         self.step += 1
         loss = float(self._loss)
-        self._smoothed = _SMOOTH * self._smoothed + (1 - _SMOOTH) * loss
-        smoothed = self._smoothed / (1 - _SMOOTH**self.step)
-        improved = smoothed < _GAIN * self._best
-        self._best, self._waited = (smoothed, 0) if improved else (self._best, self._waited + 1)
+        self._plateau.see(loss, self.step)
         return loss
 
     def state(self) -> TrainingState:
-        kept = self._adam.state[self._flat]
-        flat, first, second = (
-            tensor.detach().clone() for tensor in (self._flat, kept["exp_avg"], kept["exp_avg_sq"])
-        )
+        """Return a copy of all that it takes to go on."""
+        flat = self._matrices.flat
+        kept = self._adam.state[flat]
         # Adam's own count: an interruption right after an update must not lose that step.
         return TrainingState(
-            int(kept["step"]), flat, first, second, self._smoothed, self._best, self._waited
+            step=int(kept["step"]),
+            matrices=flat.detach().clone(),
+            first=kept["exp_avg"].detach().clone(),
+            second=kept["exp_avg_sq"].detach().clone(),
+            smoothed=self._plateau.smoothed,
+            best=self._plateau.best,
+            waited=self._plateau.waited,
         )
 
     def adapter(self) -> Adapter:
         """Return the adapter as it is now."""
-        with torch.no_grad():
-            views = self._split(self._flat.detach().cpu())
-        return Adapter(
-            tuple((name, views[name][0].clone(), views[name][1].clone()) for name in self._names)
-        )
+        return self._matrices.adapter()
 
     def _show(self, timesteps: Tensor, noise: Tensor) -> None:
         """Write the picture with that noise [B, 4, h, w] at those times [B], and the target."""
@@ -210,36 +293,19 @@ class LoraTraining:
 
     def _work(self) -> None:
         """Go forward, backward and update, on buffers that stay where they are."""
-        with torch.enable_grad():
-            self._views = self._split(self._flat.to(self._model.dtype))
-            changes = [self._change(name, self._text) for both in self._told for name in both]
+        matrices = self._matrices
+        with torch.enable_grad(), matrices.in_use(self._model.dtype):
+            changes = [
+                matrices.change(name, self._text) for both in self._text_layers for name in both
+            ]
             text = (self._plain_text + torch.cat(changes, dim=2)).expand(len(self._noisy), -1, -1)
             output = self._unet.part_whole(self._noisy, self._now, text)
             loss = F.mse_loss(output.float(), self._target)
-            (gradient,) = torch.autograd.grad(loss, self._flat)
-        self._views = {}
-        assert self._flat.grad is not None
-        self._flat.grad.copy_(gradient)
+            (gradient,) = torch.autograd.grad(loss, matrices.flat)
+        assert matrices.flat.grad is not None
+        matrices.flat.grad.copy_(gradient)
         self._adam.step()
         self._loss.copy_(loss.detach())
-
-    def _change(self, name: str, tokens: Tensor) -> Tensor:
-        down, up = self._views[name]
-        return F.linear(F.linear(tokens, down), up)
-
-    def _split(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        parts = flat.split([rows * columns for rows, columns in self._shapes])
-        shaped = [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
-        count = len(self._names)
-        return dict(zip(self._names, zip(shaped[:count], shaped[count:], strict=True), strict=True))
-
-    def _first_matrices(self, shapes: Sequence[tuple[int, int]]) -> Tensor:
-        down, up = (
-            sum(rows * columns for rows, columns in part)
-            for part in (shapes[: len(shapes) // 2], shapes[len(shapes) // 2 :])
-        )
-        chance = torch.Generator().manual_seed(self._config.seed)
-        return torch.cat([torch.randn(down, generator=chance) / self._config.rank, torch.zeros(up)])
 
     def _draw(self, number: int, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
         """Draw by the seed and a number, so that a resumed training draws the same.
@@ -249,22 +315,18 @@ class LoraTraining:
         return draw(torch.Generator().manual_seed(self._config.seed * 1_000_003 + number + 1))
 
     def _resume(self, begun: TrainingState) -> None:
-        if begun.matrices.shape != self._flat.shape or begun.step > self._config.steps:
+        flat = self._matrices.flat
+        if begun.matrices.shape != flat.shape or begun.step > self._config.steps:
             raise ValueError(
                 "the training to go on with is of another model, rank or number of steps"
             )
-        self.step, self._smoothed, self._best, self._waited = (
-            begun.step,
-            begun.smoothed,
-            begun.best,
-            begun.waited,
-        )
+        self.step = begun.step
+        self._plateau = _Plateau(begun.smoothed, begun.best, begun.waited)
         with torch.no_grad():
-            self._flat.copy_(begun.matrices)
+            flat.copy_(begun.matrices)
         if begun.step:
-            step = torch.tensor(float(begun.step), device=self._flat.device)
-            moments = {
-                "exp_avg": begun.first.to(self._flat.device).clone(),
-                "exp_avg_sq": begun.second.to(self._flat.device).clone(),
+            self._adam.state[flat] = {
+                "step": torch.tensor(float(begun.step), device=flat.device),
+                "exp_avg": begun.first.to(flat.device).clone(),
+                "exp_avg_sq": begun.second.to(flat.device).clone(),
             }
-            self._adam.state[self._flat] = {"step": step, **moments}
