@@ -348,8 +348,7 @@ def _tier_on(device: torch.device) -> str:
 
 
 def _size(kept: _Kept) -> int:
-    """Return an entry's bytes; a value without tensors counts as one, or a tier without room
-    would keep it."""
+    """Return an entry's bytes, at least one: else a tier without room would keep empty values."""
     return max(1, kept.nbytes)
 
 

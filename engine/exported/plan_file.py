@@ -1,6 +1,6 @@
-"""Read and write a plan's file: our header, which says all that the plan is for, then the plan.
+r"""Read and write a plan's file: our header, which says all that the plan is for, then the plan.
 
-    b"DRAGNOISE PLAN 1\\n" | length of the header, 8 bytes little endian | header, JSON | plan
+    b"DRAGNOISE PLAN 1\n" | length of the header, 8 bytes little endian | header, JSON | plan
 
 The plan is TensorRT's bytes as they came. The header has the plan's identity, length and BLAKE2b
 digest, and how it was made. TensorRT itself tells a broken plan late, on the device, in its log, or

@@ -13,7 +13,8 @@ from dragnoise.engine import ConfigError, DragConfig
     ("name", "value"),
     [
         ("steps", 0), ("steps", 1001), ("steps", 50.0), ("steps", True), ("steps", "50"),
-        ("iterations", -1), ("end_step", -1), ("end_step", 51), ("r_m", -1), ("r_m", 33), ("r_p", 1.5),
+        ("iterations", -1), ("end_step", -1), ("end_step", 51),
+        ("r_m", -1), ("r_m", 33), ("r_p", 1.5),
         ("strength", 0), ("strength", 1.01), ("strength", float("nan")), ("strength", "1"),
         ("lr", 0), ("lr", -0.1), ("lr", float("inf")), ("lam", -1), ("lam", None),
     ],

@@ -1,4 +1,6 @@
-"""Stable Diffusion 2.x: linear projections, heads a level, OpenCLIP's text encoder, the prediction of v."""
+"""Stable Diffusion 2.x: linear projections, heads a level, OpenCLIP's text encoder, the prediction
+of v.
+"""
 
 from pathlib import Path
 
@@ -90,7 +92,9 @@ def test_v_steps_are_the_schedulers(steps: int) -> None:
 
 
 def test_inversion_and_denoising_by_an_ideal_model_return_the_latent() -> None:
-    """A model of a single picture knows it exactly: v = sqrt(a) eps - sqrt(1 - a) x0, eps what separates the latent from the picture."""
+    """A model of a single picture knows it exactly: v = sqrt(a) eps - sqrt(1 - a) x0, eps what
+    separates the latent from the picture.
+    """
     torch.manual_seed(1)
     picture, start = torch.randn(2, 1, 4, 6, 6)
     schedule = Schedule.of(SETTINGS, 50)

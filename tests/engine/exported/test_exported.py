@@ -161,7 +161,7 @@ def test_there_and_back(model: Model) -> None:
         (("down", Profile.at(Extent(100, 128))), "multiples of 8 pixels, got 128x100"),
         (("down", Profile.at(Extent(0, 128))), "multiples of 8 pixels, got 128x0"),
         (("down", Profile.at(Extent(64, 64, 0))), "batch must be 1 or more, got 0"),
-        (("down", Profile(Extent(64, 64), Extent(72, 64), Extent(128, 128))), "dynamic sizes .* of 64"),
+        (("down", Profile(Extent(64, 64), Extent(72, 64), Extent(128, 128))), "dynamic sizes .*64"),
         (("down", Profile(Extent(64, 64), Extent(256, 64), Extent(128, 128))), "does not lie b"),
     ],
 )  # fmt: skip

@@ -1,4 +1,6 @@
-"""`baseline` gives the published code's numbers and does the published code's work, on networks that share nothing but weights with the user's."""
+"""`baseline` gives the published code's numbers and does the published code's work, on networks
+that share nothing but weights with the user's.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -96,7 +98,9 @@ def test_the_same_edit_as_ours(mask: Any, end_step: int) -> None:
 
 @pytest.mark.parametrize("corner", [(0, 0), (95, 0), (0, 95), (95, 95), (1, 47), (47, 94)])
 def test_at_the_border_it_clamps_as_ours(corner: tuple[int, int]) -> None:
-    """From the border inwards and from inside onto it. Tracking is compared below: here border rows are copies, and rounding decides between them."""
+    """From the border inwards and from inside onto it. Tracking is compared below: here border rows
+    are copies, and rounding decides between them.
+    """
     x, y = corner
     points = [(x, y, 48, 48), (40, 44, x, y)]
     theirs, ours = (edit(points, method=method) for method in ("baseline", "dragnoise"))
@@ -159,7 +163,9 @@ def batches(monkeypatch: pytest.MonkeyPatch, kind: type[nn.Module]) -> list[int]
 
 
 def test_every_pass_is_whole_and_the_picture_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """3 steps of inversion, the reference pass, 3 iterations, 3 steps of denoising on two: the middle block runs in each."""
+    """3 steps of inversion, the reference pass, 3 iterations, 3 steps of denoising on two: the
+    middle block runs in each.
+    """
     kinds = (UNet2DConditionModel, UNetMidBlock2DCrossAttn, Decoder)
     networks, middles, decoders = (batches(monkeypatch, kind) for kind in kinds)
     result = edit(mask=MASK)
@@ -169,7 +175,9 @@ def test_every_pass_is_whole_and_the_picture_is_made_twice(monkeypatch: pytest.M
 
 
 def test_its_loop_is_never_captured_and_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reads values on the host, which a captured graph cannot; ours is handed to whatever captures on the device."""
+    """It reads values on the host, which a captured graph cannot; ours is handed to whatever
+    captures on the device.
+    """
     captured: list[object] = []
 
     class Recorded(NullGraph):
@@ -196,7 +204,9 @@ def test_its_loop_is_never_captured_and_stops_at_once(monkeypatch: pytest.Monkey
 
 
 class Watched(TorchDispatchMode):
-    """Counts reads of a tensor's value by the host, fused attention, softmax, and notes the sizes of upsampled maps."""
+    """Counts reads of a tensor's value by the host, fused attention, softmax, and notes the sizes
+    of upsampled maps.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -231,7 +241,9 @@ def test_an_iteration_upsamples_the_whole_map_and_reads_every_point() -> None:
 
 
 def test_every_weight_but_the_middle_blocks_gets_a_gradient_that_adds_up() -> None:
-    """As published: 640 of 686 on this network. The bottleneck's own gradient is what autograd gives for it alone."""
+    """As published: 640 of 686 on this network. The bottleneck's own gradient is what autograd
+    gives for it alone.
+    """
     scene = recorded(edit(mask=MASK, config=QUICK.replace(iterations=1))).scene
     weights = dict(network_of(scene).named_parameters())
     without = {name for name, weight in weights.items() if weight.grad is None}
@@ -264,7 +276,9 @@ def test_every_weight_but_the_middle_blocks_gets_a_gradient_that_adds_up() -> No
 
 
 def test_without_a_mask_the_backward_pass_is_as_long() -> None:
-    """The published code computes the mask term always: the last layers' weights have gradients, which are nought."""
+    """The published code computes the mask term always: the last layers' weights have gradients,
+    which are nought.
+    """
     scene = recorded(edit(config=QUICK.replace(iterations=1))).scene
     assert scene.keep is None
     network = network_of(scene)
@@ -313,7 +327,9 @@ def test_a_bfloat16_model_is_run_in_float32() -> None:
 
 
 def check_half_precision(editor: Editor) -> None:
-    """Iterations in bfloat16, all else in float32: near the float32 run, and the mask term still begins at exactly nought."""
+    """Iterations in bfloat16, all else in float32: near the float32 run, and the mask term still
+    begins at exactly nought.
+    """
     inputs: dict[str, Any] = {"mask": MASK, "config": QUICK, "record": True}
     record = recorded(result := editor.edit(PICTURE, POINTS, method="baseline", **inputs))
     exact = edit(mask=MASK)

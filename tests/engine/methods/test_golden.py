@@ -1,4 +1,6 @@
-"""DragNoise equals the published code on the golden cases, stage by stage and as a whole. Tolerances: golden/README.md and algorithm.md."""
+"""DragNoise equals the published code on the golden cases, stage by stage and as a whole.
+Tolerances: golden/README.md and algorithm.md.
+"""
 
 import dataclasses
 import json
@@ -85,7 +87,9 @@ def test_points_and_mask_as_published(name: str) -> None:
 
 @every_case
 def test_teacher_forced_loss_gradient_and_tracking(name: str) -> None:
-    """From the recorded latent, bottleneck and points of every iteration: the same loss, the same gradient, the same tracked points."""
+    """From the recorded latent, bottleneck and points of every iteration: the same loss, the same
+    gradient, the same tracked points.
+    """
     case = Case(name)
     data, kinks = case.data, case.said["result"]["n_xprev_kinks_below_2e6_by_step"]
     scene = recorded(name).scene
@@ -137,7 +141,9 @@ def test_free_run(name: str) -> None:
 
 
 def test_patches_and_tracking_units() -> None:
-    """The published small functions, on the recorded inputs: a bilinear patch, a tracked point, of maps at the supervision resolution itself."""
+    """The published small functions, on the recorded inputs: a bilinear patch, a tracked point, of
+    maps at the supervision resolution itself.
+    """
     units = load_file(GOLDEN / "dragnoise" / "units" / "units.safetensors")
     before, now = units["F0"][0], units["F1"][0]
     size = (before.shape[1], before.shape[2])
@@ -158,7 +164,9 @@ BORDERS = json.loads((GOLDEN / "dragnoise" / "border_behaviour.json").read_text(
 
 @pytest.mark.parametrize("name", BORDERS)
 def test_borders_where_the_published_code_fails(name: str) -> None:
-    """Twelve runs at the border, of which the published code completes four: all of ours do, from where the published code puts the points."""
+    """Twelve runs at the border, of which the published code completes four: all of ours do, from
+    where the published code puts the points.
+    """
     case = BORDERS[name]
     config = DragConfig(strength=0.1, iterations=4, lr=0.02, parity=True)
     image = GOLDEN / "images" / "discs_256x256.png"

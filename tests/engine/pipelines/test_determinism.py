@@ -20,7 +20,9 @@ def editor(poll_every: int | None = None) -> Editor:
 
 
 def inputs(stops: bool) -> dict[str, Any]:
-    """An edit whose handle arrives before the iterations are used up; or one of two handles that do not."""
+    """An edit whose handle arrives before the iterations are used up; or one of two handles that do
+    not.
+    """
     if stops:
         return STOPS.edit_inputs() | {"config": EARLY, "record": False}
     return {

@@ -1,4 +1,6 @@
-"""Real pictures, points, masks and prompts through the public API. With a random model the pixels mean nothing; sizes, points and determinism do."""
+"""Real pictures, points, masks and prompts through the public API. With a random model the pixels
+mean nothing; sizes, points and determinism do.
+"""
 
 import os
 import pickle

@@ -1,4 +1,6 @@
-"""The real Stable Diffusion 1.5 network at 512 x 512, on the meta device: shapes, and the work of each part counted on the real graph."""
+"""The real Stable Diffusion 1.5 network at 512 x 512, on the meta device: shapes, and the work of
+each part counted on the real graph.
+"""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -81,9 +83,11 @@ def test_parts() -> None:
     [(False, True, 1156.0), (True, True, 1013.0), (False, False, 696.0), (True, False, 602.0)],
 )
 def test_one_iteration(folded: bool, output: bool, expected: float) -> None:
-    """Forward and backward to the bottleneck alone: no weight has a gradient, nothing goes back through the encoder half.
+    """Forward and backward to the bottleneck alone: no weight has a gradient, nothing goes back
+    through the encoder half.
 
-    The published code's iteration costs 2383 GFLOP. `output` is what the mask term needs; `folded` is how the drag runs.
+    The published code's iteration costs 2383 GFLOP. `output` is what the mask term needs; `folded`
+    is how the drag runs.
     """
     half = down()
     handles, targets = (torch.zeros(1, 2, dtype=torch.int64, device="meta") for _ in range(2))
@@ -105,7 +109,9 @@ def test_one_iteration(folded: bool, output: bool, expected: float) -> None:
 
 
 def test_the_published_algorithm() -> None:
-    """`baseline` does the published code's work: an iteration of 2383 GFLOP, whole passes to invert, two at once to denoise."""
+    """`baseline` does the published code's work: an iteration of 2383 GFLOP, whole passes to
+    invert, two at once to denoise.
+    """
     baseline, config, meta = METHODS["baseline"], DragConfig(), torch.device("meta")
     with meta:
         vae = AutoencoderKL(

@@ -86,7 +86,9 @@ def diffusers_latent(folder: Path, guidance: float, prediction: str) -> Tensor:
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_it_is_diffusers_picture(prediction: str, guidance: float, tmp_path: Path) -> None:
-    """Same seed, same settings, another program: the same latent, but for rounding that guidance and ten steps enlarge."""
+    """Same seed, same settings, another program: the same latent, but for rounding that guidance
+    and ten steps enlarge.
+    """
     folder = MODEL if prediction == "epsilon" else sd2(tmp_path / "model")
     own = Editor.from_pretrained(folder, device="cpu", backend="eager")
     negative = "a disc" if guidance > 1 else ""
@@ -150,7 +152,9 @@ def test_the_negative_prompt_and_guidance_matter() -> None:
     ("backend", "dtype"), [("eager", "float32"), ("packed", "float32"), (None, "bfloat16")]
 )
 def test_left_alone_it_stays_what_it_is(guidance: float, backend: str, dtype: str) -> None:
-    """Propagated from the drag's step without a bottleneck held in place, the same passes give the same bits."""
+    """Propagated from the drag's step without a bottleneck held in place, the same passes give the
+    same bits.
+    """
     source = made(backend, guidance, dtype)
     config = source.config.replace(iterations=0, end_step=QUICK.steps)
     found = editor(backend, dtype).edit(source, DRAG, config=config, record=True)
@@ -185,7 +189,9 @@ def test_it_is_dragged_without_encoding_and_inverting(guidance: float) -> None:
 
 
 def test_a_session_on_it() -> None:
-    """From the source and on from the result it is never inverted; as a picture like any other it is, still away from the negative prompt."""
+    """From the source and on from the result it is never inverted; as a picture like any other it
+    is, still away from the negative prompt.
+    """
     session = editor().open(made())
     first = session.drag(DRAG)
     assert np.array_equal(first.image.pixels, editor().edit(made(), DRAG).image.pixels)
@@ -286,7 +292,9 @@ def test_progress() -> None:
 
 
 def test_the_embedded_model_draws_what_it_is_asked_for() -> None:
-    """A sunset sky is redder and less blue than a day's, whatever else is in the picture; and the boat that it drew is dragged."""
+    """A sunset sky is redder and less blue than a day's, whatever else is in the picture; and the
+    boat that it drew is dragged.
+    """
     own = Editor.from_pretrained(device="cpu")
     config = own.defaults.replace(guidance=3.0)
     skies = {}
@@ -423,7 +431,9 @@ def test_no_warning_for_a_picture_made_without_guidance() -> None:
 
 
 def test_a_store_keeps_it(tmp_path: Path) -> None:
-    """Another editor on the same folder does not generate it again, a second drag starts with what the first has made; all to the same bits."""
+    """Another editor on the same folder does not generate it again, a second drag starts with what
+    the first has made; all to the same bits.
+    """
     model = editor().model
     words: dict[str, Any] = {"negative_prompt": "a disc", "size": SIZE, "seed": 3}
     for known in (False, True):

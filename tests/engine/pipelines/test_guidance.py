@@ -1,4 +1,6 @@
-"""Classifier-free guidance: two texts, one prediction, in every stage; and nothing at all where it is 1."""
+"""Classifier-free guidance: two texts, one prediction, in every stage; and nothing at all where it
+is 1.
+"""
 
 import warnings
 from dataclasses import replace
@@ -138,7 +140,9 @@ def test_every_way_through_the_network_is_two_passes(exact: Model, size: tuple[i
 def plain_pass(
     model: Model, latent: Tensor, timestep: int, held: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """eps and the features after the third up block, through diffusers' own network as a whole: float64."""
+    """eps and the features after the third up block, through diffusers' own network as a whole:
+    float64.
+    """
     seen: dict[str, Tensor] = {}
     net = model.unet.network
     hooks = [
@@ -161,7 +165,9 @@ def plain_pass(
 
 
 def test_inversion(exact: Model) -> None:
-    """Against diffusers' network, guided in eps, and DDIM written out. The state is float32, as it is in `invert`."""
+    """Against diffusers' network, guided in eps, and DDIM written out. The state is float32, as it
+    is in `invert`.
+    """
     latent, schedule = random_latent(16, 16), exact.schedule(10)
     found = invert(exact, latent, told(exact, G), 3)
     assert len(found) == 4
@@ -174,7 +180,9 @@ def test_inversion(exact: Model) -> None:
 
 
 def test_the_drags_gradient(exact: Model) -> None:
-    """The loss of a guided drag (motion and mask) and its gradient, against autograd through diffusers' whole network and the loss written out."""
+    """The loss of a guided drag (motion and mask) and its gradient, against autograd through
+    diffusers' whole network and the loss written out.
+    """
     size, latent = (32, 32), random_latent(16, 16)
     handles, targets = torch.tensor([[10, 12], [20, 9]]), torch.tensor([[20, 20], [11, 3]])
     keep = torch.ones(1, 1, 16, 16)
@@ -221,7 +229,9 @@ def test_the_drags_gradient(exact: Model) -> None:
 
 
 def test_the_same_text_twice_is_no_guidance() -> None:
-    """With the prompt as its own negative, guidance draws nowhere: the unguided trajectory, and half the motion loss, whose mean is over both."""
+    """With the prompt as its own negative, guidance draws nowhere: the unguided trajectory, and
+    half the motion loss, whose mean is over both.
+    """
     twice = edit(editor(), negative_prompt="a ring", config=QUICK.replace(guidance=2.0))
     once = edit(editor(), config=QUICK.replace(guidance=1.0))
     assert twice.record is not None

@@ -14,7 +14,9 @@ CASE = Case("dn01_short_early_stop")
 QUICK = DragConfig(steps=10, strength=0.3, iterations=3)
 
 FEATURES = {torch.float32: 1e-2, torch.bfloat16: 3e-2, torch.float16: 1e-2}
-"""Largest relative L2 distance of one pass's features from float32's on the CPU (bfloat16 there: 1.3e-2); CUDA's float32 convolutions use TF32."""
+"""Largest relative L2 distance of one pass's features from float32's on the CPU (bfloat16 there:
+1.3e-2); CUDA's float32 convolutions use TF32.
+"""
 
 no_cuda = pytest.mark.skipif(
     torch.cuda.is_available(), reason="is about a machine without a CUDA device"
@@ -34,7 +36,9 @@ def in_float32() -> Record:
 
 
 def check_edit(device: str, dtype: torch.dtype) -> None:
-    """An edit in another precision keeps its latents and its bottleneck in float32, and sees nearly the features that float32 sees."""
+    """An edit in another precision keeps its latents and its bottleneck in float32, and sees nearly
+    the features that float32 sees.
+    """
     editor, exact = Editor.from_pretrained(MODEL, device=device, dtype=dtype), in_float32()
     result = edit(editor)
     record = result.record

@@ -30,7 +30,9 @@ def test_last_goes_on_where_the_drag_was() -> None:
 
 
 def test_last_compares_with_what_was_before_its_first_update() -> None:
-    """Iteration 0 of the drag that goes on has a mask term: the picture has changed since the reference was taken."""
+    """Iteration 0 of the drag that goes on has a mask term: the picture has changed since the
+    reference was taken.
+    """
     session = opened()
     session.drag(POINTS, mask=MASK)
     first = session.drag(POINTS, mask=MASK, base="last", config=QUICK.replace(lam=5.0), record=True)

@@ -1,4 +1,6 @@
-"""What an edit does with every legal input, through the public API, and that it does no more work than it must."""
+"""What an edit does with every legal input, through the public API, and that it does no more work
+than it must.
+"""
 
 import dataclasses
 import warnings
@@ -114,7 +116,9 @@ def test_any_size(height: int, width: int) -> None:
 
 
 def test_padding_is_exact() -> None:
-    """A picture whose padding repeats its border is the padded picture: the same points, the same pixels where both are."""
+    """A picture whose padding repeats its border is the padded picture: the same points, the same
+    pixels where both are.
+    """
     flat = np.repeat(
         np.repeat(PICTURE.pixels[:93, :90], [1] * 92 + [4], axis=0), [1] * 89 + [7], axis=1
     )
@@ -212,7 +216,9 @@ def test_end_step_over_all_steps_is_the_reconstruction() -> None:
 
 
 class Calls:
-    """Counts the parts of the U-Net as they are run; `outputs`: whether each decoder half went on to the output."""
+    """Counts the parts of the U-Net as they are run; `outputs`: whether each decoder half went on
+    to the output.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, unet: UNet) -> None:
         self.count: dict[str, int] = dict.fromkeys(("down", "middle", "up", "folded"), 0)
@@ -234,7 +240,9 @@ class Calls:
 
 
 def test_no_part_of_the_network_runs_more_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
-    """3 inversion passes; in the drag the decoder half alone is repeated; 3 denoising steps, the first with the drag's encoder half."""
+    """3 inversion passes; in the drag the decoder half alone is repeated; 3 denoising steps, the
+    first with the drag's encoder half.
+    """
     calls = Calls(monkeypatch, editor().model.unet)
     edit()
     assert calls.count == {"down": 3 + 1 + 2, "middle": 3 + 1, "up": 3 + 3, "folded": 3}
@@ -268,7 +276,9 @@ class Watched(TorchDispatchMode):
 
 
 def test_the_loop_reads_only_the_stop_flag_and_upsamples_nothing() -> None:
-    """Of 9 iterations polled every 4th the flag is read thrice, and twice more at the end for the count."""
+    """Of 9 iterations polled every 4th the flag is read thrice, and twice more at the end for the
+    count.
+    """
     record = edit().record
     assert record is not None
     method = METHODS["dragnoise"]

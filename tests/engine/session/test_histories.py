@@ -36,7 +36,9 @@ class Drag:
 
 @cache
 def alone(way: tuple[Drag, ...]) -> bytes:
-    """What comes of these drags, in a session of its own, with an editor of its own that keeps nothing."""
+    """What comes of these drags, in a session of its own, with an editor of its own that keeps
+    nothing.
+    """
     session = opened(Editor.from_pretrained(MODEL, device="cpu"))
     for drag in way:
         drag.on(session)

@@ -44,7 +44,9 @@ def test_previews_never_change_the_result(mask: Any, previews: Any) -> None:
 
 
 def test_a_preview_is_the_predicted_picture() -> None:
-    """Of the first iteration: what the undragged network expects, decoded. It looks like the source, not like noise."""
+    """Of the first iteration: what the undragged network expects, decoded. It looks like the
+    source, not like noise.
+    """
     session = opened()
     event = next(iter(session.drag_stream(POINTS, mask=MASK, previews=1)))
     result = session.drag(POINTS, mask=MASK, record=True)
@@ -103,7 +105,9 @@ def test_a_drag_inside_a_stream_is_refused() -> None:
 
 
 def test_previews_keep_to_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock of our own: iterations of 1 s, previews of 2 s; at no time have previews taken more than 15 % of the loop."""
+    """A clock of our own: iterations of 1 s, previews of 2 s; at no time have previews taken more
+    than 15 % of the loop.
+    """
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
 
@@ -137,7 +141,9 @@ def test_previews_keep_to_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_previews_share_is_of_the_loop_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock of our own, moved by the stages: an inversion of 1,000 s buys no previews of 2 s in a loop of 10 iterations of 1 s."""
+    """A clock of our own, moved by the stages: an inversion of 1,000 s buys no previews of 2 s in a
+    loop of 10 iterations of 1 s.
+    """
     now, took = [0.0], {"invert": 1000.0, "drag": 1.0, "preview": 2.0}
     monkeypatch.setattr(
         "dragnoise.engine.session.stream.time", SimpleNamespace(perf_counter=lambda: now[0])

@@ -1,4 +1,6 @@
-"""Adapters: trained as PEFT trains them, read and written as diffusers does, merged in place and taken out bit for bit."""
+"""Adapters: trained as PEFT trains them, read and written as diffusers does, merged in place and
+taken out bit for bit.
+"""
 
 import copy
 import dataclasses
@@ -103,7 +105,9 @@ def put(network: UNet2DConditionModel, found: Adapter) -> dict[str, Any]:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_it_trains_as_peft_does(prediction: str, tmp_path: Path) -> None:
-    """The same matrices at first, the same noise and times: the same losses and the same matrices after four steps of AdamW."""
+    """The same matrices at first, the same noise and times: the same losses and the same matrices
+    after four steps of AdamW.
+    """
     model = (
         editor().model
         if prediction == "epsilon"
@@ -200,7 +204,9 @@ def test_a_resumed_training_is_the_uninterrupted_one(at: int) -> None:
 
 
 def test_it_stops_on_a_plateau() -> None:
-    """A learning rate that does nothing: the smoothed loss wanders, but does not fall by 1 % for long."""
+    """A learning rate that does nothing: the smoothed loss wanders, but does not fall by 1 % for
+    long.
+    """
     steps: list[int] = []
     learned(
         editor().model,
