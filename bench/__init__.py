@@ -1,1 +1,1 @@
-"""What is measured, how, and the kept results."""
+"""Measure edits, count their work, and keep the records."""

@@ -32,7 +32,7 @@ _LONG_STAGES = ("invert", "drag", "propagate")
 
 
 class Inputs(TypedDict):
-    """The inputs of an edit, as keywords of `Editor.edit`."""
+    """An edit's inputs, as keywords of `Editor.edit`."""
 
     image: Image
     points: Points
@@ -58,7 +58,7 @@ class Case:
 
     @property
     def computed(self) -> bool:
-        """Whether the whole is computed from a part of it."""
+        """Tell whether the whole is computed from a part of it."""
         return self.whole != self.run
 
     def inputs(self) -> Inputs:
@@ -90,7 +90,7 @@ class Case:
 
 @dataclass(frozen=True)
 class _Times:
-    """The times of one edit.
+    """An edit's times, and its result.
 
     Attributes:
         stages_ms: Milliseconds of every stage of the whole edit.

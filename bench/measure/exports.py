@@ -127,8 +127,8 @@ def _edits(
     for _ in range(rounds):
         results["usual"].append(usual.edit(**inputs))
         results["exported"].append(placed.edit(**inputs))
-    times = {name: [_frozen_ms(result) for result in found] for name, found in results.items()}
-    pixels = {name: found[-1].image.pixels.astype(int) for name, found in results.items()}
+    times = {name: [_frozen_ms(edit) for edit in edits] for name, edits in results.items()}
+    pixels = {name: edits[-1].image.pixels.astype(int) for name, edits in results.items()}
     return {
         "usual": usual.running.backend,
         "exported": placed.running.backend,

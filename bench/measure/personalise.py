@@ -141,7 +141,7 @@ def training_table(training: Mapping[str, Any]) -> list[list[str]]:
 
 
 class _Losses(TypedDict):
-    """What an edit loses.
+    """A measure of what an edit loses.
 
     Attributes:
         rebuilt_db: PSNR of the picture inverted and denoised again without a drag.

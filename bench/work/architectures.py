@@ -40,7 +40,7 @@ class Architecture:
 
     @property
     def prediction(self) -> str:
-        """What the network predicts: "epsilon" or "v_prediction"."""
+        """Name what the network predicts: "epsilon" or "v_prediction"."""
         return str(self.scheduler.get("prediction_type", "epsilon"))
 
     @classmethod

@@ -18,7 +18,7 @@ __all__ = ["CEILINGS", "Ceiling", "Forecast", "forecast", "measured"]
 
 @dataclass(frozen=True)
 class Ceiling:
-    """The most that a device can do.
+    """A ceiling: the most that a device can do.
 
     Attributes:
         name: The device's name.
@@ -36,7 +36,7 @@ class Ceiling:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The least time of work on a device.
+    """A forecast of the least time of work on a device.
 
     Attributes:
         fused_ms: Of every convolution, matrix product and attention; all else costs nothing, as if

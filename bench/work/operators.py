@@ -124,7 +124,7 @@ class Signature:
         return [call.argument(*where) for where in self.written]
 
     def wants_weight(self, call: Call) -> bool:
-        """Whether a call computes the gradient of a layer's weight or bias."""
+        """Tell whether a call computes the gradient of a layer's weight or bias."""
         return self.output_mask is not None and any(
             call.argument(self.output_mask, "output_mask")[1:]
         )

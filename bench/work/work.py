@@ -76,7 +76,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Work:
-    """The counted work of an edit.
+    """An edit's work, counted.
 
     Attributes:
         case: The edit.
@@ -100,7 +100,7 @@ class Work:
 
     @property
     def total(self) -> Counts:
-        """The counts of the whole edit."""
+        """Counts of the whole edit."""
         return reduce(add, self.stages.values())
 
     def record(self) -> dict[str, Any]:

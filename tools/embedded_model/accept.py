@@ -28,7 +28,7 @@ CONTROLS = ("constant", "random", "another's")
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one drag.
+    """A drag's figures.
 
     Attributes:
         kind: The landmark that was dragged.

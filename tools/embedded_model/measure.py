@@ -20,7 +20,7 @@ from .painting import Pixels
 
 @dataclass(frozen=True)
 class Score:
-    """The scores of one edit.
+    """An edit's scores.
 
     Attributes:
         completion: The share of the way: 0 is the source, 1 the goal.

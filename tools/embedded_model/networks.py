@@ -23,7 +23,7 @@ OPEN_SKIPS = 2
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """The networks that are trained.
+    """A U-Net and a text encoder that are trained together.
 
     Attributes:
         unet: The U-Net.

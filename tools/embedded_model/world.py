@@ -1,4 +1,4 @@
-"""The scenes that the embedded model knows: a balloon, a sailing boat at sea, a mountain.
+"""Draw the scenes that the embedded model knows: a balloon, a sailing boat, a mountain.
 
 A scene is a frozen dataclass. Its strings name colours; its floats are geometry in pixels of a
 picture of 128 x 128. `partner` draws some of the geometry anew, so that a scene and its partner are
