@@ -12,9 +12,9 @@ from .program import Command
 from .show import print_json
 
 if TYPE_CHECKING:
-    from ..cache import Disk, Store
+    from ..cache import Disk
 
-__all__ = ["CACHE", "cache_summary", "store_of"]
+__all__ = ["CACHE", "cache_summary"]
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -87,13 +87,6 @@ def cache_summary() -> dict[str, str]:
     disk = _disk(None)
     total, entries = disk.nbytes()
     return {"cache folder": str(disk.folder), "cache": f"{entries} entries, {total:,} bytes"}
-
-
-def store_of(folder: str | None) -> "Store | None":
-    """Return the store that `--cache` asks for. folder: None: no store; "": the default folder."""
-    from ..cache import Store
-
-    return None if folder is None else Store(folder=_folder(folder or None))
 
 
 def _disk(folder: str | None) -> "Disk":

@@ -19,6 +19,7 @@ from ..inputs.mask import Mask
 from ..inputs.points import Points
 
 if TYPE_CHECKING:
+    from ..cache import Store
     from ..editor import Editor
 
 __all__ = [
@@ -205,6 +206,13 @@ def add_model_options(parser: ArgumentParser) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's)")
 
 
+def _store_of(folder: str | None) -> "Store | None":
+    """Return the store that `--cache` asks for. folder: None: no store; "": the default folder."""
+    from ..cache import Store, default_folder
+
+    return None if folder is None else Store(folder=folder or default_folder())
+
+
 def load_editor(parsed: Namespace) -> "Editor":
     """Return an editor on the model that was asked for; loading PyTorch takes seconds.
 
@@ -213,7 +221,6 @@ def load_editor(parsed: Namespace) -> "Editor":
     import torch
 
     from ..editor import Editor
-    from .cache import store_of
 
     if parsed.threads is not None:
         if parsed.threads < 1:
@@ -228,5 +235,5 @@ def load_editor(parsed: Namespace) -> "Editor":
         exported=parsed.exported,
         build_missing=parsed.build_missing,
         attention=parsed.attention,
-        cache=store_of(getattr(parsed, "cache", None)),
+        cache=_store_of(getattr(parsed, "cache", None)),
     )

@@ -3,7 +3,7 @@
 Callers hand in jobs and wait; they never touch the device themselves. So an interruption (Ctrl-C)
 reaches the caller, not the work, which ends at its next check; a slow reader of a stream holds
 nothing; and what a caller's thread is in the middle of (inference mode, autocast) does not reach
-the work.
+the work. Its number of threads and its current CUDA device do.
 
     queue        the highest priority first, among equals the first come
     deadline     counts from the hand-in, waiting included
@@ -55,6 +55,7 @@ class Job(Generic[T]):
         self._work = work
         self._context = contextvars.copy_context()
         self._threads = torch.get_num_threads()
+        self._cuda = torch.cuda.current_device() if torch.cuda.is_initialized() else None
         self._timeout_s = timeout_s
         self._since_s = time.monotonic() if since_s is None else since_s
         self._cancelled = threading.Event()
@@ -115,6 +116,8 @@ class Job(Generic[T]):
             return
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
+        if self._cuda is not None:
+            torch.cuda.set_device(self._cuda)  # a thread begins with the first
         try:
             self.check()
             result = self._context.run(self._work, self)
