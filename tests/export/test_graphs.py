@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from dragnoise.engine import Adapter, ExportError
-from dragnoise.engine.diffusion.load import EMBEDDED, load
+from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.lora.adapter import AdapterUse
 from dragnoise.engine.diffusion.lora.merge import Adapters
-from dragnoise.engine.exported import EXPORTABLE, Extent, Profile, graph_id, part_of, signature
+from dragnoise.engine.exported import EXPORTABLE, Extent, graph_id, part_of, signature
 from dragnoise.export import check as check_module
 from dragnoise.export.check import TOLERANCE, check
 from dragnoise.export.inputs import example
 from dragnoise.export.models import in_float32, in_precision, model_for_export
 from dragnoise.export.onnx import OPSET, export_graph, kept_graph
-from exported_parts import HEIGHT, WIDTH, at, golden, graphs, noise, reference
+from exported_parts import DYNAMIC, HEIGHT, WIDTH, at, golden, graphs, noise, reference
 from golden_cases import MODEL
 from small_models import sd2
 
@@ -78,10 +78,10 @@ def test_a_graph_says_what_it_is(exported: Path, part: str) -> None:
     assert 0 < report["check"]["worst"] <= 1e-5
 
 
-@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-def test_half_precision_is_in_the_graph(exported: Path, dtype: str) -> None:
-    """Inputs, outputs and weights are; statistics of norms and a float16 model's VAE are not."""
-    path, graph = graphs(exported, ("down",), SMALL, dtype)["down"]
+@pytest.mark.parametrize(("dtype", "part"), [("fp16", "middle"), ("bf16", "down")])
+def test_half_precision_is_in_the_graph(exported: Path, dtype: str, part: str) -> None:
+    """Inputs, outputs and weights; statistics of norms in float32. The VAE of a float16 model stays float32."""
+    path, graph = graphs(exported, (part,), SMALL, dtype)[part]
     model = onnx.load(str(path))
     wanted = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[dtype]
     assert {
@@ -130,9 +130,8 @@ def test_the_pieces_are_the_whole(exported: Path) -> None:
 @pytest.mark.slow
 def test_a_dynamic_graph_runs_at_any_extent(exported: Path) -> None:
     """Batch, height and width; the sizes of skips are linked, and the graph says so."""
-    profile = Profile(Extent(64, 64), Extent(64, 128), Extent(192, 192, 2))
-    path, graph = graphs(exported, ("up",), profile)["up"]
-    for extent in (Extent(64, 64), Extent(192, 64, 2), Extent(128, 192)):
+    path, graph = graphs(exported, ("up",), DYNAMIC)["up"]
+    for extent in (Extent(64, 64), Extent(128, 64, 2), Extent(128, 128)):
         given = example(reference(), "up", extent, seed=6)
         with torch.no_grad():
             eps = part_of(golden(), golden().unet, "up")(*given.values())
@@ -149,18 +148,14 @@ def test_a_dynamic_graph_runs_at_any_extent(exported: Path) -> None:
     assert len(report["check"]["extents"]) >= 3
 
 
-@pytest.mark.slow
-def test_2x_and_the_embedded_model(tmp_path: Path) -> None:
-    folders = (sd2(tmp_path / "sd2"), EMBEDDED)
-    for folder, prediction in zip(folders, ("v_prediction", "epsilon"), strict=True):
-        model = model_for_export(folder, "fp32")
-        path, report = export_graph(model, "down", at(64, 128), tmp_path)
-        assert report["check"]["worst"] < 1e-5
-        metadata = {
-            one.key: one.value
-            for one in onnx.load(str(path), load_external_data=False).metadata_props
-        }
-        assert metadata["dragnoise.prediction"] == prediction
+def test_stable_diffusion_2x(tmp_path: Path) -> None:
+    """Linear projections, and the prediction of v. (The embedded model: test_export_command.py.)"""
+    model = model_for_export(sd2(tmp_path / "sd2"), "fp32")
+    path, report = export_graph(model, "middle", SMALL, tmp_path)
+    assert report["check"]["worst"] < 1e-5
+    graph = onnx.load(str(path), load_external_data=False)
+    metadata = {entry.key: entry.value for entry in graph.metadata_props}
+    assert metadata["dragnoise.prediction"] == "v_prediction"
 
 
 def test_a_merged_adapter_is_in_the_weights(exported: Path, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import torch
 from dragnoise.engine import ExportError
 from dragnoise.engine.backends.tensorrt import library
 from dragnoise.engine.errors import CancelledError
-from dragnoise.engine.exported import EXPORTABLE, Extent, Profile, about_plan, graph_id, read_plan
+from dragnoise.engine.exported import EXPORTABLE, about_plan, graph_id, read_plan
 from dragnoise.export.plans import build_plan, kept_plan, plan_id
-from exported_parts import HEIGHT, WIDTH, at, golden, graphs, plans
+from exported_parts import DYNAMIC, HEIGHT, WIDTH, at, golden, graphs, plans
 
 SMALL = at(HEIGHT, WIDTH)
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -29,9 +29,9 @@ def test_every_part_builds(exported: Path, part: str) -> None:
     assert made["peak_bytes"] > made["bytes"]
 
 
-@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-def test_half_precision_builds(exported: Path, dtype: str) -> None:
-    path, built = plans(exported, ("down",), SMALL, dtype)["down"]
+@pytest.mark.parametrize(("dtype", "part"), [("fp16", "middle"), ("bf16", "down")])
+def test_half_precision_builds(exported: Path, dtype: str, part: str) -> None:
+    path, built = plans(exported, (part,), SMALL, dtype)[part]
     assert built.graph.dtype == dtype
     assert len(read_plan(path, built)) > 10_000
 
@@ -39,10 +39,9 @@ def test_half_precision_builds(exported: Path, dtype: str) -> None:
 @pytest.mark.slow
 def test_a_dynamic_plan_builds(exported: Path) -> None:
     """Skips of linked sizes; TensorRT is told least, usual and most of each, together."""
-    profile = Profile(Extent(64, 64), Extent(64, 128), Extent(192, 192, 2))
-    path, built = plans(exported, ("up",), profile)["up"]
-    assert built.graph.profile == profile
-    assert "64x64-b1_to_192x192-b2" in path.name
+    path, built = plans(exported, ("up",), DYNAMIC)["up"]
+    assert built.graph.profile == DYNAMIC
+    assert "64x64-b1_to_128x128-b2" in path.name
 
 
 def test_the_same_graph_gives_the_same_plan(exported: Path, tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 QUICK = DragConfig(steps=10, strength=0.3, iterations=3, lr=0.02)
 HEIGHT, WIDTH = 64, 128
+DYNAMIC = Profile(Extent(64, 64), Extent(HEIGHT, WIDTH), Extent(128, 128, 2))
+"""The range of every dynamic file in the tests, so that each is made once."""
 
 
 @cache
