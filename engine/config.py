@@ -95,7 +95,7 @@ class DragSettings(Protocol):
 
 @dataclass(frozen=True)
 class Inversion(Settings):
-    """What the inversion of a picture depends on, beside the picture and its prompts.
+    """The settings that the inversion of a picture depends on.
 
     Attributes:
         steps: DDIM steps of the whole schedule.
@@ -158,7 +158,7 @@ class DiffusionSettings(Settings):
 
     @property
     def preparation(self) -> Inversion:
-        """What everything before the first update depends on."""
+        """The settings that everything before the first update depends on."""
         return Inversion(self.steps, self.active_steps, self.guidance, self.parity)
 
 

@@ -79,7 +79,7 @@ _ACTS: Mapping[str, Callable[["Disk"], tuple[dict[str, Any], str]]] = {
     "verify": _verify,
     "clear": _clear,
 }
-"""What can be done with a cache: each gives a JSON document and the same as text."""
+"""Acts on a cache; each returns a JSON document and the same as text."""
 
 
 def cache_summary() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the commands print: a table, a JSON document, a progress bar."""
+"""Print tables, JSON documents and progress bars."""
 
 import json
 import sys

@@ -60,7 +60,7 @@ class Iteration(Generic[F]):
 
 @dataclass(frozen=True, eq=False)
 class Optimum:
-    """Where a drag ended.
+    """The end of a drag.
 
     Attributes:
         variable: float32, at the stop, or after the last update.

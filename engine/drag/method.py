@@ -43,7 +43,7 @@ S = TypeVar("S", bound="State")
 @storable
 @dataclass(frozen=True, eq=False)
 class Start(Generic[C]):
-    """What a method has before its first update at a place.
+    """The constants and the variable of a method before its first update at a place.
 
     Attributes:
         constants: The method's own; nobody but its functions looks into it.
@@ -57,7 +57,7 @@ class Start(Generic[C]):
 @storable
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """What one forward pass shows; methods that see more extend it.
+    """One forward pass, as far as the loss reads it; methods that see more extend it.
 
     Attributes:
         features: The supervised map [1, C, h, w] before any resizing (with guidance C is both
@@ -74,7 +74,7 @@ class Forward:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What moves from iteration to iteration beside the variable: tensors of fixed shapes.
+    """Tensors of fixed shapes that move from iteration to iteration beside the variable.
 
     Methods that keep more extend it.
 
@@ -87,7 +87,7 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class WarmStart:
-    """Where a drag begins that does not begin at its method's own start.
+    """A beginning of a drag that is not its method's own start.
 
     Attributes:
         variable: An optimum that is at hand, float32, of the variable's shape.

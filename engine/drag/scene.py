@@ -1,4 +1,4 @@
-"""What a drag is given and never changes."""
+"""The scene of a drag: everything that it is given and never changes."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar

@@ -1,4 +1,4 @@
-"""What methods on a diffusion model share: a pass that predicts noise, the mask term, previews."""
+"""A forward pass that predicts noise, and the mask term: shared by diffusion methods."""
 
 import dataclasses
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What all edits of one editor share."""
+"""The model, the worker and the store that all edits of one editor share."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

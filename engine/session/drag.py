@@ -54,7 +54,7 @@ class Moment:
 
 @dataclass(frozen=True, eq=False)
 class Dragger:
-    """What a session drags with.
+    """A session's means to drag, as they are at the moment.
 
     Attributes:
         runtime: The model and what all edits share.

@@ -22,7 +22,7 @@ from .result import Progress, silent
 __all__ = ["Base", "DragOptions", "DragRequest"]
 
 Base = Literal["source", "result", "inverted", "last"]
-"""Where a drag begins: see session.py."""
+"""The beginning of a drag: see session.py."""
 
 
 class DragOptions(TypedDict, total=False):

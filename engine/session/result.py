@@ -1,4 +1,4 @@
-"""What an edit gives back."""
+"""The result of an edit."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

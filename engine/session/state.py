@@ -14,7 +14,7 @@ __all__ = ["LastDrag", "SessionState", "State"]
 
 @dataclass(frozen=True, eq=False)
 class LastDrag:
-    """What a drag leaves for the next.
+    """The things that a drag leaves for the next.
 
     Attributes:
         key: What its preparation depends on beside the source (`preparation_key`).

@@ -1,4 +1,4 @@
-"""What the picture is expected to become, while the drag goes on."""
+"""Show the picture that is expected, while the drag goes on."""
 
 from typing import Any
 

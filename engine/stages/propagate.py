@@ -19,7 +19,7 @@ Predictor = Callable[[int, int, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Denoising:
-    """Where denoising starts, and what predicts the noise: a method's answer to a drag.
+    """A start of the denoising and a noise predictor: a method's answer to a drag.
 
     Attributes:
         latent: float32 [1, 4, h, w], noisy, at the drag's step.

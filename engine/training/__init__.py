@@ -1,1 +1,1 @@
-"""What is learned from a picture."""
+"""Train adapters of pictures."""

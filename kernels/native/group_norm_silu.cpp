@@ -38,7 +38,7 @@ inline void store(float value, std::uint16_t& to) {
     to = static_cast<std::uint16_t>(value == value ? rounded : 0x7fc0u);
 }
 
-// exp with at most 2 units of rounding of error: 2^n times a polynomial on half an octave; nought below -87.7, infinity above 88.4. Written so that
+// exp with at most 2 units of rounding of error: 2^n times a polynomial on half an octave; zero below -87.7, infinity above 88.4. Written so that
 // compilers make vectors of it without leave to change arithmetic. Both ends are such that sigmoid is exactly 0 or 1 there: compilers compute what a
 // clamped value gives beside what the others give, for all, and products with numbers below the smallest normal one are slow.
 inline float fast_exp(float x) {

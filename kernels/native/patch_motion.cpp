@@ -99,7 +99,7 @@ struct Block {
         return static_cast<std::size_t>((small_row - row) * columns + small_column - column);
     }
 
-    // Channels past the last are nought: tied, they neither count nor move anything.
+    // Channels past the last are zero: tied, they neither count nor move anything.
     void load(const MotionMap& map, std::int64_t channel, std::int64_t count) {
         const MapStrides& strides = map.feature_strides;
         for (std::int64_t i = 0; i < rows; ++i) {
@@ -158,7 +158,7 @@ Lanes between(const std::vector<Lanes>& whole, const Patch& patch, std::int64_t 
     return mix(along(k), along(k + 1), patch.rows.fraction);
 }
 
-// Adds |shifted - source| to `loss` and returns its sign, nought within the dead zone.
+// Adds |shifted - source| to `loss` and returns its sign, zero within the dead zone.
 Lanes compare(const Lanes& shifted, const Lanes& source, float tie, Lanes& loss) {
     constexpr float epsilon = std::numeric_limits<float>::epsilon();
     Lanes sign;

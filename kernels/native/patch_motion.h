@@ -31,7 +31,7 @@ struct MotionPoints {
     float reached;
 };
 
-// The loss; its gradient is added to `map.gradient`. Differences of at most `tie` units of rounding count as nought. Sizes are at least 1 and radius
+// The loss; its gradient is added to `map.gradient`. Differences of at most `tie` units of rounding count as zero. Sizes are at least 1 and radius
 // is not negative: the caller checks. One thread, the same result every time.
 float patch_motion(const MotionMap& map, const MotionPoints& points, std::int64_t radius, float tie);
 

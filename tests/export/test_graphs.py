@@ -80,7 +80,7 @@ def test_a_graph_says_what_it_is(exported: Path, part: str) -> None:
 
 @pytest.mark.parametrize(("dtype", "part"), [("fp16", "middle"), ("bf16", "down")])
 def test_half_precision_is_in_the_graph(exported: Path, dtype: str, part: str) -> None:
-    """Inputs, outputs and weights; statistics of norms in float32. The VAE of a float16 model stays float32."""
+    """Inputs, outputs and weights; norms stay float32, and so does a float16 model's VAE."""
     path, graph = graphs(exported, (part,), SMALL, dtype)[part]
     model = onnx.load(str(path))
     wanted = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[dtype]

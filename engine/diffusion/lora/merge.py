@@ -13,7 +13,7 @@ from .adapter import Adapter, AdapterUse
 __all__ = ["Adapters"]
 
 _BETWEEN = ("between two adapters", 0.0)
-"""What is merged while weights change: no adapter's key."""
+"""Stands for the merged adapter while weights change; no adapter has this key."""
 
 
 class Adapters:

@@ -277,7 +277,7 @@ def test_every_weight_but_the_middle_blocks_gets_a_gradient_that_adds_up() -> No
 
 def test_without_a_mask_the_backward_pass_is_as_long() -> None:
     """The published code computes the mask term always: the last layers' weights have gradients,
-    which are nought.
+    which are zero.
     """
     scene = recorded(edit(config=QUICK.replace(iterations=1))).scene
     assert scene.keep is None
@@ -328,7 +328,7 @@ def test_a_bfloat16_model_is_run_in_float32() -> None:
 
 def check_half_precision(editor: Editor) -> None:
     """Iterations in bfloat16, all else in float32: near the float32 run, and the mask term still
-    begins at exactly nought.
+    begins at exactly zero.
     """
     inputs: dict[str, Any] = {"mask": MASK, "config": QUICK, "record": True}
     record = recorded(result := editor.edit(PICTURE, POINTS, method="baseline", **inputs))

@@ -127,7 +127,7 @@ def test_padding_is_exact() -> None:
     np.testing.assert_array_equal(cut.history.handles, whole.history.handles)
 
 
-def test_no_mask_is_an_all_one_mask_is_lambda_nought() -> None:
+def test_no_mask_is_an_all_one_mask_is_lambda_zero() -> None:
     free, ones = edit(), edit(mask=np.ones((96, 96), np.bool_))
     assert same(free, ones)
     assert ones.record is not None

@@ -140,7 +140,7 @@ def test_it_trains_as_peft_does(prediction: str, tmp_path: Path) -> None:
         (layers[name].lora_A["default"].weight - down, layers[name].lora_B["default"].weight - up)
         for name, down, up in found.matrices
     ]
-    # Adam's first steps are lr * sign(g): where g is nought but for rounding, they may differ.
+    # Adam's first steps are lr * sign(g): where g is zero but for rounding, they may differ.
     wrong = sum(int((one.abs() > 1e-4).sum() + (other.abs() > 1e-4).sum()) for one, other in apart)
     assert wrong <= 5e-3 * sum(one.numel() + other.numel() for one, other in apart)
 
