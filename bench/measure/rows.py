@@ -18,11 +18,11 @@ from dragnoise.engine.backends.attention import Attention
 from dragnoise.engine.backends.backend import Gates
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.place import Place
-from dragnoise.engine.diffusion.unet import Folded, Operators, UNet
+from dragnoise.engine.diffusion.unet import FEATURE_BLOCK, Folded, Operators, UNet
 from dragnoise.engine.drag.method import AnyMethod, Start, State
 from dragnoise.engine.drag.scene import Scene
 from dragnoise.engine.methods import METHODS
-from dragnoise.engine.methods.dragnoise import DRAGNOISE, FEATURE_BLOCK, EncoderHalf
+from dragnoise.engine.methods.dragnoise import DRAGNOISE, EncoderHalf
 from dragnoise.engine.methods.prediction import Prediction
 from dragnoise.engine.session.result import EditResult, Progress
 from dragnoise.kernels import patch_motion

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..cache.digest import digest, environment_digest
 from ..diffusion.model import Model
 from ..diffusion.parts import DOWN, FOLDED, MIDDLE, UP, VAE_DECODER
-from ..diffusion.unet import Step, UNet
+from ..diffusion.unet import FEATURE_BLOCK, Step, UNet
 from ..errors import DragnoiseError
 from .artefacts import Artefacts
 from .placement import Placement
@@ -36,7 +36,6 @@ _VAE = VAE_DECODER.placed_by
 _UNET_PARTS = tuple(part.placed_by for part in (DOWN, MIDDLE, UP))
 _ROUNDS = 3
 _TIMESTEP = 481
-_FEATURE_BLOCK = 2
 
 
 def fastest_placement(
@@ -136,7 +135,7 @@ def _iteration(model: Model, inputs: tuple[Tensor, Tensor, Step]) -> None:
         folded = unet.folded(down)
         start = unet.middle(down)
     leaf = start.clone().requires_grad_()
-    features = unet.decode(folded, leaf, _FEATURE_BLOCK).features
+    features = unet.decode(folded, leaf, FEATURE_BLOCK).features
     assert features is not None
     torch.autograd.grad(features.float().sum(), leaf)
 

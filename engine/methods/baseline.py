@@ -44,14 +44,13 @@ from ..cache.structure import storable
 from ..config import DragConfig
 from ..diffusion.model import Model
 from ..diffusion.place import Place
-from ..diffusion.unet import Conditioning, Step, UNet
+from ..diffusion.unet import FEATURE_BLOCK, Conditioning, Step, UNet
 from ..diffusion.weights import frozen_view
 from ..drag.method import Method, Start, State
 from ..drag.scene import Scene
 from ..errors import ConfigError
 from ..pipelines.diffusion import DIFFUSION
 from ..stages import Denoising
-from .dragnoise import FEATURE_BLOCK
 from .prediction import Prediction
 
 __all__ = ["BASELINE", "BASELINE_PLAIN"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..cache.structure import storable
 from ..config import DragConfig
 from ..diffusion.place import Place
-from ..diffusion.unet import Down, Folded
+from ..diffusion.unet import FEATURE_BLOCK, Down, Folded
 from ..drag.method import Method, Start
 from ..drag.scene import Scene
 from ..drag.supervision import all_reached, at_handles, track_features
@@ -21,10 +21,7 @@ from ..pipelines.diffusion import DIFFUSION
 from ..stages import Denoising
 from .prediction import Prediction, motion_and_mask, with_output
 
-__all__ = ["DRAGNOISE", "FEATURE_BLOCK", "EncoderHalf"]
-
-FEATURE_BLOCK = 2
-"""The up block whose map is supervised: [640, 64, 64] in Stable Diffusion 1.5 at 512 pixels."""
+__all__ = ["DRAGNOISE", "EncoderHalf"]
 
 _Scene: TypeAlias = Scene[Place, DragConfig]
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from dragnoise.engine.config import DiffusionSettings, Settings
 from dragnoise.engine.diffusion.lora.adapter import AdapterUse
 from dragnoise.engine.diffusion.place import Place
+from dragnoise.engine.diffusion.unet import FEATURE_BLOCK
 from dragnoise.engine.drag.loop import Iteration, Optimum
 from dragnoise.engine.drag.method import AnyMethod, Forward, Method, Start
 from dragnoise.engine.drag.scene import Scene
@@ -27,7 +28,6 @@ from dragnoise.engine.drag.supervision import (
     track_features,
 )
 from dragnoise.engine.inputs.frame import Frame
-from dragnoise.engine.methods.dragnoise import FEATURE_BLOCK
 from dragnoise.engine.methods.prediction import Prediction
 from dragnoise.engine.pipelines.diffusion import DIFFUSION
 from dragnoise.engine.pipelines.pipeline import Finished, OnStep, Pipeline, Prepared

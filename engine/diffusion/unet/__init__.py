@@ -6,9 +6,10 @@ from .conditioning import Conditioning, Step
 from .folded import Constants
 from .guidance import Guidance
 from .operators import Operators
-from .unet import Down, Folded, UNet, Up
+from .unet import FEATURE_BLOCK, Down, Folded, UNet, Up
 
 __all__ = [
+    "FEATURE_BLOCK",
     "Conditioning",
     "Constants",
     "Down",

@@ -49,7 +49,10 @@ from .guidance import UNGUIDED, Guidance
 from .layers import Adapt, Build, Level, conv_of, norm_of
 from .operators import Operators
 
-__all__ = ["Down", "Folded", "UNet", "Up"]
+__all__ = ["FEATURE_BLOCK", "Down", "Folded", "UNet", "Up"]
+
+FEATURE_BLOCK = 2
+"""The up block whose map is supervised: [640, 64, 64] in Stable Diffusion 1.5 at 512 pixels."""
 
 T = TypeVar("T")
 
