@@ -26,6 +26,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from ..errors import CancelledError, ConfigError, DeadlineError
+from .openmp import release_openmp
 
 __all__ = ["Job", "Worker"]
 
@@ -186,6 +187,7 @@ class Worker:
         if self.is_current_thread():
             job.run()
         else:
+            release_openmp()
             self._queue.put(job)
         return job
 
@@ -242,6 +244,8 @@ class _Queue:
             del job  # it holds its result while the thread waits for the next
 
     def _next(self) -> Job[Any] | None:
+        if not self._waiting:
+            release_openmp()
         with self._changed:
             while not self._waiting:
                 if self._closed:
