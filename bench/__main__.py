@@ -300,11 +300,13 @@ def _case(parsed: Namespace) -> "Case":
 
 def _write_trace(target: Path, row: "Row", model: "Model", case: "Case") -> None:
     """Write one short edit as chrome://tracing and Perfetto read it."""
+    from torch._C._profiler import _ExperimentalConfig
     from torch.profiler import profile
 
     editor = row.editor(model)
     inputs = case.inputs()
-    with profile() as trace:
+    all_threads = _ExperimentalConfig(profile_all_threads=True)  # the editor's worker has its own
+    with profile(experimental_config=all_threads) as trace:
         editor.edit(**inputs, method=row.method)
     write_whole(target, lambda path: trace.export_chrome_trace(str(path)))
 

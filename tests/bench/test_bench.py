@@ -212,6 +212,9 @@ def test_edits_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path:
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert document["computed"]
     assert [row["row"] for row in document["rows"]] == ["baseline", "folded"]
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    names = [event["name"] for event in events]
+    assert names.count("aten::convolution") > 100, "the worker's thread is not in the trace"
     assert document["rows"][0]["ratio_to_first"]["median"] == 1
     (kept,) = tmp_path.glob("*/*.json")
     assert json.loads(kept.read_text()) == document
