@@ -382,7 +382,8 @@ class Session:
                 "this session is in the middle of a stream of this thread; end the loop, or close "
                 "the stream, first"
             )
-        if not self._busy.acquire(timeout=-1 if timeout_s is None else timeout_s):
+        wait_s = -1 if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX)
+        if not self._busy.acquire(timeout=wait_s):
             raise DeadlineError(
                 f"{what} did not begin within {timeout_s:g} s: the session was busy; "
                 "raise timeout_s"

@@ -143,7 +143,8 @@ class Job(Generic[T]):
     def _left_s(self) -> float | None:
         if self._timeout_s is None:
             return None
-        return max(0.0, self._since_s + self._timeout_s - time.monotonic())
+        left_s = self._since_s + self._timeout_s - time.monotonic()
+        return min(max(0.0, left_s), threading.TIMEOUT_MAX)
 
     def _overdue(self) -> bool:
         return self._timeout_s is not None and self._left_s() == 0

@@ -100,6 +100,11 @@ def test_a_deadline_lies_ahead(worker: Worker, wrong: float) -> None:
         worker.submit(lambda job: None, what="the drag", timeout_s=wrong)
 
 
+@pytest.mark.parametrize("never", [1e12, 1e300, float("inf")])
+def test_a_deadline_may_be_far_off(worker: Worker, never: float) -> None:
+    assert worker.submit(lambda job: 3, what="a number", timeout_s=never).result() == 3
+
+
 def test_a_waiting_job_is_withdrawn(worker: Worker, gate: Gate) -> None:
     ran: list[object] = []
     job = worker.submit(ran.append, what="the drag")
