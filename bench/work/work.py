@@ -30,6 +30,7 @@ from dragnoise.engine.inputs.mask import Mask
 from dragnoise.engine.inputs.points import Points
 from dragnoise.engine.methods import METHODS
 from dragnoise.engine.pipelines import diffusion
+from dragnoise.engine.pipelines.optimise import optimise
 from dragnoise.engine.pipelines.prompts import notice_prompts
 from dragnoise.engine.pipelines.source import Source
 from dragnoise.engine.run import Run, StageCache
@@ -284,12 +285,7 @@ def _run(
 
     prepared = diffusion.prepare(run, model, source, method, config, on_step=mark)
     scene = prepared.scene(*_drag(case, prepared.frame), config)
-    with run.watched("drag"):
-        loop = LoopCache().get(method, scene, prepared.start, prepared.dtype, poll_every)
-    for _ in run.watching("drag", loop):
-        mark()
-    with run.watched("drag"):
-        optimum = loop.optimum()
+    optimum = optimise(run, method, scene, prepared, LoopCache(), mark, poll_every=poll_every)
     diffusion.finish(run, method, scene, optimum, on_step=mark)
 
 

@@ -21,6 +21,7 @@ from ..drag.start import reference
 from ..errors import SessionError
 from ..inputs.image import Image
 from ..inputs.points import Points
+from ..pipelines.optimise import optimise
 from ..pipelines.pipeline import OnStep, Prepared
 from ..pipelines.runtime import Runtime
 from ..pipelines.source import Source, preparation_key
@@ -149,15 +150,22 @@ class Dragger:
     ) -> Optimum:
         method = request.method
         warm = _warm_start(run, method, base, state.drag, prepared, scene)
-        every = self.runtime.poll_every
-        with run.watched("drag"):
-            loop = self.loops.get(method, scene, prepared.start, prepared.dtype, every, warm)
-        watched = run.watching("drag", loop)
-        for iteration in watched if pacer is None else pacer.timed(watched):
+
+        def shown(iteration: Iteration[Any]) -> None:
             request.report(iteration, job)
             each(Moment(iteration, scene, prepared, run))
-        with run.watched("drag"):
-            return loop.optimum()
+
+        return optimise(
+            run,
+            method,
+            scene,
+            prepared,
+            self.loops,
+            shown,
+            poll_every=self.runtime.poll_every,
+            warm=warm,
+            timed=iter if pacer is None else pacer.timed,
+        )
 
     def _base(self, request: DragRequest, state: State) -> tuple[Base, Source]:
         """Return where a drag begins, and on what picture."""
