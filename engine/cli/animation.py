@@ -36,7 +36,7 @@ _LAST_MS = 1800
 class DragAnimation:
     """A callback (`on_iteration=`) that collects a drag's iterations and draws them afterwards.
 
-    It costs a copy of the predicted noise and of the optimised variable an iteration.
+    It costs a copy of the predicted noise an iteration; of the optimised variable, if finished.
 
     Args:
         frames: most frames between the first and the last.
@@ -46,8 +46,7 @@ class DragAnimation:
     def __init__(self, frames: int = 24, finished: bool = False) -> None:
         self._frames = frames
         self._finished = finished
-        self._noises: list[Tensor] = []
-        self._variables: list[Tensor] = []
+        self._copies: list[Tensor] = []
 
     def __call__(self, iteration: Iteration[Any]) -> None:
         """Keep an iteration. Raises ConfigError if it has no predicted noise."""
@@ -57,8 +56,8 @@ class DragAnimation:
                 "an iteration without predicted noise cannot be drawn; "
                 "pass the animation to edit(..., on_iteration=)"
             )
-        self._noises.append(noise.clone())
-        self._variables.append(iteration.variable.detach().clone())
+        shown = iteration.variable.detach() if self._finished else noise
+        self._copies.append(shown.clone())
 
     def frames(self, editor: Editor, image: Image, result: EditResult) -> list[PIL.Image.Image]:
         """Return the image with its points, the frames on the way with the handles, the result.
@@ -74,23 +73,22 @@ class DragAnimation:
             handles = frame.image_points(record.handles[number])
             return with_points(picture, Points(handles, result.points.targets))
 
-        iterations = min(len(record.handles), len(self._noises))
+        iterations = min(len(record.handles), len(self._copies))
         every = max(1, -(-iterations // self._frames))
         moving = [
-            drawn(frame.image_of(self._pixels(number, result, record)), number)
+            drawn(frame.image_of(self._pixels(self._copies[number], result, record)), number)
             for number in range(0, iterations, every)
         ]
         return [drawn(image, 0), *moving, enlarge(result.image)]
 
-    def _pixels(self, number: int, result: EditResult, record: Record) -> Tensor:
+    def _pixels(self, copied: Tensor, result: EditResult, record: Record) -> Tensor:
         """Return what an iteration looks like, float32 [1, 3, H, W] in -1..1."""
         place = record.scene.place
         if self._finished:
             method = method_row(result.settings["method"])
-            variable = self._variables[number]
-            latent = stages.propagate(method, record.scene, record.optimum.constants, variable)
+            latent = stages.propagate(method, record.scene, record.optimum.constants, copied)
         else:
-            latent = place.schedule.clean(self._noises[number], place.latent, place.timestep)
+            latent = place.schedule.clean(copied, place.latent, place.timestep)
         return stages.decode(place.model, latent)
 
     def save(self, path: Path, editor: Editor, image: Image, result: EditResult) -> Path:
