@@ -1,10 +1,9 @@
 """`python -m dragnoise.bench`: measure, print a table, and the record as JSON in the last line.
 
 What is measured: kernels, stages, edits, sessions, personalise, exports; all: the first three.
-work counts the work of an edit; readme writes the kept records' tables into the README.
+work counts the work of an edit; readme writes the kept records' tables into README.md and docs/.
 """
 
-import dataclasses
 import json
 import sys
 from argparse import ArgumentParser, Namespace
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Record(NamedTuple):
-    """What a measurement found.
+    """The outcome of a measurement.
 
     Attributes:
         document: the record, ready for JSON.
@@ -277,7 +276,7 @@ def _waterfall(parsed: Namespace, bench: str, rows: "str | Sequence[Row] | None"
     document = about | {
         "mask": case.mask,
         "computed": case.computed,
-        "settings": dataclasses.asdict(case.whole),
+        "settings": case.whole.to_dict(),
         "ran": {"iterations": case.run.iterations, "active_steps": case.run.active_steps},
         "rows": [
             entry.to_dict(measured[0], measured[max(place - 1, 0)])
@@ -404,7 +403,10 @@ WORK = Command(
     "work", "the work of an edit, counted on the real code", _add_work_options, _run_work
 )
 README = Command(
-    "readme", "write the kept records' tables into the README", _add_readme_options, _run_readme
+    "readme",
+    "write the kept records' tables into README.md and docs/",
+    _add_readme_options,
+    _run_readme,
 )
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """`dragnoise generate`: make an image of a prompt, and drag on it."""
 
-import dataclasses
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from .options import (
     size,
 )
 from .program import Command
-from .show import print_edits, print_json, progress_bar, rounded
+from .show import print_edits, print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..pipelines.generate import Generated
@@ -116,12 +115,14 @@ def _document(
     generated: "Generated", edit: "EditResult | None", written: list[Path]
 ) -> dict[str, Any]:
     """Return what `--json` prints about a generated image and its edit."""
+    from ..system.timers import rounded
+
     document = {
         "seed": generated.seed,
         "size": [generated.image.width, generated.image.height],
         "written": [str(path) for path in written],
         "timings_ms": rounded(generated.timings_ms),
-        "config": dataclasses.asdict(generated.config),
+        "config": generated.config.to_dict(),
     }
     return document if edit is None else document | {"edit": edit.to_dict()}
 

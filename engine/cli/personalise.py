@@ -1,6 +1,5 @@
 """`dragnoise personalise`: learn an image, so that it is edited more faithfully."""
 
-import dataclasses
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -22,7 +21,7 @@ from .show import print_json, progress_bar
 
 __all__ = ["PERSONALISE"]
 
-_DEFAULTS = dataclasses.asdict(PersonaliseConfig())
+_DEFAULTS = PersonaliseConfig().to_dict()
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -71,7 +70,7 @@ def _run(parsed: Namespace) -> int:
                 "written": [str(output)],
                 "seconds": seconds,
                 "rank": adapter.rank,
-                "settings": dataclasses.asdict(config),
+                "settings": config.to_dict(),
                 "losses": losses,
             }
         )

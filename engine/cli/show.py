@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..session.result import EditResult, Progress
 
-__all__ = ["print_edits", "print_json", "print_table", "progress_bar", "rounded"]
+__all__ = ["print_edits", "print_json", "print_table", "progress_bar"]
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -39,11 +39,6 @@ def print_edits(edits: Sequence[tuple[str, "EditResult"]]) -> None:
         reached = "yes" if result.reached else "no"
         rows.append([name, str(len(result.history.losses)), reached, *seconds])
     print_table(columns, rows)
-
-
-def rounded(timings_ms: Mapping[str, float]) -> dict[str, float]:
-    """Return times in milliseconds, rounded to microseconds."""
-    return {stage: round(ms, 3) for stage, ms in timings_ms.items()}
 
 
 @contextmanager

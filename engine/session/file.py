@@ -4,7 +4,6 @@ What follows from these is not kept but computed again: the same bits, on the sa
 same versions and threads.
 """
 
-import dataclasses
 import json
 import os
 import warnings
@@ -218,7 +217,7 @@ def _pixels_out(image: Image) -> Tensor:
 
 def _settings_out(settings: Settings) -> str:
     kind = type(settings).__name__
-    return json.dumps({"kind": kind, "values": dataclasses.asdict(settings)})
+    return json.dumps({"kind": kind, "values": settings.to_dict()})
 
 
 def _settings_in(text: str) -> Settings:

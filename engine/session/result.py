@@ -11,6 +11,7 @@ from ..config import Settings
 from ..inputs.image import Image
 from ..inputs.points import Points
 from ..pipelines.record import Record
+from ..system.timers import rounded
 
 __all__ = ["EditResult", "History", "Progress", "Record", "silent"]
 
@@ -74,7 +75,7 @@ class EditResult:
             "iterations": len(self.history.losses),
             "losses": self.history.losses.tolist(),
             "points": [{"ended": list(ended), "target": list(target)} for ended, target in pairs],
-            "timings_ms": {stage: round(ms, 3) for stage, ms in self.timings_ms.items()},
+            "timings_ms": rounded(self.timings_ms),
             "cache": dict(self.cache),
             "settings": {**self.settings, "config": described},
             "warnings": list(self.warnings),

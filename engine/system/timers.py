@@ -5,13 +5,13 @@ which yields after every iteration, once for each iteration.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeAlias
 
 import torch
 
-__all__ = ["Observer", "StageTimes", "nvtx"]
+__all__ = ["Observer", "StageTimes", "nvtx", "rounded"]
 
 Observer: TypeAlias = Callable[[str], AbstractContextManager[None]]
 """Called with a stage's name; what it returns is entered around the stage."""
@@ -25,6 +25,11 @@ def nvtx(stage: str) -> Iterator[None]:
         yield
     finally:
         torch.cuda.nvtx.range_pop()
+
+
+def rounded(timings_ms: Mapping[str, float]) -> dict[str, float]:
+    """Return times in milliseconds, rounded to microseconds."""
+    return {stage: round(ms, 3) for stage, ms in timings_ms.items()}
 
 
 class StageTimes:
