@@ -8,13 +8,17 @@ INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kerne
 # Tests run in two processes: one thread each, and idle threads sleep.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test lint types docs check clean venv
+.PHONY: demo test attack lint types docs check clean venv
 
 demo: $(INSTALLED)
 	$(BIN)/dragnoise demo -o demo/
 
 test: $(INSTALLED)
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+# The whole of tests/attack (make test tries a small lot of each), and its tables.
+attack: $(INSTALLED)
+	ATTACK=whole $(ONE_THREAD) $(BIN)/python -m pytest -n 2 tests/attack $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
