@@ -18,13 +18,18 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ..errors import OutputError
 from ..system.files import writable, write_whole
+from ..system.incoming import first_line, read_bounded
+from ..system.packages import version_of
 from .digest import bytes_digest
 from .structure import StructureError, flatten, kinds_of, rebuild
 
 __all__ = [
+    "LARGEST_BYTES",
     "BrokenError",
     "Json",
+    "LayoutError",
     "Sealed",
     "read_about",
     "read_sealed",
@@ -38,12 +43,22 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 _FORMAT = "dragnoise 2"
 """The container: the header's fields and how the digest is made."""
 
+LARGEST_BYTES = 8 * 2**30
+"""The longest file that is written or read: it is read as a whole."""
+
+_LARGEST_HEADER = 32 * 2**20
+"""The longest header: JSON takes some ten times its length in memory."""
+
 _BLANK = "0" * 64
 _CPU = torch.device("cpu")
 
 
 class BrokenError(ValueError):
     """A file that cannot be read, is damaged, or is not the one that was expected."""
+
+
+class LayoutError(BrokenError):
+    """A file of an older or a newer layout; the message says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +85,8 @@ def write_sealed(
 ) -> Path:
     """Write a value to a sealed file, whole or not at all, and return its path.
 
+    The file is its owner's alone (mode 0600): pictures and prompts stand in it in clear.
+
     Args:
         path: The file; it ends in `.safetensors`.
         name: What sort of file it is; a reader that expects another sort refuses it.
@@ -84,9 +101,19 @@ def write_sealed(
     """
     target = writable(path, (".safetensors",))
     structure, tensors = flatten(value, kinds_of(kinds))
-    header = {"version": version, "structure": structure, "about": about}
+    header = {
+        "version": version,
+        "release": version_of("dragnoise"),
+        "structure": structure,
+        "about": about,
+    }
     raw = seal(name, header, tensors)
-    return write_whole(target, lambda part: part.write_bytes(raw))
+    if len(raw) > LARGEST_BYTES:
+        raise OutputError(
+            f"{str(path)!r} would have {len(raw)} bytes, and {LARGEST_BYTES} are read again; "
+            "keep less to undo (undo_bytes)"
+        )
+    return write_whole(target, lambda part: part.write_bytes(raw), mode=0o600)
 
 
 def read_sealed(
@@ -107,23 +134,41 @@ def read_sealed(
         device: Where the value's tensors shall lie.
 
     Raises:
-        BrokenError: The file is missing, damaged, of another sort or of another release.
+        LayoutError: The file was written by an older or a newer release.
+        BrokenError: The file is missing, damaged or of another sort.
     """
-    try:
-        header, tensors = unseal(Path(path).read_bytes(), name)
-    except OSError as refused:
-        raise BrokenError(str(refused)) from refused
-    if header.get("version") != version:
-        raise BrokenError(
-            f"it was written by another release: its layout is {header.get('version')}, "
-            f"this release reads {version}"
-        )
+    raw = read_bounded(path, BrokenError, LARGEST_BYTES)
+    _check_layout(raw, name, version)  # before its digest: another layout may have another one
+    header, tensors = unseal(raw, name)
     placed = [tensor.to(device) for tensor in tensors]
     try:
-        value = rebuild(header["structure"], placed, kinds_of(kinds))
-        return Sealed(dict(header["about"]), value)
-    except (StructureError, KeyError, TypeError, ValueError) as wrong:
-        raise BrokenError(f"it was written by another release: {wrong}") from wrong
+        about = header["about"]
+        if not isinstance(about, dict):
+            raise BrokenError(f"what it says of itself is a {type(about).__name__}")
+        # No two tensors of a value that was written share memory, nor has one an expanded axis.
+        held = sum(len(span) for span in tensors)
+        value = rebuild(header["structure"], placed, kinds_of(kinds), at_most=held)
+    except (StructureError, KeyError) as wrong:
+        raise BrokenError(f"its contents are not what was written: {first_line(wrong)}") from wrong
+    return Sealed(about, value)
+
+
+def _check_layout(raw: bytes, name: str, version: int) -> None:
+    """Raise BrokenError for a file of another sort, or one that an older or newer release wrote."""
+    about, _ = _header(raw)
+    _check_name(about, name)
+    written = about.get("version")
+    if type(written) is not int:
+        raise BrokenError("it does not say of which layout it is")
+    if written == version:
+        return
+    release = about.get("release")
+    writer = f"dragnoise {release[:20]!r}" if isinstance(release, str) else "another release"
+    advice = "update dragnoise to read it" if written > version else f"read it with {writer}"
+    raise LayoutError(
+        f"it was written by {writer}: its layout is {written}, this release reads {version}; "
+        f"{advice}"
+    )
 
 
 def seal(name: str, about: Mapping[str, Any], tensors: Sequence[Tensor]) -> bytes:
@@ -142,8 +187,7 @@ def unseal(raw: bytes, name: str) -> tuple[dict[str, Any], list[Tensor]]:
     Raises BrokenError unless every byte is as it was written.
     """
     about, digest = _header(raw)
-    if about.get("format") != _FORMAT or about.get("name") != name:
-        raise BrokenError("it is of another format or another entry")
+    _check_name(about, name)
     if bytes_digest(raw.replace(_field(digest), _field(_BLANK), 1)) != digest:
         raise BrokenError("its digest does not match")
     try:
@@ -169,8 +213,11 @@ def read_about(path: Path) -> dict[str, Any]:
 
 def _header(raw: bytes) -> tuple[dict[str, Any], str]:
     """Return what the header says, and the digest."""
+    length = int.from_bytes(raw[:8], "little")
+    if length > _LARGEST_HEADER:
+        raise BrokenError(f"its header would have {length} bytes")
     try:
-        metadata = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+        metadata = json.loads(raw[8 : 8 + length])["__metadata__"]
         about = json.loads(metadata["about"])
         digest = metadata["digest"]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as wrong:
@@ -178,6 +225,11 @@ def _header(raw: bytes) -> tuple[dict[str, Any], str]:
     if not isinstance(about, dict) or not isinstance(digest, str) or len(digest) != len(_BLANK):
         raise BrokenError("its header is not ours")
     return about, digest
+
+
+def _check_name(about: Mapping[str, Any], name: str) -> None:
+    if about.get("format") != _FORMAT or about.get("name") != name:
+        raise BrokenError("it is of another format or another entry")
 
 
 def _field(digest: str) -> bytes:

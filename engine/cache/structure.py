@@ -6,12 +6,15 @@ reader knows, and a structure that names others, or is damaged, raises Structure
 """
 
 import dataclasses
+import math
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
+
+from ..system.incoming import first_line
 
 __all__ = [
     "Kinds",
@@ -97,34 +100,58 @@ def flatten(value: Any, kinds: Kinds) -> tuple[Any, list[Tensor]]:
     return take(value), [span for _, _, span in spans.values()]
 
 
-def rebuild(structure: Any, spans: Sequence[Tensor], kinds: Kinds) -> Any:
-    """Return the value that `flatten` took apart. Raises StructureError if there is none."""
+def rebuild(
+    structure: Any, spans: Sequence[Tensor], kinds: Kinds, *, at_most: float = math.inf
+) -> Any:
+    """Return the value that `flatten` took apart.
+
+    Args:
+        structure: Of the value.
+        spans: Its memory.
+        kinds: Of which it may consist.
+        at_most: Bytes that its different tensors may have together. An expanded axis costs nothing
+            here, and everything in the copy that somebody makes of it.
+
+    Raises:
+        StructureError: Where there is no such value.
+    """
     tensors: dict[str, Tensor] = {}
+    room = at_most
+
+    def tensor(number: int, name: str, size: list[int], stride: list[int], offset: int) -> Tensor:
+        nonlocal room
+        span = _typed(spans[number], name)
+        room -= math.prod(size) * span.element_size()
+        if room < 0:
+            raise StructureError(f"its tensors have more than {at_most} bytes")
+        return span.as_strided(size, stride, offset)
 
     def put(part: Any) -> Any:
         if "tensor" in part:
             layout = str(part["tensor"])
             if layout not in tensors:
-                number, dtype, size, stride, offset = part["tensor"]
-                tensors[layout] = _typed(spans[number], dtype).as_strided(size, stride, offset)
+                tensors[layout] = tensor(*part["tensor"])
             return tensors[layout]
         if "value" in part:
-            return part["value"]
+            return _plain(part["value"])
         if "tuple" in part:
             return tuple(put(item) for item in part["tuple"])
         return kinds[part["kind"]](**{name: put(item) for name, item in part["fields"].items()})
 
     try:
         return put(structure)
+    except StructureError:
+        raise
     except (
-        KeyError,
+        LookupError,
         ValueError,
         TypeError,
-        IndexError,
         AttributeError,
+        ArithmeticError,  # a number that is too large
         RuntimeError,  # of PyTorch, and RecursionError
     ) as wrong:
-        raise StructureError(f"no value can be built from it ({wrong!r})") from wrong
+        reason = f"{type(wrong).__name__}: {first_line(wrong)}"
+        raise StructureError(f"no value can be built from it ({reason})") from wrong
 
 
 def moved(value: Any, kinds: Kinds, move: Callable[[Tensor], Tensor]) -> Any:
@@ -213,6 +240,13 @@ def _bytes(tensor: Tensor, begin: int, end: int) -> Tensor:
     whole = torch.tensor([], dtype=torch.uint8, device=tensor.device)
     span: Tensor = whole.set_(tensor.untyped_storage(), begin, (end - begin,), (1,))
     return span
+
+
+def _plain(part: Any) -> Any:
+    """Return a number, a text or None as it is."""
+    if part is not None and type(part) not in (bool, int, float, str):
+        raise StructureError(f"no value can be built from a {type(part).__name__}")
+    return part
 
 
 def _typed(span: Tensor, name: str) -> Tensor:

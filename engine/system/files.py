@@ -32,7 +32,7 @@ def writable(path: str | os.PathLike[str], suffixes: Sequence[str] = PICTURES) -
     return target
 
 
-def write_whole(target: Path, write: Callable[[Path], object]) -> Path:
+def write_whole(target: Path, write: Callable[[Path], object], *, mode: int = 0o666) -> Path:
     """Write a file under a temporary name beside `target`, then rename it; return `target`.
 
     A reader sees the old file or the new one, never a part.
@@ -40,6 +40,7 @@ def write_whole(target: Path, write: Callable[[Path], object]) -> Path:
     Args:
         target: The file.
         write: Called with the temporary path.
+        mode: The permissions, of which the process's mask takes away; 0o600: the user's alone.
 
     Raises:
         OutputError: The disk refuses; the temporary file is gone then.
@@ -53,7 +54,7 @@ def write_whole(target: Path, write: Callable[[Path], object]) -> Path:
         write(unfinished)
         mask = os.umask(0)
         os.umask(mask)
-        unfinished.chmod(0o666 & ~mask)
+        unfinished.chmod(mode & ~mask)
         unfinished.replace(target)
     except OSError as refused:
         raise OutputError(f"{str(target)!r} could not be written ({refused})") from refused

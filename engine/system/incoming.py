@@ -16,8 +16,8 @@ from ..errors import DragnoiseError
 
 __all__ = ["Raised", "first_line", "open_regular", "read_bounded", "read_json", "told_as"]
 
-Raised: TypeAlias = type[DragnoiseError]
-"""The kind of error that a reader raises."""
+Raised: TypeAlias = type[ValueError]
+"""The kind of error that a reader raises: one of ours, or what a reader of ours turns into one."""
 
 JSON_BYTES = 64 * 2**20
 """The longest text that is read as JSON: a tokenizer's vocabulary has 1 to 3 MB."""
@@ -68,8 +68,9 @@ def read_bounded(path: str | os.PathLike[str], error: Raised, at_most: int) -> b
         at_most: In bytes.
     """
     with open_regular(path, error) as file, told_as(error, f"{str(path)!r} cannot be read"):
-        content = file.read(at_most + 1)
-    if len(content) > at_most:
+        too_long = os.fstat(file.fileno()).st_size > at_most
+        content = b"" if too_long else file.read(at_most + 1)
+    if too_long or len(content) > at_most:
         raise error(f"{str(path)!r} has more than the {at_most} bytes that such a file may have")
     return content
 

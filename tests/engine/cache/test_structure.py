@@ -127,6 +127,13 @@ def test_other_kinds_are_refused_and_nothing_is_left_behind(tmp_path: Path) -> N
     assert found.get_or_make(key(), lambda: 5, stage="s") == 5
 
 
+def nested(depth: int) -> Any:
+    structure: Any = {"value": 1}
+    for _ in range(depth):
+        structure = {"tuple": [structure]}
+    return structure
+
+
 @pytest.mark.parametrize(
     "structure",
     [
@@ -138,6 +145,20 @@ def test_other_kinds_are_refused_and_nothing_is_left_behind(tmp_path: Path) -> N
         {"tensor": [0, "torch.nothing", [1], [1], 0]},
         {"tensor": [0, "torch.nn", [1], [1], 0]},
         {"tensor": [0, "torch.float32", [100], [1], 0]},
+        {"tensor": [0, "torch.float32", [2**70], [0], 0]},
+        {"tensor": [0, "torch.float32", [1], [1], 2**70]},
+        {"tensor": [0, "torch.float32", [-1], [1], 0]},
+        {"tensor": [0, "torch.float32", ["1"], [1], 0]},
+        {"tensor": [-5, "torch.float32", [1], [1], 0]},
+        {"tensor": {}},
+        {"value": [1, 2]},
+        {"value": {"a": 1}},
+        {"tuple": 5},
+        {"kind": ["Pair"], "fields": {}},
+        {"kind": "Pair", "fields": []},
+        nested(20_000),
+        [1],
+        "tensor",
     ],
 )
 def test_a_damaged_structure_is_one_error(structure: Any) -> None:
