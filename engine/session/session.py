@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from itertools import starmap
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
@@ -383,18 +384,22 @@ class Session:
                 "the stream, first"
             )
         wait_s = -1 if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX)
-        if not self._busy.acquire(timeout=wait_s):
-            raise DeadlineError(
-                f"{what} did not begin within {timeout_s:g} s: the session was busy; "
-                "raise timeout_s"
-            )
-        self._owner = caller
+        taken: list[bool] = []
         try:
+            # Taken and noted in one call of C: an interrupt between the two would hold it for ever.
+            taken.extend(starmap(self._busy.acquire, [(True, wait_s)]))
+            if not taken[0]:
+                raise DeadlineError(
+                    f"{what} did not begin within {timeout_s:g} s: the session was busy; "
+                    "raise timeout_s"
+                )
+            self._owner = caller
             yield
         finally:
-            self._owner = None
-            self._job = None
-            self._busy.release()
+            if taken == [True]:
+                self._owner = None
+                self._job = None
+                self._busy.release()
 
     def _submit(self, work: Callable[[Job[T]], T], use: AdapterUse, **how: Any) -> Job[T]:
         job = self._runtime.submit(work, use, **how)

@@ -11,17 +11,23 @@ the work. Its number of threads and its current CUDA device do.
 
 A job that hands in another from inside the worker's own thread (a callback that edits) runs it at
 once: waiting would be for ever.
+
+An interrupt (KeyboardInterrupt) may come between any two bytecodes of the main thread, also where
+`threading.Event` and `threading.Condition`, which are Python, have taken their lock and not yet
+entered its `with`: then nobody ever gets it again. So what callers share with the worker are locks
+in `with` and queues, each of which is one call of C: it has happened or it has not.
 """
 
 import contextvars
 import heapq
 import itertools
 import os
+import queue
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 
@@ -31,6 +37,39 @@ from .openmp import release_openmp
 __all__ = ["Job", "Worker"]
 
 T = TypeVar("T")
+
+
+class _Latch:
+    """A gate that opens once, for all who wait: an Event that no interrupt leaves locked."""
+
+    def __init__(self) -> None:
+        self._open = False
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def is_open(self) -> bool:
+        return self._open
+
+    def open(self) -> None:
+        self._open = True
+        self._pass_on()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until it is open, and return whether it is."""
+        try:
+            if not self._open:
+                self._gate.acquire(timeout=-1 if timeout_s is None else timeout_s)
+        finally:
+            if self._open:
+                self._pass_on()
+        return self._open
+
+    def _pass_on(self) -> None:
+        """Let the next one through."""
+        try:
+            self._gate.release()
+        except RuntimeError:
+            return  # somebody else has
 
 
 class Job(Generic[T]):
@@ -53,28 +92,29 @@ class Job(Generic[T]):
             raise ConfigError(f"timeout_s must be above 0, got {timeout_s!r}")
         self.what = what
         self.priority = priority
-        self._work = work
+        self._work: Callable[[Job[T]], T] | None = work
         self._context = contextvars.copy_context()
         self._threads = torch.get_num_threads()
         self._cuda = torch.cuda.current_device() if torch.cuda.is_initialized() else None
         self._timeout_s = timeout_s
         self._since_s = time.monotonic() if since_s is None else since_s
-        self._cancelled = threading.Event()
-        self._started = threading.Event()
-        self._ended = threading.Event()
+        self._cancelled = False
+        self._claimed = False
+        self._started = _Latch()
+        self._ended = _Latch()
         self._result: T | None = None
         self._error: BaseException | None = None
         self._state = threading.Lock()
 
     def cancel(self) -> None:
         """Ask the job to end: its caller gets CancelledError, unless it has ended already."""
-        self._cancelled.set()
+        self._cancelled = True
         if self._claim():
             self._end(error=CancelledError(f"{self.what} was cancelled"))
 
     def check(self) -> None:
         """Raise CancelledError or DeadlineError if the job is to end; called by its work."""
-        if self._cancelled.is_set():
+        if self._cancelled:
             raise CancelledError(f"{self.what} was cancelled")
         if self._overdue():
             raise self._too_late()
@@ -90,7 +130,7 @@ class Job(Generic[T]):
 
     def has_ended(self) -> bool:
         """Whether the job has ended, however it ended."""
-        return self._ended.is_set()
+        return self._ended.is_open()
 
     def result(self) -> T:
         """Wait for the job and return what its work returned, or raise what it raised.
@@ -114,6 +154,8 @@ class Job(Generic[T]):
     def run(self) -> None:
         """Do the work in this thread, unless the job was withdrawn."""
         if not self._claim():
+            if not self._ended.is_open():  # who withdrew it was interrupted
+                self._end(error=CancelledError(f"{self.what} was cancelled"))
             return
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
@@ -121,6 +163,7 @@ class Job(Generic[T]):
             torch.cuda.set_device(self._cuda)  # a thread begins with the first
         try:
             self.check()
+            assert self._work is not None
             result = self._context.run(self._work, self)
         except BaseException as error:  # noqa: BLE001 the caller is told, whatever it is
             self._end(error=error)
@@ -130,15 +173,16 @@ class Job(Generic[T]):
     def _claim(self) -> bool:
         """Whether this caller is the first to start or withdraw the job."""
         with self._state:
-            first = not self._started.is_set()
-            self._started.set()
+            first = not self._claimed
+            self._claimed = True
+        self._started.open()
         return first
 
     def _end(self, result: T | None = None, error: BaseException | None = None) -> None:
         self._result = result
         self._error = error
-        del self._work
-        self._ended.set()
+        self._work = None
+        self._ended.open()
 
     def _left_s(self) -> float | None:
         if self._timeout_s is None:
@@ -154,6 +198,10 @@ class Job(Generic[T]):
         return DeadlineError(
             f"{self.what} did not end within {limit}; raise timeout_s or take fewer iterations"
         )
+
+
+_Entry: TypeAlias = tuple[int, int, Job[Any]]
+"""(less than that of a job of lower priority, the order in which they came, the job)."""
 
 
 class Worker:
@@ -189,7 +237,11 @@ class Worker:
             job.run()
         else:
             release_openmp()
-            self._queue.put(job)
+            try:
+                self._queue.put(job)
+            except BaseException:
+                job.cancel()  # nobody will wait for it
+                raise
         return job
 
     @property
@@ -206,50 +258,52 @@ class _Queue:
     """The jobs that wait, and the thread that takes them; it knows nothing of its worker."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
         self._numbers = itertools.count()
         self._reset()
 
     def _reset(self) -> None:
-        self._waiting: list[tuple[int, int, Job[Any]]] = []
+        self._inbox: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._sorted: list[_Entry] = []  # the thread's own
+        self._serving = threading.Lock()  # held by the thread that serves: a second one ends
         self._thread: threading.Thread | None = None
         self._closed = False
         self._process = os.getpid()
 
     def put(self, job: Job[Any]) -> None:
         if self._process != os.getpid():  # a fork has no threads but the one that forked
-            self._changed = threading.Condition()
             self._reset()
-        with self._changed:
-            heapq.heappush(self._waiting, (-job.priority, next(self._numbers), job))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="dragnoise", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+        self._inbox.put((-job.priority, next(self._numbers), job))
+        if not self._serving.locked():
+            threading.Thread(target=self._serve, name="dragnoise", daemon=True).start()
 
     def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._inbox.put(None)
 
     def waiting(self) -> int:
-        with self._changed:
-            return len(self._waiting)
+        return len(self._sorted) + self._inbox.qsize()
 
     def is_current_thread(self) -> bool:
         return self._thread is threading.current_thread()
 
     def _serve(self) -> None:
-        while (job := self._next()) is not None:
-            job.run()
-            del job  # it holds its result while the thread waits for the next
+        if not self._serving.acquire(blocking=False):
+            return
+        self._thread = threading.current_thread()
+        try:
+            while (job := self._next()) is not None:
+                job.run()
+                del job  # it holds its result while the thread waits for the next
+        finally:
+            self._serving.release()
 
     def _next(self) -> Job[Any] | None:
-        if not self._waiting:
+        """Return the first of the jobs that wait, or None where no more will come."""
+        if not self.waiting():
             release_openmp()
-        with self._changed:
-            while not self._waiting:
-                if self._closed:
-                    return None
-                self._changed.wait()
-            return heapq.heappop(self._waiting)[2]
+        while self._inbox.qsize() or not (self._sorted or self._closed):
+            entry = self._inbox.get()
+            if entry is None:
+                self._closed = True
+            else:
+                heapq.heappush(self._sorted, entry)
+        return heapq.heappop(self._sorted)[2] if self._sorted else None

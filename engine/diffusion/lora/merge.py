@@ -1,5 +1,6 @@
 """Merge adapters into a model's weights where they lie, and take them out again bit for bit."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,12 @@ _BETWEEN = ("between two adapters", 0.0)
 """Stands for the merged adapter while weights change; no adapter has this key."""
 
 
+class _Entered(threading.local):
+    """The adapter that a thread has entered last; None outside."""
+
+    last: AdapterUse | None = None
+
+
 class Adapters:
     """A switch between adapters: the one place where a model's working weights are changed.
 
@@ -24,15 +31,17 @@ class Adapters:
     from convolutions (folded slices) is never touched: adapters that change convolutions are
     refused.
 
-    One thread at a time: all work with a model's weights is done by the thread that owns its
-    device.
+    One thread at a time works with a model's weights, the one that owns its device. A switch itself
+    is whole in any thread; nothing is held between switches, so that no interrupt of a caller can
+    leave others waiting.
     """
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._plain: dict[str, Tensor] = {}
         self._merged: tuple[str, float] | None = None
-        self._entered: list[AdapterUse] = []
+        self._switching = threading.Lock()
+        self._entered = _Entered()
 
     @contextmanager
     def active(self, use: AdapterUse) -> Iterator[None]:
@@ -44,19 +53,23 @@ class Adapters:
         Raises:
             AdapterError: For an adapter of another model.
         """
-        self._entered.append(use)
+        outer = self._entered.last
+        self._entered.last = use
         try:
             self._merge(use)
             yield
         finally:
-            self._entered.pop()
-            if self._entered:
-                self._merge(self._entered[-1])
+            self._entered.last = outer
+            if outer is not None:
+                self._merge(outer)
+
+    def _merge(self, use: AdapterUse) -> None:
+        with self._switching:
+            if self._merged != use.key:
+                self._switch(use)
 
     @torch.no_grad()
-    def _merge(self, use: AdapterUse) -> None:
-        if self._merged == use.key:
-            return
+    def _switch(self, use: AdapterUse) -> None:
         weights = self._model.weights
         weights.freeze_digest()  # of the weights as they were loaded, before they change
         adapter = None if use.key is None else use.adapter
@@ -70,9 +83,9 @@ class Adapters:
             self._plain[name] = weight.detach().clone()
             change = up.to(weight.device) @ down.to(weight.device)
             weight.copy_((weight.float() + use.scale * change).to(weight.dtype))
-        self._merged = use.key
         weights.merged = use.key
         weights.merged_from = "" if adapter is None else adapter.file
+        self._merged = use.key
 
     def _layers(self, adapter: Adapter | None) -> dict[str, Tensor]:
         """Return the weights that an adapter changes, all checked before any is changed."""
