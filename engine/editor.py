@@ -19,6 +19,7 @@ from .drag.loop import Iteration
 from .errors import ConfigError
 from .inputs.image import ImageLike
 from .inputs.points import PointsLike
+from .inputs.prompt import check_prompts
 from .pipelines.generate import Generated, check_seed, generate_image, picture_size
 from .pipelines.runtime import Runtime
 from .pipelines.source import Source
@@ -333,13 +334,14 @@ class Editor:
 
         Raises:
             ImageError: For another size.
-            ConfigError: For another seed.
+            ConfigError: For another seed, or a prompt that is no text.
         """
         settings = config or self.defaults
         report = progress or silent
         runtime = self._runtime
         shape = picture_size(self.model, size)
         check_seed(seed)
+        check_prompts(prompt=prompt, negative_prompt=negative_prompt)
 
         def work(job: Job[Generated]) -> Generated:
             def on_step(done: int) -> None:

@@ -8,14 +8,15 @@ only repeat diffusers' defaults.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from dragnoise.engine.diffusion.load.folder import attempt, check_folder
+from dragnoise.engine.diffusion.load.folder import check_folder
+from dragnoise.engine.diffusion.load.network import read_configuration
+from dragnoise.engine.diffusion.load.scheduler import read_scheduler
 
 __all__ = ["ARCHITECTURES", "Architecture"]
 
@@ -54,20 +55,14 @@ class Architecture:
             return ARCHITECTURES[str(name)]
         path = Path(name)
         check_folder(path)
-        unet, vae, scheduler = (
-            attempt(path / part, partial(kind.load_config, path / part))
-            for part, kind in (
-                ("unet", UNet2DConditionModel),
-                ("vae", AutoencoderKL),
-                ("scheduler", DDIMScheduler),
-            )
-        )
+        settings = read_configuration(path)
+        unet, vae = settings["unet"], settings["vae"]
         return cls(
             str(path),
             unet,
             vae,
-            scheduler,
-            unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1),
+            read_scheduler(path / "scheduler").config,
+            (unet.get("sample_size") or 64) * 2 ** (len(vae["block_out_channels"]) - 1),
         )
 
     def networks(

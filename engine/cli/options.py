@@ -205,6 +205,7 @@ def add_model_options(parser: ArgumentParser) -> None:
     for name, metavar, about in (
         ("--model", "PATH", "diffusers folder or .safetensors file (default: the embedded model)"),
         ("--model-config", "FOLDER", "for a checkpoint: a diffusers folder like it"),
+        ("--variant", "NAME", 'of the weights\' files, as in diffusers ("fp16")'),
         ("--backend", "NAME", f"what runs the network: {backends} (measured once)"),
         ("--exported", "FOLDER", "where exported parts lie (default: in the cache folder)"),
     ):
@@ -217,6 +218,11 @@ def add_model_options(parser: ArgumentParser) -> None:
         group.add_argument(name, default=default, help=f"{about} (default: %(default)s)")
     group.add_argument(
         "--build-missing", action="store_true", help="export the parts that are missing"
+    )
+    group.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="also read .bin and .ckpt, which can run code: files you trust",
     )
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's)")
 
@@ -261,6 +267,8 @@ def load_editor(parsed: Namespace) -> "Editor":
         device=parsed.device,
         dtype=parsed.dtype,
         config=parsed.model_config,
+        variant=parsed.variant,
+        allow_pickle=parsed.allow_pickle,
         backend=parsed.backend,
         exported=parsed.exported,
         build_missing=parsed.build_missing,

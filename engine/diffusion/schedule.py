@@ -16,6 +16,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from ..errors import ConfigError, ModelError
+from ..system.incoming import told_as
 
 __all__ = ["Schedule"]
 
@@ -43,7 +44,7 @@ class Schedule:
             steps: How many.
 
         Raises:
-            ModelError: For a model that predicts neither noise nor v.
+            ModelError: For a model that predicts neither noise nor v, or betas that are no noise's.
             ConfigError: For as many steps as it was trained on, or more; or a schedule that begins
                 at pure noise.
         """
@@ -58,21 +59,28 @@ class Schedule:
             raise ConfigError(
                 f"steps must be fewer than the {trained} that the model was trained on, got {steps}"
             )
-        ddim = DDIMScheduler.from_config(
-            dict(config),
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-            timestep_spacing="leading",
-            thresholding=False,
-        )
-        ddim.set_timesteps(steps)
-        if ddim.alphas_cumprod[ddim.timesteps[0]] == 0:
+        with told_as(ModelError, "this model's scheduler cannot be used"):
+            ddim = DDIMScheduler.from_config(
+                dict(config),
+                clip_sample=False,
+                set_alpha_to_one=False,
+                steps_offset=1,
+                timestep_spacing="leading",
+                thresholding=False,
+            )
+            ddim.set_timesteps(steps)
+        alphas = ddim.alphas_cumprod
+        if len(alphas) != trained or not _falls(alphas):
+            raise ModelError(
+                f"this model's scheduler has {len(alphas)} betas for {trained} steps, or some that "
+                "are not from 0 to 1; is its configuration whole?"
+            )
+        if alphas[ddim.timesteps[0]] == 0:
             raise ConfigError(
                 f"{steps} steps begin at pure noise, where this model's schedule has no signal "
                 "left; take fewer"
             )
-        return cls(tuple(int(t) for t in ddim.timesteps), ddim.alphas_cumprod.float(), prediction)
+        return cls(tuple(int(t) for t in ddim.timesteps), alphas.float(), prediction)
 
     def active(self, count: int) -> tuple[tuple[int, int], ...]:
         """Return (index, timestep) of the last `count` steps, from noisy to clean."""
@@ -117,6 +125,12 @@ class Schedule:
     @staticmethod
     def _move(eps: Tensor, latent: Tensor, a: Tensor, after: Tensor) -> Tensor:
         return after.sqrt() * _clean(eps, latent, a) + (1 - after).sqrt() * eps
+
+
+def _falls(alphas: Tensor) -> bool:
+    """Tell whether these are shares of a signal that more and more noise is added to."""
+    within = 0 <= float(alphas[-1]) <= float(alphas[0]) <= 1
+    return within and bool((alphas.diff() <= 0).all())
 
 
 def _clean(eps: Tensor, latent: Tensor, a: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from ..config import DragSettings
 from ..diffusion.lora.adapter import AdapterUse
 from ..drag.method import AnyMethod
 from ..inputs.image import Image, ImageLike
+from ..inputs.prompt import check_prompts
 from .generated import Generated
 
 __all__ = ["Source", "preparation_key"]
@@ -39,9 +40,10 @@ class Source:
         """Return the source of a picture, or of a `Generated` one, which has its own prompts.
 
         Raises:
-            ConfigError: For other prompts than a generated picture's own.
+            ConfigError: For prompts that are no text, or others than a generated picture's own.
             ImageError: For what is no picture.
         """
+        check_prompts(prompt=prompt, negative_prompt=negative_prompt)
         if not isinstance(image, Generated):
             return cls(Image.of(image), prompt, negative_prompt)
         image.check(

@@ -1,5 +1,8 @@
 """Image to latent, prompt to text embedding, prompt and schedule to what the network is told."""
 
+import itertools
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -44,7 +47,8 @@ def prompt_notices(model: Model, *prompts: str) -> tuple[str, ...]:
     length = model.tokenizer.model_max_length
     notices = []
     for prompt in prompts:
-        count = len(model.tokenizer(prompt, truncation=False, verbose=False).input_ids)
+        text = _spelled_out(model.tokenizer, prompt)
+        count = len(model.tokenizer(text, truncation=False, verbose=False).input_ids)
         if count > length:
             rest = f"the model reads {length}; the rest is ignored"
             notices.append(f"the prompt has {count} tokens, {rest}")
@@ -53,7 +57,7 @@ def prompt_notices(model: Model, *prompts: str) -> tuple[str, ...]:
 
 def _embedding(model: Model, prompt: str) -> Tensor:
     tokens = model.tokenizer(
-        prompt,
+        _spelled_out(model.tokenizer, prompt),
         padding="max_length",
         max_length=model.tokenizer.model_max_length,
         truncation=True,
@@ -61,6 +65,22 @@ def _embedding(model: Model, prompt: str) -> Tensor:
     )
     embedding: Tensor = model.text_encoder(tokens.input_ids.to(model.device))[0]
     return embedding.to(model.dtype)
+
+
+def _spelled_out(tokenizer: Any, prompt: str) -> str:
+    """Write a learned word of several vectors (textual inversion) as all of its tokens.
+
+    diffusers calls them `<word>`, `<word>_1`, `<word>_2`, ...; the prompt has the first alone.
+    """
+    known = getattr(tokenizer, "added_tokens_encoder", {})
+    learned = [word for word in known if f"{word}_1" in known]
+    if not learned:
+        return prompt
+    read = set(tokenizer.tokenize(prompt))
+    for word in sorted(read.intersection(learned)):
+        more = itertools.takewhile(known.__contains__, (f"{word}_{n}" for n in itertools.count(1)))
+        prompt = prompt.replace(word, " ".join((word, *more)))
+    return prompt
 
 
 @kept(on_disk=False)

@@ -4,19 +4,15 @@ Weights are read from safetensors only, unless pickles are allowed by name, and 
 from anywhere.
 """
 
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import diffusers.utils.logging
 import torch
-import transformers.utils.logging
 
 from ...config import DragConfig
-from ...errors import ModelError
+from ...errors import ConfigError, ModelError
 from ...system.device import choose_device, choose_dtype
+from ...system.incoming import read_json, told_as
 from ..model import LoadedFrom, Model
 from .build import build_model
 from .checkpoint import read_checkpoint
@@ -55,36 +51,31 @@ def load(
     """
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
-    path = EMBEDDED if source is None else Path(source)
+    with told_as(ModelError, f"{source!r} is no path of a model"):
+        path = EMBEDDED if source is None else Path(source)
+        is_folder, is_file = path.is_dir(), path.is_file()
+    defaults = _defaults(path)
+    if is_folder:
+        components = read_folder(path, variant, allow_pickle)
+    elif is_file:
+        components = read_checkpoint(path, config, allow_pickle)
+    else:
+        raise ModelError(
+            f"no model at {str(path)!r}; give a diffusers folder or a .safetensors file "
+            "(nothing is downloaded)"
+        )
+    folder = None if config is None else str(config)
+    loaded_from = LoadedFrom(path, folder, variant, allow_pickle)
+    return build_model(str(path), components, where, precision, defaults, loaded_from)
+
+
+def _defaults(path: Path) -> DragConfig:
+    """Return the drag settings that a folder brings; else ours."""
     card = path / "drag.json"
-    defaults = DragConfig.from_card(card) if card.is_file() else DragConfig()
-    with _quiet():
-        if path.is_dir():
-            components = read_folder(path, variant, allow_pickle)
-        elif path.is_file():
-            components = read_checkpoint(path, config, allow_pickle)
-        else:
-            raise ModelError(
-                f"no model at {str(path)!r}; give a diffusers folder or a .safetensors file "
-                "(nothing is downloaded)"
-            )
-        folder = None if config is None else str(config)
-        loaded_from = LoadedFrom(path, folder, variant, allow_pickle)
-        return build_model(str(path), components, where, precision, defaults, loaded_from)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the libraries' progress bars and advice; what goes wrong is raised by us."""
-    loggers = (transformers.utils.logging, diffusers.utils.logging)
-    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in loggers]
-    for log in loggers:
-        log.set_verbosity(logging.CRITICAL)
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log, verbosity, bars in before:
-            log.set_verbosity(verbosity)
-            if bars:
-                log.enable_progress_bar()
+    if not card.exists():
+        return DragConfig()
+    said = read_json(card, ConfigError)
+    if not isinstance(said, dict):
+        raise ConfigError(f"{str(card)!r} must hold a JSON object of settings")
+    with told_as(ConfigError, f"{str(card)!r} holds no settings"):
+        return DragConfig().replace(**said)

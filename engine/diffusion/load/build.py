@@ -1,12 +1,12 @@
-"""Build a `Model` of networks that were read: frozen, placed, and checked to belong together."""
+"""Build a `Model` of networks that were read and checked: frozen and placed."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from ...config import DragConfig
-from ...errors import ModelError
 from ..model import LoadedFrom, Model
 from ..unet import UNet
 from ..weights import Weights
@@ -37,13 +37,14 @@ def build_model(
         loaded_from: None where it came from no file.
 
     Raises:
-        ModelError: Where they are not Stable Diffusion's, or do not belong together.
+        ModelError: Where the schedule is none that can be inverted.
+        ConfigError: Where the drag settings do not suit it.
     """
     for network in NETWORKS:
         frozen = components[network].requires_grad_(False).eval()
         if dtype is not None:
             overflows = dtype == torch.float16 and network in _OVERFLOWING
-            frozen.to(device, torch.float32 if overflows else dtype)
+            nn.Module.to(frozen, device, torch.float32 if overflows else dtype)  # no advice logged
     unet = components["unet"]
     model = Model(
         name,
@@ -51,28 +52,19 @@ def build_model(
         components["vae"],
         components["text_encoder"],
         components["tokenizer"],
-        dict(components["scheduler"].config),
+        _settings(components["scheduler"]),
         device,
         defaults,
         loaded_from=loaded_from,
         weights=Weights({name: components[name] for name in NETWORKS}, components["tokenizer"]),
     )
-    _check(model)
+    model.schedule(model.defaults.steps)
     return model
 
 
-def _check(model: Model) -> None:
-    vae = model.vae.config
-    if not hasattr(vae, "scaling_factor") or vae.get("latent_channels") != 4:
-        raise ModelError(
-            f"the VAE of {model.name!r} is not Stable Diffusion's (4 latent channels and a scaling "
-            "factor); give a 1.x or 2.x model"
-        )
-    written = model.text_encoder.config.hidden_size
-    read = model.unet.network.config["cross_attention_dim"]
-    if written != read:
-        raise ModelError(
-            f"the text encoder of {model.name!r} has width {written}, its U-Net reads {read}; "
-            "give the two that belong together"
-        )
-    model.schedule(model.defaults.steps)
+def _settings(scheduler: Any) -> dict[str, Any]:
+    """Return a scheduler's configuration without diffusers' notes.
+
+    Their order is another each time, and this is part of the model's digest.
+    """
+    return {name: value for name, value in scheduler.config.items() if not name.startswith("_")}

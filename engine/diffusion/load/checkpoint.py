@@ -5,29 +5,32 @@ the networks are built, and has the tokenizer.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import (
     convert_ldm_clip_checkpoint,
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
     convert_open_clip_checkpoint,
     fetch_diffusers_config,
-    load_single_file_checkpoint,
 )
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from ...errors import ModelError
-from .folder import attempt, check_complete, check_folder, read_rest
+from ...system.incoming import told_as
+from .folder import check_folder, read_rest
+from .network import build_empty, check_together, fill, fitting, read_configuration
+from .stored import SAFE, Stored, StoredTensor, open_weights
 
 __all__ = ["read_checkpoint"]
+
+_TRAINERS = "model_ema."
+"""Weights that a trainer kept beside those that it published."""
 
 
 def read_checkpoint(
@@ -43,62 +46,61 @@ def read_checkpoint(
     Raises:
         ModelError: For files that are missing, broken or do not belong together.
     """
-    if path.suffix != ".safetensors" and not allow_pickle:
+    if path.suffix.lower() != SAFE and not allow_pickle:
         raise ModelError(
             f"{str(path)!r} is not a .safetensors file; convert it, or allow pickles (which can "
-            "run code) with allow_pickle=True"
+            "run code) with allow_pickle=True (--allow-pickle)"
         )
-    tensors = attempt(path, lambda: load_single_file_checkpoint(str(path)))
-    folder = _cached_configuration(path, tensors) if config is None else Path(config)
-    if not folder.is_dir():
-        raise ModelError(
-            f"no configuration folder at {str(config)!r}; "
-            "give a diffusers folder of the same architecture"
-        )
-    check_folder(folder)
+    with open_weights([path]) as stored:
+        folder = _cached_configuration(path, stored) if config is None else Path(config)
+        if not folder.is_dir():
+            raise ModelError(
+                f"no configuration folder at {str(config)!r}; "
+                "give a diffusers folder of the same architecture"
+            )
+        check_folder(folder)
+        networks = build_empty(folder, read_configuration(folder))
+        check_together(str(path), networks)
+        rest = read_rest(folder, networks["text_encoder"])
+        tensors = {
+            name: tensor.read() for name, tensor in stored.items() if not name.startswith(_TRAINERS)
+        }
+    with told_as(ModelError, f"{str(path)!r} could not be loaded"):
+        spelled = {
+            "unet": convert_ldm_unet_checkpoint(tensors, networks["unet"].config),
+            "vae": convert_ldm_vae_checkpoint(tensors, networks["vae"].config),
+            "text_encoder": _text_encoder(tensors, networks["text_encoder"]),
+        }
+    for name, network in networks.items():
+        fill(path, network, fitting(path, name, network, _in_memory(spelled[name])))
+    return networks | rest
 
-    def network(name: str, kind: Any, convert: Callable[[Any, Any], dict[str, Tensor]]) -> Any:
-        settings = kind.load_config(folder / name)
-        with torch.device("meta"):
-            empty = kind.from_config(settings)
-        return _filled(path, empty.to_empty(device="cpu"), convert(tensors, settings))
 
-    return {
-        "unet": attempt(
-            path, lambda: network("unet", UNet2DConditionModel, convert_ldm_unet_checkpoint)
-        ),
-        "vae": attempt(path, lambda: network("vae", AutoencoderKL, convert_ldm_vae_checkpoint)),
-        "text_encoder": attempt(path, lambda: _text_encoder(path, folder, tensors)),
-    } | read_rest(folder)
-
-
-def _text_encoder(path: Path, folder: Path, tensors: Mapping[str, Tensor]) -> Any:
-    """Return the text encoder with a checkpoint's weights: OpenAI's (1.x) or OpenCLIP's (2.x)."""
-    config = CLIPTextConfig.from_pretrained(folder / "text_encoder", local_files_only=True)
-    empty = CLIPTextModel(config)
+def _text_encoder(tensors: Mapping[str, Tensor], network: Any) -> Mapping[str, Any]:
+    """Return the text encoder's weights: OpenAI's (1.x) or OpenCLIP's (2.x)."""
     if any(name.startswith("cond_stage_model.model.") for name in tensors):
-        renamed = convert_open_clip_checkpoint(empty, tensors)
-    else:
-        renamed = convert_ldm_clip_checkpoint(tensors)
-    outer = "text_model." if hasattr(empty, "text_model") else ""  # gone in transformers 5.6
-    spelled = {outer + name.removeprefix("text_model."): tensor for name, tensor in renamed.items()}
-    return _filled(path, empty, spelled)
+        return dict(convert_open_clip_checkpoint(network, tensors))
+    return dict(convert_ldm_clip_checkpoint(tensors))
 
 
-def _cached_configuration(path: Path, tensors: Mapping[str, Tensor]) -> Path:
+def _in_memory(tensors: Mapping[str, Any]) -> Stored:
+    """Return tensors as if they were stored one by one: none is a view of another."""
+    return {
+        name: StoredTensor(tuple(tensor.shape), tensor.dtype, partial(Tensor.contiguous, tensor))
+        for name, tensor in tensors.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def _cached_configuration(path: Path, stored: Stored) -> Path:
     """Return where diffusers left the configuration of a checkpoint's family."""
-    family = fetch_diffusers_config(tensors)["pretrained_model_name_or_path"]
+    with told_as(ModelError, f"{str(path)!r} could not be loaded"):
+        family = fetch_diffusers_config(stored)["pretrained_model_name_or_path"]
     try:
         return Path(snapshot_download(family, local_files_only=True))
     except LocalEntryNotFoundError as absent:
         raise ModelError(
             f"{str(path)!r} holds weights alone (diffusers takes it for {family}, which the hub's "
-            "cache has not); give config=FOLDER, a diffusers folder with the configuration and "
-            "tokenizer of the same architecture"
+            "cache has not); give config=FOLDER (--model-config), a diffusers folder with the "
+            "configuration and tokenizer of the same architecture"
         ) from absent
-
-
-def _filled(source: Path, network: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Overwrite every one of a network's weights, and return it."""
-    check_complete(source, network.load_state_dict(tensors, strict=False).missing_keys)
-    return network

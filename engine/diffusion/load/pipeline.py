@@ -9,6 +9,9 @@ from ..model import Model
 from ..weights import frozen_view
 from .build import build_model
 from .folder import COMPONENTS, NETWORKS
+from .network import check_built, check_together
+from .scheduler import noise_of
+from .tokenizer import belonging
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -51,4 +54,8 @@ def of_pipeline(pipeline: "DiffusionPipeline") -> Model:
         raise ModelError(f"the pipeline lies on {places}; put it on one device")
     device = devices.pop()
     choose_dtype(components["unet"].dtype, device)
+    check_built(components, kind)
+    check_together(kind, components)
+    components["tokenizer"] = belonging(components["tokenizer"], components["text_encoder"], kind)
+    components["scheduler"] = noise_of(components["scheduler"], kind)
     return build_model(kind, components, device, None, DragConfig())

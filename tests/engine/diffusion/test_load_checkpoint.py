@@ -80,7 +80,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_without_a_configuration_it_says_to_give_one(checkpoint: Path) -> None:
     with pytest.raises(
         ModelError,
-        match=r"model\.safetensors' holds weights alone .*; give config=FOLDER, a diffusers",
+        match=r"model\.safetensors' holds weights alone .*; give config=FOLDER \(--model-con",
     ) as refused:
         load(checkpoint, device="cpu")
     assert "\n" not in str(refused.value)
@@ -135,7 +135,7 @@ def test_what_is_refused(checkpoint: Path, tmp_path: Path) -> None:
         MODEL,
     )
     refused(
-        "size mismatch for conv_in.bias",
+        "have another shape for conv_in.bias",
         rewritten("shape.safetensors", **{unet: torch.zeros(17)}),
         MODEL,
     )
