@@ -79,15 +79,7 @@ def objections_to(config: Mapping[str, Any]) -> list[str]:
 
 def changes_to(network: UNet2DConditionModel) -> list[str]:
     """List changes to a built network that our layers would ignore: adapters, FreeU, attention."""
-    reasons = []
-    adapters = sorted(
-        name for name, module in network.named_modules() if hasattr(module, "base_layer")
-    )
-    if adapters:
-        reasons.append(
-            f"{len(adapters)} layers have unmerged adapters ({adapters[0]}, ...): "
-            "merge them with fuse_lora()"
-        )
+    reasons = _adapters_in(network)
     if any(getattr(block, "s1", None) for block in network.up_blocks):
         reasons.append("FreeU is on: call disable_freeu()")
     processors = {
@@ -98,3 +90,25 @@ def changes_to(network: UNet2DConditionModel) -> list[str]:
             f"attention processors {', '.join(sorted(processors))} are not plain attention"
         )
     return reasons
+
+
+def _adapters_in(network: UNet2DConditionModel) -> list[str]:
+    """List what to do about adapters that PEFT has put around layers; empty without any."""
+    adapted = {name: module for name, module in network.named_modules() if _is_adapted(module)}
+    if not adapted:
+        return []
+    count, first = len(adapted), min(adapted)
+    if all(getattr(module, "merged", False) for module in adapted.values()):
+        return [
+            f"{count} layers have merged adapters that are still there ({first}, ...): take them "
+            "off with unload_lora_weights(), which leaves the weights merged"
+        ]
+    return [
+        f"{count} layers have unmerged adapters ({first}, ...): merge them with fuse_lora(), then "
+        "take them off with unload_lora_weights(); or do the second alone, and give the adapter's "
+        "file with the picture"
+    ]
+
+
+def _is_adapted(module: Any) -> bool:
+    return hasattr(module, "base_layer")

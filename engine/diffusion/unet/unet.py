@@ -130,12 +130,13 @@ class UNet:
         wrap: PartWrapper | None = None,
         adapt: Adapt | None = None,
     ) -> None:
-        reasons = objections_to(network.config) or changes_to(network)
-        if reasons:
+        if reasons := objections_to(network.config):
             raise ModelError(
                 f"this U-Net cannot be dragged: {'; '.join(reasons)}. "
                 "Use a Stable Diffusion 1.x or 2.x text-to-image model"
             )
+        if reasons := changes_to(network):
+            raise ModelError(f"this U-Net cannot be dragged as it is: {'; '.join(reasons)}")
         self.network = network
         self.operators = operators or Operators()
         self._build = build = Build(self.operators, adapt)

@@ -1,12 +1,14 @@
 """A pipeline is used where it lies: no second copy of its weights, and nothing changed."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import PNDMScheduler, StableDiffusionPipeline
 
-from dragnoise.engine import DeviceError, DragConfig, Editor, ModelError
+from dragnoise.engine import Adapter, DeviceError, DragConfig, Editor, ModelError
+from dragnoise.engine.diffusion.lora.adapter import FILE, projections
 from golden_cases import MODEL, Case
 
 QUICK = DragConfig(steps=10, strength=0.3, iterations=3)
@@ -136,3 +138,22 @@ def test_what_else_is_refused(pipeline: Any) -> None:
     pipeline.unet.half()
     with pytest.raises(DeviceError, match="float16 is not supported on the CPU"):
         Editor.from_pipeline(pipeline)
+
+
+def test_what_to_do_about_a_pipelines_adapter(pipeline: Any, tmp_path: Path) -> None:
+    """Not merged, or merged and still there: after what is said, the edit is the adapter's."""
+    name, layer = min(projections(pipeline.unet).items())
+    change = 0.1 * torch.ones(layer.out_features, layer.in_features)
+    file = Adapter(((name, change[:1], torch.ones(layer.out_features, 1)),)).save(tmp_path / FILE)
+    plain = layer.weight.clone()
+    pipeline.load_lora_weights(str(tmp_path), weight_name=file.name)
+    with pytest.raises(ModelError, match=r"unmerged adapters .* fuse_lora\(\), then take them off"):
+        Editor.from_pipeline(pipeline)
+    pipeline.fuse_lora()
+    with pytest.raises(
+        ModelError, match=r"merged adapters that are still there .* unload_lora_weigh"
+    ):
+        Editor.from_pipeline(pipeline)
+    pipeline.unload_lora_weights()
+    network = Editor.from_pipeline(pipeline).model.unet.network
+    torch.testing.assert_close(network.get_submodule(name).weight, plain + change)
