@@ -71,8 +71,13 @@ class PictureLearner:
             if latest:
                 self._interrupted = _Interrupted(source, config, latest[0]())
             raise
-        self._interrupted = None
+        # Until its caller has it: who is interrupted while it ends has lost nothing.
+        self._interrupted = _Interrupted(source, config, latest[0]()) if latest else None
         return adapter
+
+    def forget(self) -> None:
+        """Let go of what `learn` has returned: its caller has it."""
+        self._interrupted = None
 
     def save(self, path: str | os.PathLike[str], model: Model) -> Path | None:
         """Write the interrupted training, whole or not at all; None if there is none.
