@@ -294,6 +294,7 @@ class Editor:
         if adapter is not None and not isinstance(adapter, Adapter):
             adapter = Adapter.load(adapter)
         use = AdapterUse(adapter, adapter_scale)
+        self.adapters.check(use)
         first = State(source, source.image)
         return Session(self._runtime, SessionState((first,), 0, config or own, undo_bytes, use))
 

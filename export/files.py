@@ -165,19 +165,13 @@ def _make_plan(
 
 @contextmanager
 def _until_interrupted() -> Iterator[Callable[[], bool]]:
-    """Give a function that says whether no signal has asked to end yet; then it is raised anew.
+    """Give a function that says whether Ctrl-C was not pressed yet.
 
     TensorRT does not return on Ctrl-C: the build asks at each of its steps instead.
     """
     signals: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: signals.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = signal.signal(signal.SIGINT, lambda number, frame: signals.append(number))
     try:
         yield lambda: not signals
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if signals:
-            signal.raise_signal(signal.Signals(signals[0]))
+        signal.signal(signal.SIGINT, before)

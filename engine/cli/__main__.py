@@ -1,6 +1,8 @@
 """`python -m dragnoise.engine.cli`: the same as the command `dragnoise`."""
 
-from . import run
+import sys
+
+from .main import main
 
 if __name__ == "__main__":
-    run()
+    sys.exit(main())

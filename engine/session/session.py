@@ -132,9 +132,15 @@ class Session:
         """Use another adapter, or none, from the next drag on.
 
         The inversion is then another one: "last" cannot go on, "result" is inverted.
+
+        Raises:
+            AdapterError: The adapter does not fit the model.
+            ConfigError: The scale is no finite number.
         """
+        use = AdapterUse(adapter, scale)
+        self._runtime.adapters.check(use)
         with self._alone():
-            self._use = AdapterUse(adapter, scale)
+            self._use = use
 
     def wear(self, adapter: Adapter | None, scale: float = 1.0) -> None:
         """Call `use_adapter`, its new name."""
@@ -215,6 +221,7 @@ class Session:
                 since_s=since_s,
             )
             self._use = AdapterUse(adapter)
+            self._learner.forget()
         return adapter
 
     def save_learning(self, path: str | os.PathLike[str]) -> Path | None:

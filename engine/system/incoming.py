@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 from ..errors import DragnoiseError
 
-__all__ = ["Raised", "first_line", "open_regular", "read_bounded", "read_json", "told_as"]
+__all__ = ["Raised", "first_line", "open_regular", "read_bounded", "read_json", "shown", "told_as"]
 
 Raised: TypeAlias = type[ValueError]
 """The kind of error that a reader raises: one of ours, or what a reader of ours turns into one."""
@@ -105,6 +105,12 @@ def told_as(error: Raised, what: str) -> Iterator[None]:
         raise
     except Exception as failed:
         raise error(f"{what} ({first_line(failed)})") from failed
+
+
+def shown(text: str, at_most: int = 120) -> str:
+    """Return a name from outside as it can stand in a message: in one line, and not too long."""
+    told = text if text.isprintable() else text.encode("unicode_escape").decode()
+    return told if len(told) <= at_most else f"{told[:at_most]}..."
 
 
 def first_line(error: BaseException) -> str:

@@ -30,11 +30,10 @@ def tune_openmp() -> None:
 
 
 def _is_idle() -> bool:
-    """Whether less than a quarter of the cores were busy in the last minute; not if unknown."""
-    try:
-        return os.getloadavg()[0] < (os.cpu_count() or 1) / 4
-    except (AttributeError, OSError):  # Windows has none; a container may have no /proc
+    """Whether less than a quarter of the cores were busy in the last minute."""
+    if not hasattr(os, "getloadavg"):
         return False
+    return os.getloadavg()[0] < (os.cpu_count() or 1) / 4
 
 
 def release_openmp() -> None:

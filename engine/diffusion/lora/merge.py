@@ -8,10 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import AdapterError
+from ...system.incoming import shown
 from ..model import Model
 from .adapter import Adapter, AdapterUse
 
 __all__ = ["Adapters"]
+
+_LARGEST = 2.0**15
+"""Half of what float16 can hold; weights of a trained network are below 100."""
+
+_FAMILIES = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
+"""Families of models by the width of their text."""
 
 _BETWEEN = ("between two adapters", 0.0)
 """Stands for the merged adapter while weights change; no adapter has this key."""
@@ -68,12 +75,24 @@ class Adapters:
             if self._merged != use.key:
                 self._switch(use)
 
+    def check(self, use: AdapterUse) -> None:
+        """Refuse an adapter that cannot be merged into this model, without merging it.
+
+        Raises:
+            AdapterError: For one of another model, or one whose numbers no weight can take.
+        """
+        if use.adapter is not None:
+            self._layers(use.adapter)
+            _check_numbers(use.adapter, use.scale)
+
     @torch.no_grad()
     def _switch(self, use: AdapterUse) -> None:
         weights = self._model.weights
         weights.freeze_digest()  # of the weights as they were loaded, before they change
         adapter = None if use.key is None else use.adapter
-        layers = self._layers(adapter)
+        layers = {} if adapter is None else self._layers(adapter)
+        if adapter is not None:
+            _check_numbers(adapter, use.scale)
         self._merged = _BETWEEN  # whatever interrupts this: the next merge begins with `_plain`
         for name, plain in self._plain.items():
             self._weight(name).copy_(plain)
@@ -81,36 +100,70 @@ class Adapters:
         for name, down, up in () if adapter is None else adapter.matrices:
             weight = layers[name]
             self._plain[name] = weight.detach().clone()
-            change = up.to(weight.device) @ down.to(weight.device)
+            change = (up.to(weight.device) @ down.to(weight.device)).view_as(weight)
             weight.copy_((weight.float() + use.scale * change).to(weight.dtype))
         weights.merged = use.key
         weights.merged_from = "" if adapter is None else adapter.file
         self._merged = use.key
 
-    def _layers(self, adapter: Adapter | None) -> dict[str, Tensor]:
+    def _layers(self, adapter: Adapter) -> dict[str, Tensor]:
         """Return the weights that an adapter changes, all checked before any is changed."""
         layers = {}
-        for name, down, up in () if adapter is None else adapter.matrices:
+        for name, down, up in adapter.matrices:
             weight = self._weight(name)
-            if weight.shape != (len(up), down.shape[1]):
+            if weight.flatten(1).shape != (len(up), down.shape[1]):
                 raise AdapterError(
-                    f"the adapter changes {name} by [{len(up)}, {down.shape[1]}], which is "
+                    f"the adapter changes {shown(name)} by [{len(up)}, {down.shape[1]}], which is "
                     f"{list(weight.shape)} here: it was made for another model"
+                    f"{self._family(adapter)}"
                 )
             layers[name] = weight
         return layers
 
     def _weight(self, name: str) -> Tensor:
+        """Return the weight of a layer that can be adapted.
+
+        Linear ones, and a transformer's projections in and out, which in 1.x are 1 x 1 convolutions
+        and are computed as linear ones.
+        """
         try:
             layer = self._model.unet.network.get_submodule(name)
         except AttributeError as missing:
             raise AdapterError(
-                f"the adapter changes {name}, which this model does not have: "
+                f"the adapter changes {shown(name)}, which this model does not have: "
                 "it was made for another model"
             ) from missing
-        if not isinstance(layer, nn.Linear):
+        projection = name.endswith((".proj_in", ".proj_out")) and isinstance(layer, nn.Conv2d)
+        if not projection and not isinstance(layer, nn.Linear):
             raise AdapterError(
-                f"the adapter changes {name}, a {type(layer).__name__}; "
+                f"the adapter changes {shown(name)}, a {type(layer).__name__}; "
                 "only linear layers can be adapted"
             )
-        return layer.weight
+        weight: Tensor = layer.weight
+        return weight
+
+    def _family(self, adapter: Adapter) -> str:
+        """Say for which family an adapter was made, by the width of the text that it reads."""
+        ours = self._model.unet.network.config["cross_attention_dim"]
+        for name, down, _ in adapter.matrices:
+            width = down.shape[1]
+            if name.endswith("attn2.to_k") and width != ours and width in _FAMILIES:
+                return f", {_FAMILIES[width]} (its text is {width} wide, this model's {ours})"
+        return ""
+
+
+def _check_numbers(adapter: Adapter, scale: float) -> None:
+    """Refuse changes that no training makes, and with which a pass gives infinities.
+
+    The product itself is computed only where its bound does not say enough.
+    """
+    for (name, down, up), bound in zip(adapter.matrices, adapter.reaches, strict=True):
+        if abs(scale) * bound <= _LARGEST:
+            continue
+        largest = abs(scale) * float((up.double() @ down.double()).abs().max())
+        if not largest <= _LARGEST:
+            raise AdapterError(
+                f"the adapter changes {shown(name)} by up to {largest:.3g} at scale {scale:g}; "
+                f"no weight is above {_LARGEST:g}: lower the scale, or take another adapter if its "
+                "training has failed"
+            )
