@@ -33,6 +33,9 @@ from .errors import (
     ExportError as ExportError,
 )
 from .errors import (
+    ForkError as ForkError,
+)
+from .errors import (
     ImageError as ImageError,
 )
 from .errors import (
@@ -43,6 +46,9 @@ from .errors import (
 )
 from .errors import (
     ModelError as ModelError,
+)
+from .errors import (
+    NumbersError as NumbersError,
 )
 from .errors import (
     OutputError as OutputError,

@@ -29,6 +29,7 @@ from .session.request import DragOptions
 from .session.result import EditResult, Progress, silent
 from .session.session import Session
 from .session.state import SessionState, State
+from .system.numerics import own_numerics
 from .system.timers import Observer, StageTimes, nvtx
 from .system.worker import Job, Worker
 
@@ -81,6 +82,7 @@ class Editor:
         ConfigError: For a `poll_every` below 1.
     """
 
+    @own_numerics()
     def __init__(
         self,
         model: Model,

@@ -16,10 +16,12 @@ __all__ = [
     "DeviceError",
     "DragnoiseError",
     "ExportError",
+    "ForkError",
     "ImageError",
     "InputWarning",
     "MaskError",
     "ModelError",
+    "NumbersError",
     "OutputError",
     "PlanError",
     "PointError",
@@ -109,6 +111,24 @@ class SessionError(DragnoiseError):
     """
 
     code = "session"
+
+
+class NumbersError(DragnoiseError):
+    """What was computed is not finite: NaN or infinity. Nothing of it is kept.
+
+    The message names the stage where it began and what to try.
+    """
+
+    code = "numbers"
+
+
+class ForkError(DragnoiseError):
+    """The process was forked after the engine had worked with threads or a GPU: it would hang.
+
+    The message says what to do: start processes by "spawn".
+    """
+
+    code = "fork"
 
 
 class CancelledError(Exception):

@@ -3,7 +3,8 @@
 A stage's positional arguments are what its result depends on, so they are its key; keyword
 arguments only watch. A session remembers its last results by the identity of what they were made
 of, without reading a tensor. Behind that, where there is a store, results are known by content: a
-value that a stage made by the key it was made under, what comes from outside by its digest.
+value that a stage made by the key it was made under, what comes from outside by its digest. What is
+not finite is an error, and is neither kept nor remembered.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ import torch
 
 from .cache import Hold, Store
 from .cache.digest import UndigestedError, digest, environment_digest
+from .system.finite import check_finite
 from .system.timers import Observer
 
 __all__ = ["Run", "StageCache", "kept"]
@@ -207,11 +209,16 @@ class Run:
         self._cache = cache
 
     def __call__(self, stage: Callable[P, T], *inputs: P.args, **watch: P.kwargs) -> T:
-        """Return the stage's result on these inputs, which are its key."""
+        """Return the stage's result on these inputs, which are its key.
+
+        Raises:
+            NumbersError: The result has numbers that are not finite.
+        """
 
         def make() -> T:
             with self.watched(stage.__name__):
-                return stage(*inputs, **watch)
+                result = stage(*inputs, **watch)
+            return check_finite(stage.__name__, result)
 
         if self._cache is None or stage not in _ON_DISK:
             return make()

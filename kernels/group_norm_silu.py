@@ -136,7 +136,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     if _suits_native(x, weight) and x.device.type == "cpu":
         y = torch.empty_like(x)
-        statistics = torch.empty(2, x.shape[0], groups)
+        statistics = torch.empty(2, x.shape[0], groups, dtype=torch.float32)
         _native.group_norm_silu(
             _rows(x),
             _bits(weight),

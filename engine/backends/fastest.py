@@ -96,12 +96,13 @@ def _inputs(model: Model) -> tuple[Tensor, Tensor, Step]:
     """Return pixels [1, 3, H, W], a latent [1, 4, h, w] and a step, of noise."""
     network = model.unet.network
     generator = torch.Generator().manual_seed(0)
+    noise = partial(torch.randn, generator=generator, dtype=torch.float32)
     side = network.config["sample_size"] * model.factor
     width = network.config["cross_attention_dim"]
     length = model.tokenizer.model_max_length
-    pixels = torch.rand(1, 3, side, side, generator=generator) * 2 - 1
-    latent = torch.randn(1, 4, side // model.factor, side // model.factor, generator=generator)
-    text = torch.randn(1, length, width, generator=generator)
+    pixels = torch.rand(1, 3, side, side, generator=generator, dtype=torch.float32) * 2 - 1
+    latent = noise(1, 4, side // model.factor, side // model.factor)
+    text = noise(1, length, width)
     step = model.unet.step(_TIMESTEP, text.to(model.device))
     return pixels.to(model.device, model.vae.dtype), latent.to(model.device), step
 

@@ -48,9 +48,9 @@ def objections_to(device: torch.device, dtype: torch.dtype) -> list[str]:
 
 def _trial(dtype: torch.dtype) -> list[str]:
     """Try a small convolution: the operators may be here and refuse this processor."""
-    ramp = torch.linspace(-1, 1, 128).view(1, 8, 4, 4)
+    ramp = torch.linspace(-1, 1, 128, dtype=torch.float32).view(1, 8, 4, 4)
     hidden = ramp.to(dtype, memory_format=torch.channels_last)
-    weight = torch.linspace(-1, 1, 576).sin().view(8, 8, 3, 3).to(dtype)
+    weight = torch.linspace(-1, 1, 576, dtype=torch.float32).sin().view(8, 8, 3, 3).to(dtype)
     try:
         packed = _conv(weight, None, 1, 1)(hidden)
     except RuntimeError as refused:

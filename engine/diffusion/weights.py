@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from ..cache.digest import digest
+from ..system.numerics import ordinary
 
 __all__ = ["M", "Weights", "frozen_view"]
 
@@ -87,11 +88,11 @@ def _vocabulary(tokenizer: Any) -> str:
 def frozen_view(module: M) -> M:
     """Return a module on the same memory, frozen and in evaluation mode.
 
-    The original keeps its own state.
+    The original keeps its own state. Weights that were made in inference mode become ordinary ones.
     """
     shared: dict[int, Any] = {
-        id(weight): nn.Parameter(weight.detach(), requires_grad=False)
+        id(weight): nn.Parameter(ordinary(weight.detach()), requires_grad=False)
         for weight in module.parameters()
     }
-    shared |= {id(buffer): buffer for buffer in module.buffers()}
+    shared |= {id(buffer): ordinary(buffer) for buffer in module.buffers()}
     return copy.deepcopy(module, shared).eval()

@@ -146,7 +146,7 @@ class DragLoop:
         self._second_moment = torch.zeros_like(variable)
         # A network of low precision reads this: Adam writes it beside the float32 variable.
         self._rounded = None if dtype == torch.float32 else variable.to(dtype)
-        self._losses = torch.zeros(iterations, device=device)
+        self._losses = torch.zeros(iterations, dtype=torch.float32, device=device)
         self._tracks = scene.handles.new_zeros(iterations, *scene.handles.shape)
         self._stopped = torch.zeros((), dtype=torch.bool, device=device)
         self._updates = torch.zeros((), dtype=torch.int64, device=device)

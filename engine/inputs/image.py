@@ -40,6 +40,9 @@ class Image:
             )
         object.__setattr__(self, "pixels", frozen(self.pixels))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.pixels,)  # unpickled or copied, nobody can change it either
+
     @classmethod
     def of(cls, source: "ImageLike") -> "Image":
         """Make an image of a path, a Pillow image or an array.

@@ -36,6 +36,9 @@ class Mask:
             )
         object.__setattr__(self, "editable", frozen(self.editable))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.editable,)  # unpickled or copied, nobody can change it either
+
     @classmethod
     def of(cls, source: "MaskLike", width: int, height: int) -> "Mask":
         """Make a mask of a path, a Pillow image or an array.

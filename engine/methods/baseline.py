@@ -261,7 +261,7 @@ def _motion(features: Tensor, handle: list[int], target: list[int], radius: int)
         (0, 1, (1 - below) * right),
         (1, 1, below * right),
     )
-    shifted = torch.zeros(())
+    shifted = torch.zeros_like(source)
     for number, (down, across, weight) in enumerate(corners):
         corner = weight * _cut(features, top + down - radius, left + across - radius, size)
         shifted = corner if number == 0 else shifted + corner

@@ -7,6 +7,7 @@ from ..drag.loop import Iteration, LoopCache, Optimum
 from ..drag.method import AnyMethod, WarmStart
 from ..drag.scene import Scene
 from ..run import Run
+from ..system.finite import check_finite, check_loss
 from .pipeline import Prepared
 
 __all__ = ["optimise"]
@@ -35,10 +36,22 @@ def optimise(
         poll_every: Iterations between two reads of the stop condition.
         warm: Where the drag begins; None: at the method's own start.
         timed: Counts the loop's own time, as `PreviewPacer.timed` does.
+
+    Raises:
+        NumbersError: A loss, or the optimum, is not finite.
     """
     with run.watched("drag"):
         loop = loops.get(method, scene, prepared.start, prepared.dtype, poll_every, warm)
     for iteration in timed(run.watching("drag", loop)):
         each(iteration)
     with run.watched("drag"):
-        return loop.optimum()
+        optimum = loop.optimum()
+    _check(optimum)
+    return optimum
+
+
+def _check(optimum: Optimum) -> None:
+    """Raise NumbersError where a drag has left the numbers, naming the iteration."""
+    for number, loss in enumerate(optimum.losses.tolist()):
+        check_loss("drag", number, loss)
+    check_finite("drag", optimum.variable)

@@ -1,7 +1,8 @@
 """Every intermediate of an edit."""
 
-from dataclasses import dataclass
-from typing import Any
+import copy
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -14,6 +15,9 @@ __all__ = ["Record"]
 @dataclass(frozen=True, eq=False)
 class Record:
     """Every intermediate of an edit, kept only when asked for; tensors on the model's device.
+
+    A copy (`copy.deepcopy`) shares the place of the scene with the original. Pickled it is without
+    one (`scene.place` is None): a model is not sent to another process.
 
     Attributes:
         text: The text embedding [1, L, D], with guidance [2, L, D].
@@ -30,6 +34,15 @@ class Record:
     pixels: Tensor
     scene: Scene[Any, Any]
     optimum: Optimum
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        memo[id(self.scene.place)] = self.scene.place
+        return replace(
+            self, **{name: copy.deepcopy(value, memo) for name, value in vars(self).items()}
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "scene": replace(self.scene, place=None)}
 
     @property
     def inverted(self) -> Tensor:

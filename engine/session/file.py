@@ -26,6 +26,7 @@ from ..inputs.image import Image
 from ..methods import METHODS
 from ..pipelines.generated import Generated
 from ..pipelines.source import Source
+from ..system.numerics import own_numerics
 from .state import LastDrag, SessionState, State
 
 __all__ = ["read_session", "write_session"]
@@ -73,6 +74,7 @@ class SavedState:
     tensors: tuple[Tensor, ...]
 
 
+@own_numerics()
 def write_session(
     path: str | os.PathLike[str],
     session: SessionState,
@@ -111,6 +113,7 @@ def write_session(
     return write_sealed(path, _NAME, about, value, version=_VERSION)
 
 
+@own_numerics()
 def read_session(path: str | os.PathLike[str], model: Model) -> SessionState:
     """Read a session that was written for this model.
 
@@ -134,7 +137,7 @@ def read_session(path: str | os.PathLike[str], model: Model) -> SessionState:
             f"{str(path)!r} was saved on another machine, with other versions or another number of "
             "threads: drags may differ by rounding",
             InputWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     try:
         return _session(file, model)

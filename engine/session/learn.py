@@ -10,11 +10,12 @@ from ..cache.sealed import BrokenError, Json, read_sealed, write_sealed
 from ..config import PersonaliseConfig
 from ..diffusion.lora.adapter import Adapter
 from ..diffusion.model import Model
-from ..errors import DragnoiseError, SessionError
+from ..errors import DragnoiseError, NumbersError, SessionError
 from ..inputs.frame import Frame
 from ..pipelines.source import Source
 from ..run import Run
 from ..stages import embed, encode
+from ..system.numerics import own_numerics
 from ..training.lora import TrainingState, personalise
 
 __all__ = ["PictureLearner"]
@@ -67,6 +68,8 @@ class PictureLearner:
         begun = before.state if before is not None and goes_on else None
         try:
             adapter = run(personalise, model, latent, text, config, resume=begun, on_step=watch)
+        except NumbersError:
+            raise  # there is nothing to go on with
         except BaseException:
             if latest:
                 self._interrupted = _Interrupted(source, config, latest[0]())
@@ -79,6 +82,7 @@ class PictureLearner:
         """Let go of what `learn` has returned: its caller has it."""
         self._interrupted = None
 
+    @own_numerics()
     def save(self, path: str | os.PathLike[str], model: Model) -> Path | None:
         """Write the interrupted training, whole or not at all; None if there is none.
 
@@ -94,6 +98,7 @@ class PictureLearner:
         }
         return write_sealed(path, _NAME, about, interrupted.state, version=_VERSION)
 
+    @own_numerics()
     def resume(self, path: str | os.PathLike[str], model: Model, source: Source) -> None:
         """Read what `save` wrote, to go on with it.
 

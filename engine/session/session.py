@@ -38,6 +38,7 @@ from ..methods import method_row
 from ..pipelines.runtime import Runtime
 from ..pipelines.source import Source
 from ..run import Run
+from ..system.finite import check_loss
 from ..system.worker import Job
 from .drag import Dragger, Moment
 from .file import write_session
@@ -329,14 +330,15 @@ class Session:
             job: Job[tuple[EditResult, State]], tell: Callable[[Event], None]
         ) -> tuple[EditResult, State]:
             def each(moment: Moment) -> None:
+                iteration = moment.iteration
+                loss = check_loss("drag", iteration.number, float(iteration.loss))
                 preview = None
                 if pacer.is_due():
                     dragger = self._dragger()
                     preview = pacer.make(lambda: dragger.preview(request.method, moment))
-                iteration = moment.iteration
                 handles = moment.prepared.frame.image_points(iteration.handles)
                 points = Points(handles, request.points.targets)
-                tell(Event(iteration.number, points, float(iteration.loss), preview))
+                tell(Event(iteration.number, points, loss, preview))
 
             return self._drag(request, job, each, pacer)
 

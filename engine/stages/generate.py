@@ -26,6 +26,7 @@ def draw_noise(model: Model, size: tuple[int, int], seed: int) -> Tensor:
     noise = torch.randn(
         (1, model.unet.network.config["in_channels"], *size),
         generator=torch.Generator().manual_seed(seed),
+        dtype=torch.float32,
     )
     return noise.to(model.device)
 

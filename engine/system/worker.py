@@ -32,6 +32,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import torch
 
 from ..errors import CancelledError, ConfigError, DeadlineError
+from .numerics import own_numerics
 from .openmp import release_openmp
 
 __all__ = ["Job", "Worker"]
@@ -164,7 +165,8 @@ class Job(Generic[T]):
         try:
             self.check()
             assert self._work is not None
-            result = self._context.run(self._work, self)
+            with own_numerics():
+                result = self._context.run(self._work, self)
         except BaseException as error:  # noqa: BLE001 the caller is told, whatever it is
             self._end(error=error)
         else:

@@ -28,6 +28,7 @@ from ..diffusion.unet import UNet
 from ..diffusion.unet.operators import Layer
 from ..run import kept
 from ..system.cuda_graphs import Graph, graph_on
+from ..system.finite import check_loss
 
 __all__ = ["LoraTraining", "TrainingState", "personalise"]
 
@@ -80,10 +81,13 @@ def personalise(
             interruption.
         on_step: Called with the steps done, the loss, and what returns the state that `resume`
             takes. What it raises ends the training.
+
+    Raises:
+        NumbersError: The loss is not finite.
     """
     training = LoraTraining(model, latent, text, config, resume)
     while not training.done:
-        loss = training.advance()
+        loss = check_loss("personalise", training.step, training.advance())
         if on_step is not None:
             on_step(training.step, loss, training.state)
     return training.adapter()
@@ -105,8 +109,10 @@ class _Matrices:
         ups = [(self.layers[name].out_features, rank) for name in self.names]
         self._shapes = [*downs, *ups]
         chance = torch.Generator().manual_seed(config.seed)
-        down = torch.randn(sum(rows * columns for rows, columns in downs), generator=chance)
-        up = torch.zeros(sum(rows * columns for rows, columns in ups))
+        down = torch.randn(
+            sum(rows * columns for rows, columns in downs), generator=chance, dtype=torch.float32
+        )
+        up = torch.zeros(sum(rows * columns for rows, columns in ups), dtype=torch.float32)
         self.flat = torch.cat([down / rank, up]).to(device).requires_grad_()
         self._views: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -233,10 +239,12 @@ class LoraTraining:
         """Make the buffers that a step reads and writes; they stay where they are."""
         device = self._latent.device
         batch = self._config.batch
-        self._noisy = torch.zeros(batch, *self._latent.shape[1:], device=device)
+        self._noisy = torch.zeros(
+            batch, *self._latent.shape[1:], dtype=torch.float32, device=device
+        )
         self._target = torch.zeros_like(self._noisy)
         self._now = self._times.new_zeros(batch, self._times.shape[1])
-        self._loss = torch.zeros((), device=device)
+        self._loss = torch.zeros((), dtype=torch.float32, device=device)
         self._matrices.flat.grad = torch.zeros_like(self._matrices.flat)
 
     @property
@@ -250,7 +258,8 @@ class LoraTraining:
         """Make a step and return its loss."""
         timesteps = self._timesteps[self.step]
         noise = self._draw(
-            1 + self.step, lambda chance: torch.randn(self._noisy.shape, generator=chance)
+            1 + self.step,
+            lambda chance: torch.randn(self._noisy.shape, generator=chance, dtype=torch.float32),
         )
         self._show(timesteps, noise.to(self._latent.device))
         if not self._warm:
@@ -326,7 +335,7 @@ class LoraTraining:
             flat.copy_(begun.matrices)
         if begun.step:
             self._adam.state[flat] = {
-                "step": torch.tensor(float(begun.step), device=flat.device),
+                "step": torch.tensor(begun.step, dtype=torch.float32, device=flat.device),
                 "exp_avg": begun.first.to(flat.device).clone(),
                 "exp_avg_sq": begun.second.to(flat.device).clone(),
             }

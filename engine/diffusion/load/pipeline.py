@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from ...config import DragConfig
 from ...errors import ModelError
 from ...system.device import choose_dtype
+from ...system.numerics import own_numerics
 from ..model import Model
 from ..weights import frozen_view
 from .build import build_model
@@ -22,6 +23,7 @@ _HOOKS = ("_hf_hook", "_diffusers_hook")
 """Attributes that offloading leaves on modules."""
 
 
+@own_numerics()
 def of_pipeline(pipeline: "DiffusionPipeline") -> Model:
     """Return a model on a pipeline's weights, in their memory, device and precision.
 

@@ -19,6 +19,7 @@ from ...cache.structure import storable
 from ...errors import AdapterError, ConfigError
 from ...system.files import writable, write_whole
 from ...system.incoming import shown
+from ...system.numerics import own_numerics
 from ..model import Model
 from .file import FILE, file_bytes, read_adapter
 
@@ -77,6 +78,7 @@ class Adapter:
         return write_whole(target, lambda partial: partial.write_bytes(raw))
 
     @classmethod
+    @own_numerics()
     def load(cls, path: str | os.PathLike[str]) -> "Adapter":
         """Read a file, or the folder that diffusers or PEFT saved it in.
 

@@ -139,4 +139,6 @@ def _shortcut(module: Any) -> tuple[Tensor, Tensor | None]:
     if module.conv_shortcut is not None:
         return module.conv_shortcut.weight, module.conv_shortcut.bias
     like = module.conv1.weight
-    return torch.eye(module.norm1.num_channels).to(like)[:, :, None, None], None
+    return torch.eye(module.norm1.num_channels, dtype=torch.float32).to(like)[
+        :, :, None, None
+    ], None
