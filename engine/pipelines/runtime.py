@@ -1,7 +1,8 @@
 """The model, the worker and the store that all edits of one editor share."""
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -44,6 +45,7 @@ class Runtime:
     adapters: Adapters
     worker: Worker
     preview_vae: Any = None
+    _process: int = field(default_factory=os.getpid)
 
     def submit(
         self,
@@ -60,7 +62,15 @@ class Runtime:
         Args:
             work, what, priority, timeout_s, since_s: See `Worker.submit`.
             use: The adapter, or none.
+
+        Raises:
+            ForkError: The process was forked, and the model is on a GPU or was at work.
         """
+        if self.model.device.type == "cuda" and self._process != os.getpid():
+            raise ForkError(
+                "the model is on a GPU, which a forked process cannot use; start processes by "
+                '"spawn" (multiprocessing.get_context) and load the model in each'
+            )
 
         def adapted(job: Job[T]) -> T:
             with self.adapters.active(use):

@@ -31,7 +31,7 @@ from torch import Tensor
 from ..config import PersonaliseConfig, Settings
 from ..diffusion.lora.adapter import Adapter, AdapterUse
 from ..drag.loop import Iteration, LoopCache
-from ..errors import DeadlineError, SessionError
+from ..errors import DeadlineError, ForkError, SessionError
 from ..inputs.image import Image
 from ..inputs.points import Points, PointsLike
 from ..methods import method_row
@@ -75,6 +75,7 @@ class Session:
         self._preview_s: float | None = None
         self._busy = threading.Lock()
         self._owner: int | None = None
+        self._process = os.getpid()
         self._job: Job[Any] | None = None
 
     @property
@@ -383,6 +384,7 @@ class Session:
         Raises:
             SessionError: Where waiting would be for ever: inside a stream of the same thread, or in
                 a callback of the work itself.
+            ForkError: It was in use in the process that this one was forked from.
             DeadlineError: Where the wait takes longer than `timeout_s`.
         """
         caller = threading.get_ident()
@@ -391,6 +393,11 @@ class Session:
             raise SessionError(
                 "this session is in the middle of a stream of this thread; end the loop, or close "
                 "the stream, first"
+            )
+        if self._process != os.getpid() and self._busy.locked():
+            raise ForkError(
+                "this session was in use when the process was forked, and whoever used it is in "
+                "the other one; open a session in this process"
             )
         wait_s = -1 if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX)
         taken: list[bool] = []
@@ -403,6 +410,7 @@ class Session:
                     "raise timeout_s"
                 )
             self._owner = caller
+            self._process = os.getpid()
             yield
         finally:
             if taken == [True]:

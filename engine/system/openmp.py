@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-__all__ = ["release_openmp", "tune_openmp"]
+__all__ = ["release_openmp", "release_openmp_at_forks", "tune_openmp"]
 
 _SPINS = "20000"
 _SOFT = 1
@@ -45,6 +45,16 @@ def release_openmp() -> None:
     """
     for pause in _pauses():
         pause(_SOFT)
+
+
+@cache
+def release_openmp_at_forks() -> None:
+    """Give back the threads of whoever forks this process, from now on, before it does.
+
+    The fork has none of them, and GNU's OpenMP would wait for them for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=release_openmp)
 
 
 @cache

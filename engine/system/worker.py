@@ -9,6 +9,10 @@ the work. Its number of threads and its current CUDA device do.
     deadline     counts from the hand-in, waiting included
     cancel       a job that waits is withdrawn, one that runs ends at its next `check()`
 
+A process that is forked has no threads but the one that forked. Where nothing was being done, the
+fork's worker begins anew; in the middle of a job what it did is in no order any more, and handing
+in another is a ForkError.
+
 A job that hands in another from inside the worker's own thread (a callback that edits) runs it at
 once: waiting would be for ever.
 
@@ -31,9 +35,9 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 
-from ..errors import CancelledError, ConfigError, DeadlineError
+from ..errors import CancelledError, ConfigError, DeadlineError, ForkError
 from .numerics import own_numerics
-from .openmp import release_openmp
+from .openmp import release_openmp, release_openmp_at_forks
 
 __all__ = ["Job", "Worker"]
 
@@ -210,6 +214,7 @@ class Worker:
     """A thread that owns a device, made when the first job is handed in."""
 
     def __init__(self) -> None:
+        release_openmp_at_forks()
         self._queue = _Queue()
         weakref.finalize(self, self._queue.close)
 
@@ -233,6 +238,7 @@ class Worker:
 
         Raises:
             ConfigError: For a `timeout_s` that is not above 0.
+            ForkError: This process was forked in the middle of a job.
         """
         job = Job(work, what, priority, timeout_s, since_s)
         if self.is_current_thread():
@@ -269,10 +275,16 @@ class _Queue:
         self._serving = threading.Lock()  # held by the thread that serves: a second one ends
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._running: Job[Any] | None = None
         self._process = os.getpid()
 
     def put(self, job: Job[Any]) -> None:
         if self._process != os.getpid():  # a fork has no threads but the one that forked
+            if self._running is not None and not self._running.has_ended():
+                raise ForkError(
+                    "this process was forked in the middle of an edit, which has left the editor "
+                    'in no order; start processes by "spawn" (multiprocessing.get_context)'
+                )
             self._reset()
         self._inbox.put((-job.priority, next(self._numbers), job))
         if not self._serving.locked():
@@ -293,7 +305,9 @@ class _Queue:
         self._thread = threading.current_thread()
         try:
             while (job := self._next()) is not None:
+                self._running = job
                 job.run()
+                self._running = None
                 del job  # it holds its result while the thread waits for the next
         finally:
             self._serving.release()
