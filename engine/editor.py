@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 import torch
 
+from dragnoise.kernels.has_native import tell_of_formulas
+
 from .backends import Artefacts, Backend, Choice, Placement, choose, fastest_placement
 from .cache import Store, default_folder
 from .config import DiffusionSettings, DragConfig, Settings
@@ -97,6 +99,8 @@ class Editor:
         build_missing: bool = False,
     ) -> None:
         on_cuda = model.device.type == "cuda"
+        if not on_cuda:
+            tell_of_formulas()
         every = poll_every if poll_every is not None else (8 if on_cuda else 1)
         if every < 1:
             raise ConfigError(f"poll_every must be 1 or more, got {poll_every}")

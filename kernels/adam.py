@@ -36,7 +36,7 @@ import math
 import torch
 from torch import Tensor
 
-from . import _native
+from .has_native import has_native
 from .has_triton import has_triton
 
 __all__ = ["BETAS", "EPSILON", "adam_step", "reference"]
@@ -177,6 +177,11 @@ def _(
     done: Tensor,
     lr: float,
 ) -> None:
+    if not has_native():
+        reference(variable, gradient, first, second, copy, step, done, lr)
+        return
+    from . import _native
+
     order = _order(variable)
     exact = gradient.float().contiguous(memory_format=order)
     x, g, m, v = (_entries(tensor, order) for tensor in (variable, exact, first, second))

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import _native
+from .has_native import has_native
 from .has_triton import has_triton
 
 __all__ = ["group_norm_silu", "reference", "reference_gradient"]
@@ -114,9 +114,11 @@ def _dense(x: Tensor) -> Tensor:
 
 def _suits_native(x: Tensor, weight: Tensor) -> bool:
     return (
-        x.dtype in (torch.float32, torch.bfloat16)
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
         and weight.dtype == x.dtype
         and x.is_contiguous(memory_format=torch.channels_last)
+        and has_native()
     )
 
 
@@ -134,7 +136,9 @@ def _bits(x: Tensor) -> Tensor:
 def _forward(
     x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
 ) -> tuple[Tensor, Tensor]:
-    if _suits_native(x, weight) and x.device.type == "cpu":
+    if _suits_native(x, weight):
+        from . import _native
+
         y = torch.empty_like(x)
         statistics = torch.empty(2, x.shape[0], groups, dtype=torch.float32)
         _native.group_norm_silu(
@@ -175,7 +179,9 @@ def _gradient(
     gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, silu: bool
 ) -> Tensor:
     """Return the gradient of x, in its dtype and memory order."""
-    if _suits_native(x, weight) and x.device.type == "cpu":
+    if _suits_native(x, weight):
+        from . import _native
+
         of_y = gradient.to(x.dtype, memory_format=torch.channels_last)
         of_x = torch.empty_like(x)
         _native.group_norm_silu_gradient(

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _native
+from .has_native import has_native
 from .has_triton import has_triton
 
 __all__ = ["latent_term", "reference"]
@@ -108,8 +108,11 @@ def _(
 def _(
     noise: Tensor, original: Tensor, keep: Tensor, slope: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    if not noise.dtype == original.dtype == keep.dtype == torch.float32:
+    suits = noise.dtype == original.dtype == keep.dtype == torch.float32
+    if not (suits and has_native()):
         return reference(noise, original, keep, slope, lam)
+    from . import _native
+
     gradient = torch.empty_like(noise)
     loss = _native.latent_term(noise, original, keep, slope, lam, gradient)
     return torch.tensor(loss, dtype=torch.float32), gradient

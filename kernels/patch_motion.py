@@ -41,8 +41,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _native
 from .bilinear import shifted_weights
+from .has_native import has_native
 from .has_triton import has_triton
 
 __all__ = [
@@ -212,8 +212,10 @@ def _(
 def _(
     features: Tensor, handles: Tensor, targets: Tensor, rows: int, columns: int, radius: int
 ) -> tuple[Tensor, Tensor]:
-    if features.dtype == torch.float64:
+    if features.dtype == torch.float64 or not has_native():
         return reference(features, handles, targets, (rows, columns), radius)
+    from . import _native
+
     exact = features.float()
     gradient = torch.zeros_like(exact)
     loss = _native.patch_motion(

@@ -31,8 +31,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import _native
 from .bilinear import upsample_weights
+from .has_native import has_native
 from .has_triton import has_triton
 from .patch_motion import REACHED, distances
 
@@ -203,8 +203,10 @@ def _(
     columns: int,
     radius: int,
 ) -> _Tensors:
-    if _exact(features, origins):
+    if _exact(features, origins) or not has_native():
         return reference(features, origins, handles, targets, (rows, columns), radius)
+    from . import _native
+
     exact = origins.float().contiguous()
     moved, reached = map(
         torch.from_numpy,

@@ -11,6 +11,7 @@ import torch
 
 from dragnoise.engine.system.cpu import cpu_features, cpu_name
 from dragnoise.engine.system.packages import versions
+from dragnoise.kernels.has_native import has_native
 
 __all__ = ["device_slug", "machine"]
 
@@ -35,6 +36,7 @@ def machine(device: torch.device) -> dict[str, Any]:
             if name.startswith(("OMP_", "MKL_", "GOMP_"))
         },
         "versions": versions(),
+        "native": has_native(),
         "gpu": _gpu(),
     }
 

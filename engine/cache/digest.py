@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from dragnoise.kernels import has_triton as kernels
+from dragnoise.kernels.has_native import has_native
 
 from ..system.cpu import cpu_flags, cpu_name
 from ..system.packages import COMPUTING, versions
@@ -159,6 +160,7 @@ def environment_digest(device: torch.device) -> str:
         )
     return digest(
         _our_code(),
+        has_native(),
         _versions(),
         platform.python_implementation(),
         device.type,

@@ -3,7 +3,6 @@
 The same as data is part of every benchmark's record.
 """
 
-import importlib.util
 import platform
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
@@ -26,11 +25,14 @@ def about(model: "Model") -> dict[str, Any]:
     """Return versions, devices, threads and the model, by name."""
     import torch
 
+    from dragnoise.kernels.has_native import why_no_native
+
+    why = why_no_native()
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         **versions(),
         "python": platform.python_version(),
-        "native": "built" if importlib.util.find_spec("dragnoise.kernels._native") else "missing",
+        "native": f"missing ({why}): formulas run, slower" if why else "built",
         "cpu": cpu_name(),
         "cpu features": cpu_features(),
         "threads": torch.get_num_threads(),

@@ -13,6 +13,7 @@ from ..config import Settings
 from ..diffusion.lora.adapter import AdapterUse
 from ..diffusion.lora.merge import Adapters
 from ..diffusion.model import Model
+from ..errors import ForkError
 from ..run import StageCache
 from ..system.timers import Observer
 from ..system.worker import Job, Worker
