@@ -165,13 +165,19 @@ def _make_plan(
 
 @contextmanager
 def _until_interrupted() -> Iterator[Callable[[], bool]]:
-    """Give a function that says whether Ctrl-C was not pressed yet.
+    """Give a function that says whether no signal has asked to end yet; then it is raised anew.
 
     TensorRT does not return on Ctrl-C: the build asks at each of its steps instead.
     """
     signals: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: signals.append(number))
+    before = {
+        number: signal.signal(number, lambda number, frame: signals.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield lambda: not signals
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if signals:
+            signal.raise_signal(signal.Signals(signals[0]))

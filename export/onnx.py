@@ -9,7 +9,6 @@ import importlib.util
 import json
 import logging
 import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +38,7 @@ from dragnoise.engine.exported import (
     signature,
     write_report,
 )
+from dragnoise.engine.system.files import unfinished_folder
 from dragnoise.engine.system.packages import EXPORTING, versions
 
 from .check import check
@@ -82,9 +82,8 @@ def export_graph(
     if (kept := kept_graph(folder, graph)) is not None:
         return folder / graph.file, kept
     reference = reference or in_float32(model)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=folder) as work:
-        path = Path(work) / graph.file
+    with unfinished_folder(folder) as work:
+        path = work / graph.file
         report = _write_timed(model, graph, reference, path, folder)
         report["check"] = check(path, graph, reference)
         for file in reversed(files_of(path)):  # the weights first: where the graph is, they are

@@ -16,7 +16,7 @@ from dragnoise import engine
 from dragnoise.bench.__main__ import main as bench
 from dragnoise.engine import DragConfig, Editor, Image
 from dragnoise.engine.cli import demo
-from dragnoise.engine.cli.main import main as dragnoise
+from dragnoise.engine.cli import main as dragnoise
 
 BLOCKS = documents.named()
 ELSEWHERE = {"first-edit", "first-commands", "make-targets", "contributing-make"}

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import CacheWarning
+from ..errors import CacheWarning, ConfigError
 from .sealed import BrokenError, read_about, seal, unseal
 
 __all__ = ["Disk", "Entry", "default_folder"]
@@ -39,12 +39,26 @@ _ABANDONED_S = 3600.0
 
 
 def default_folder() -> Path:
-    """Return DRAGNOISE_CACHE, else `dragnoise` in the user's cache folder; no folder is made."""
+    """Return DRAGNOISE_CACHE, else `dragnoise` in the user's cache folder; no folder is made.
+
+    Raises ConfigError for a user without a home whose folder for temporary files somebody else has
+    taken.
+    """
     folder = os.environ.get("DRAGNOISE_CACHE")
     if folder:
         return Path(folder)
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "dragnoise"
+    return Path(os.environ.get("XDG_CACHE_HOME") or _usual_cache()) / "dragnoise"
+
+
+def _usual_cache() -> Path:
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # no HOME, and no name either: a container's arbitrary user
+        user = getattr(os, "getuid", int)()
+    folder = Path(tempfile.gettempdir()) / f"cache-{user}"
+    if folder.is_symlink() or (folder.exists() and folder.stat().st_uid != user):
+        raise ConfigError(f"{str(folder)!r} is not this user's; set DRAGNOISE_CACHE to a folder")
+    return folder
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
 """`python -m dragnoise.engine.cli`: the same as the command `dragnoise`."""
 
-import sys
-
-from .main import main
+from . import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

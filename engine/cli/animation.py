@@ -20,7 +20,7 @@ from ..inputs.image import Image
 from ..inputs.points import Points
 from ..methods import method_row
 from ..session.result import EditResult, Record
-from ..system.files import write_whole
+from ..system.files import writable, write_whole
 from .drawing import MARKERS, enlarge, with_points
 
 __all__ = ["DragAnimation"]
@@ -97,7 +97,7 @@ class DragAnimation:
         moving = len(frames) - 2
         each_ms = min(_LONGEST_MS, _MOVING_MS // max(moving, 1))
         return write_whole(
-            path,
+            writable(path, (".gif",)),
             lambda target: frames[0].save(
                 target,
                 format="GIF",

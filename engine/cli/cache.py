@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError
+from ..errors import ConfigError, OutputError
 from .options import add_json_option
 from .program import Command
 from .show import print_json
@@ -99,6 +99,8 @@ def _disk(folder: str | None) -> "Disk":
 def _folder(path: str | None) -> Path:
     from ..cache import default_folder
 
+    if path == "":
+        raise ConfigError("--folder is empty; give the path of a folder, or leave it out")
     return default_folder() if path is None else Path(path)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import OutputError
 from ..inputs.image import Image
 from ..inputs.points import Points
+from ..system.files import Outputs, writable_folder
 from .drawing import enlarge, sheet, with_points
 from .options import add_json_option, add_model_options, load_editor
 from .program import Command
@@ -109,9 +110,18 @@ def demo(
     sheet(columns, names, ("before", "points", "after")).save(output / SHEET)
 
 
+def _expect(outputs: Outputs, folder: Path) -> Path:
+    """Make a folder and return it, if all files can be written there. Raises OutputError."""
+    _make_folder(folder)
+    names = [f"{sample.name}_{when}.png" for sample in samples() for when in ("before", "after")]
+    for name in (*names, ANIMATION, SHEET):
+        outputs.add(name, folder / name, ())
+    return folder
+
+
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        writable_folder(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"the folder {str(folder)!r} cannot be made ({error}); choose another with -o"
@@ -131,8 +141,9 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(parsed: Namespace) -> int:
+    writable_folder(parsed.output)
+    output = _expect(parsed.outputs, Path(parsed.output))
     editor = load_editor(parsed)
-    output = Path(parsed.output)
     with progress_bar() as progress:
         edits = [(sample.name, result) for sample, result in demo(editor, output, progress)]
     if parsed.json:

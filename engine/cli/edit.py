@@ -1,21 +1,20 @@
 """`dragnoise edit`: drag on an image."""
 
-import os
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
-from ..errors import OutputError
-from ..inputs.image import Image
-from ..system.files import writable
+from ..inputs.image import Image, check_room
+from ..system.files import Outputs
 from .options import (
     add_cache_option,
     add_json_option,
     add_mask_option,
     add_method_options,
     add_model_options,
+    beside,
     drag_settings,
     load_editor,
     mask_of,
+    model_inputs,
     points_of,
 )
 from .program import Command
@@ -60,9 +59,16 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(parsed: Namespace) -> int:
-    output = _output_of(parsed)
-    gif = None if parsed.trajectory is None else writable(parsed.trajectory, (".gif",))
+    outputs: Outputs = parsed.outputs
+    usual = beside(parsed.image, "_dragged.png")
+    output = outputs.add("-o", usual if parsed.output is None else parsed.output)
+    gif = None
+    if parsed.trajectory is not None:
+        gif = outputs.add("--trajectory", parsed.trajectory, (".gif",))
+    inputs = {"image": parsed.image, "mask": parsed.mask, "adapter": parsed.adapter}
+    outputs.check_apart(inputs | model_inputs(parsed))
     image = Image.of(parsed.image)
+    check_room(output.suffix, image.width, image.height)
     points = points_of(parsed.drag)
     points.check_inside(image.width, image.height)
     mask = mask_of(parsed.mask, image.width, image.height)
@@ -96,14 +102,6 @@ def _run(parsed: Namespace) -> int:
         print_edits([(output.name, result)])
         print("\n".join(f"wrote {path}" for path in written))
     return 0
-
-
-def _output_of(parsed: Namespace) -> Path:
-    """Return the file to write. Raises OutputError if it cannot be written or is the input."""
-    output = writable(parsed.output or f"{Path(parsed.image).with_suffix('')}_dragged.png")
-    if output.exists() and os.path.exists(parsed.image) and output.samefile(parsed.image):
-        raise OutputError(f"{str(output)!r} is the input image; write somewhere else with -o")
-    return output
 
 
 EDIT = Command(

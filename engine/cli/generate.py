@@ -4,7 +4,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..system.files import writable
+from ..inputs.image import check_room
+from ..system.files import Outputs
 from .options import (
     add_cache_option,
     add_json_option,
@@ -14,6 +15,7 @@ from .options import (
     drag_settings,
     load_editor,
     mask_of,
+    model_inputs,
     points_of,
     size,
 )
@@ -63,18 +65,21 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(parsed: Namespace) -> int:
-    output = writable(parsed.output)
+    outputs: Outputs = parsed.outputs
+    output = outputs.add("-o", parsed.output)
     dragged = output.with_stem(f"{output.stem}_dragged")
     points = None
     if parsed.drag:
         points = points_of(parsed.drag)
-        dragged = writable(dragged)
+        outputs.add("the dragged image's file", dragged)
+    outputs.check_apart({"mask": parsed.mask} | model_inputs(parsed))
     drag_settings(parsed)
 
     editor = load_editor(parsed)
     from ..pipelines.generate import picture_size
 
     height, width = picture_size(editor.model, parsed.size)
+    check_room(output.suffix, width, height)
     mask = mask_of(parsed.mask, width, height)
     if points is not None:
         points.check_inside(width, height)

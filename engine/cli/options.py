@@ -8,15 +8,18 @@ are known to be good.
 import argparse
 import dataclasses
 import inspect
+import os
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import DragConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, ImageError
 from ..inputs.mask import Mask
 from ..inputs.points import Points
+from ..system.incoming import open_regular
 
 if TYPE_CHECKING:
     from ..cache import Store
@@ -30,11 +33,14 @@ __all__ = [
     "add_method_options",
     "add_model_options",
     "add_settings",
+    "beside",
     "drag_settings",
     "given_settings",
     "load_editor",
     "mask_of",
+    "model_inputs",
     "points_of",
+    "set_threads",
     "size",
 ]
 
@@ -44,6 +50,9 @@ METHOD_SETTINGS: Mapping[str, type[DragConfig]] = {
     "baseline-plain": DragConfig,
 }
 """The settings of every method, by name: as in `METHODS`, which loads PyTorch. A test compares."""
+
+_MOST_THREADS = 256
+"""Of a machine with fewer processors: OpenMP ends the process where it cannot start as many."""
 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
@@ -56,6 +65,12 @@ def size(text: str) -> tuple[int, int]:
             f"{text!r} is not a size; write it as WxH, for example 512x768"
         )
     return int(height), int(width)
+
+
+def beside(image: str, ending: str) -> str:
+    """Return the usual name of what is made of an image. Raises ImageError if there is no image."""
+    open_regular(image, ImageError).close()
+    return f"{Path(image).with_suffix('')}{ending}"
 
 
 def points_of(drags: Sequence[str]) -> Points:
@@ -212,6 +227,26 @@ def add_model_options(parser: ArgumentParser) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's)")
 
 
+def model_inputs(parsed: Namespace) -> dict[str, str | None]:
+    """Return the files and folders that make the model, by what they are."""
+    return {"model": parsed.model, "model's configuration": parsed.model_config}
+
+
+def set_threads(number: int | None) -> None:
+    """Let PyTorch compute with so many threads; None: with as many as it likes.
+
+    Raises ConfigError for a number that no machine of this kind can start.
+    """
+    import torch
+
+    most = max(_MOST_THREADS, os.cpu_count() or 1)
+    if number is None:
+        return
+    if not 1 <= number <= most:
+        raise ConfigError(f"--threads must be from 1 to {most}, got {number}")
+    torch.set_num_threads(number)
+
+
 def _store_of(folder: str | None) -> "Store | None":
     """Return the store that `--cache` asks for. folder: None: no store; "": the default folder."""
     from ..cache import Store, default_folder
@@ -224,14 +259,9 @@ def load_editor(parsed: Namespace) -> "Editor":
 
     Raises ConfigError, ModelError, DeviceError, BackendError, PlanError.
     """
-    import torch
-
     from ..editor import Editor
 
-    if parsed.threads is not None:
-        if parsed.threads < 1:
-            raise ConfigError(f"--threads must be 1 or more, got {parsed.threads}")
-        torch.set_num_threads(parsed.threads)
+    set_threads(parsed.threads)
     return Editor.from_pretrained(
         parsed.model,
         device=parsed.device,

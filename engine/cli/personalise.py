@@ -3,24 +3,30 @@
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config import PersonaliseConfig
-from ..errors import OutputError
 from ..inputs.image import Image
-from ..system.files import writable
+from ..system.files import Outputs
 from .options import (
     add_cache_option,
     add_json_option,
     add_model_options,
     add_settings,
+    beside,
     given_settings,
     load_editor,
+    model_inputs,
 )
 from .program import Command
 from .show import print_json, progress_bar
 
+if TYPE_CHECKING:
+    from ..session.session import Session
+
 __all__ = ["PERSONALISE"]
 
+_ADAPTERS = (".safetensors",)
 _DEFAULTS = PersonaliseConfig().to_dict()
 
 
@@ -40,11 +46,11 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(parsed: Namespace) -> int:
-    output = writable(
-        parsed.output or f"{Path(parsed.image).with_suffix('')}_adapter.safetensors",
-        (".safetensors",),
-    )
-    state = None if parsed.state is None else writable(parsed.state, (".safetensors",))
+    outputs: Outputs = parsed.outputs
+    usual = beside(parsed.image, "_adapter.safetensors")
+    output = outputs.add("-o", usual if parsed.output is None else parsed.output, _ADAPTERS)
+    state = None if parsed.state is None else outputs.add("--state", parsed.state, _ADAPTERS)
+    outputs.check_apart({"image": parsed.image} | model_inputs(parsed))
     image = Image.of(parsed.image)
     config = PersonaliseConfig(**given_settings(parsed, PersonaliseConfig))
 
@@ -56,9 +62,9 @@ def _run(parsed: Namespace) -> int:
     try:
         with progress_bar() as progress:
             adapter = session.personalise(config, progress=progress, on_loss=losses.append)
-    except KeyboardInterrupt:
-        if state is not None and session.save_learning(state) is not None:
-            raise OutputError(f"interrupted; go on with --state {str(state)!r}") from None
+    except (KeyboardInterrupt, MemoryError, RuntimeError) as cut_short:
+        if state is not None:
+            cut_short.add_note(_kept(session, state))
         raise
     seconds = round(time.perf_counter() - started, 3)
     adapter.save(output)
@@ -77,6 +83,13 @@ def _run(parsed: Namespace) -> int:
     else:
         print(f"{len(losses)} steps in {seconds} s\nwrote {output}")
     return 0
+
+
+def _kept(session: "Session", state: Path) -> str:
+    """Keep what a training has learned that was cut short; return what to say of it."""
+    if session.save_learning(state) is None:
+        return "no step was done and nothing was written"
+    return f"go on with --state {str(state)!r}"
 
 
 PERSONALISE = Command(

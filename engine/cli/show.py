@@ -1,6 +1,7 @@
 """Print tables, JSON documents and progress bars."""
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,19 @@ __all__ = ["print_edits", "print_json", "print_table", "progress_bar"]
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document as the last line of stdout."""
-    print(json.dumps(document), flush=True)
+    """Print one JSON document as the last line of stdout; a number that is none is null there."""
+    print(json.dumps(_finite(document), allow_nan=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    """Return the same with None for NaN and infinities, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

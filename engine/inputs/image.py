@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,9 +14,19 @@ import PIL.ImageOps
 
 from ..errors import ImageError, OutputError
 from ..system.files import PICTURES, writable, write_whole
+from ..system.incoming import told_as
 from .pixels import Bytes, eight_bits, frozen, open_picture, to_rgb
 
-__all__ = ["Image", "ImageLike"]
+__all__ = ["Image", "ImageLike", "check_room"]
+
+_KEPT: Mapping[str, Mapping[str, Any]] = {
+    "JPEG": {"quality": 98, "subsampling": 0},  # colours as fine as brightness (4:4:4)
+    "WEBP": {"lossless": True},
+}
+"""How a format is asked to keep what it is given; the others keep everything anyway."""
+
+_LONGEST_PX: Mapping[str, int] = {"JPEG": 65_500, "WEBP": 16_383}
+"""The longest side that a format has room for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,35 +136,53 @@ class Image:
         if suffix not in PICTURES:
             known = ", ".join(name.removeprefix(".") for name in PICTURES)
             raise OutputError(f"{format!r} is not a known kind of picture; use one of {known}")
+        check_room(suffix, self.width, self.height)
         content = io.BytesIO()
-        try:
-            self.to_pil().save(content, format=_format_of(suffix))
-        except (OSError, ValueError) as refused:
-            raise OutputError(
-                f"a picture of {self.width}x{self.height} cannot be written as {format} ({refused})"
-            ) from refused
+        what = f"a picture of {self.width}x{self.height} cannot be written as {format}"
+        with told_as(OutputError, what):
+            self._write(content, suffix)
         return content.getvalue()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a file, whole or not at all, and return its path.
 
-        It is written under a temporary name, then renamed.
+        It is written under a temporary name, then renamed. PNG, WebP, BMP and TIFF keep every
+        pixel; JPEG has its best quality and colours at full resolution. The colours are sRGB's;
+        neither a profile nor EXIF is written.
 
         Args:
-            path: Its suffix names the format.
+            path: Its suffix names the format, in any case.
 
         Raises:
-            OutputError: The file cannot be written there, or the suffix is not known.
+            OutputError: The file cannot be written there, the suffix is not known, or the format
+                has no room for a picture of this size.
         """
         target = writable(path)
-        picture = self.to_pil()
-        name = _format_of(target.suffix.lower())
-        return write_whole(target, lambda part: picture.save(part, format=name))
+        check_room(target.suffix, self.width, self.height)
+        return write_whole(target, lambda part: self._write(part, target.suffix))
+
+    def _write(self, file: Path | io.BytesIO, suffix: str) -> None:
+        name = _format_of(suffix)
+        self.to_pil().save(file, format=name, **_KEPT.get(name, {}))
+
+
+def check_room(suffix: str, width: int, height: int) -> None:
+    """Check that a kind of file has room for a picture of this size.
+
+    Raises:
+        OutputError: It has not.
+    """
+    longest = _LONGEST_PX.get(_format_of(suffix))
+    if longest is not None and max(width, height) > longest:
+        raise OutputError(
+            f"a picture of {width}x{height} cannot be written as {suffix.removeprefix('.')}, which "
+            f"has room for {longest} pixels a side; use png"
+        )
 
 
 def _format_of(suffix: str) -> str:
     """Return Pillow's name of the format that a suffix stands for."""
-    return PIL.Image.registered_extensions()[suffix]
+    return PIL.Image.registered_extensions()[suffix.lower()]
 
 
 ImageLike: TypeAlias = Image | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str]

@@ -30,10 +30,11 @@ def tune_openmp() -> None:
 
 
 def _is_idle() -> bool:
-    """Whether less than a quarter of the cores were busy in the last minute."""
-    if not hasattr(os, "getloadavg"):
+    """Whether less than a quarter of the cores were busy in the last minute; not if unknown."""
+    try:
+        return os.getloadavg()[0] < (os.cpu_count() or 1) / 4
+    except (AttributeError, OSError):  # Windows has none; a container may have no /proc
         return False
-    return os.getloadavg()[0] < (os.cpu_count() or 1) / 4
 
 
 def release_openmp() -> None:

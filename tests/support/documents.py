@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from dragnoise.engine.cli.main import main as dragnoise
+from dragnoise.engine.cli import main as dragnoise
 from dragnoise.export.__main__ import main as export
 
 __all__ = [

@@ -89,7 +89,7 @@ def test_an_interrupted_training_goes_on(
     assert run(*learn, "-o", whole) == 0
     capsys.readouterr()
     monkeypatch.setattr(LoraTraining, "advance", interrupted)
-    assert run(*learn, "--state", state) == 2
+    assert run(*learn, "--state", state) == 130
     assert f"interrupted; go on with --state {str(state)!r}" in capsys.readouterr().err
     monkeypatch.undo()
     assert run(*learn, "--state", state) == 0

@@ -24,7 +24,7 @@ from dragnoise.engine import (
     PointError,
 )
 from dragnoise.engine.cache import Store
-from dragnoise.engine.cli.main import main
+from dragnoise.engine.cli import main
 from dragnoise.engine.stages import draw_noise
 from golden_cases import MODEL
 from small_models import sd2

@@ -1,0 +1,25 @@
+"""The command `dragnoise`: edit, generate, personalise, cache, demo and info.
+
+Results go to stdout (with --json as one JSON document), progress and messages to stderr.
+`program.py` says what the exit codes mean.
+"""
+
+import importlib.metadata
+
+from .cache import CACHE
+from .demo import DEMO
+from .edit import EDIT
+from .generate import GENERATE
+from .info import INFO
+from .personalise import PERSONALISE
+from .program import Program
+
+__all__ = ["DRAGNOISE"]
+
+DRAGNOISE = Program(
+    name="dragnoise",
+    usage="dragnoise",
+    description="Drag what is under a point of an image to another point.",
+    commands=(EDIT, GENERATE, PERSONALISE, CACHE, DEMO, INFO),
+    version=f"dragnoise {importlib.metadata.version('dragnoise')}",
+)
