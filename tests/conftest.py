@@ -66,6 +66,14 @@ def poisoned_memory() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def key_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let caches on disk be sealed with a key of the tests', not of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DRAGNOISE_CACHE_KEY", str(tmp_path_factory.mktemp("key") / "cache.key"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder for exported parts that all processes of a run share."""

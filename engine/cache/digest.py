@@ -12,6 +12,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -25,6 +26,7 @@ from dragnoise.kernels.has_native import has_native
 
 from ..system.cpu import cpu_flags, cpu_name
 from ..system.packages import COMPUTING, versions
+from .switches import settings, variables
 
 __all__ = [
     "Digested",
@@ -35,12 +37,15 @@ __all__ = [
     "digest",
     "environment_digest",
     "file_digest",
+    "native_digest",
 ]
 
 Known: TypeAlias = Callable[[object], str | None]
 """Returns the key of a value that need not be read, or None."""
 
 _OURS = ("dragnoise.engine.", "dragnoise.kernels.")
+
+_NATIVE = "dragnoise.kernels._native"
 
 
 @runtime_checkable
@@ -145,8 +150,16 @@ def _is_ours(function: FunctionType | type) -> bool:
 def environment_digest(device: torch.device) -> str:
     """Digest what decides bits beside the inputs.
 
-    That is our code, the libraries, the device, the number of threads and precision switches.
+    That is our code, the libraries, the device, the number of threads, and every switch of the
+    process: variables that the libraries read, PyTorch's settings, the calling thread's modes.
     """
+    switches = repr((variables(), settings(device)))
+    return digest(_lasting(device), torch.get_num_threads(), switches)
+
+
+@cache
+def _lasting(device: torch.device) -> str:
+    """Digest what stays as it is while the process lives."""
     machine: tuple[Any, ...] = (
         cpu_name(),
         tuple(sorted(cpu_flags())),
@@ -160,28 +173,29 @@ def environment_digest(device: torch.device) -> str:
         )
     return digest(
         _our_code(),
-        has_native(),
-        _versions(),
+        native_digest(),
+        versions(COMPUTING),
+        torch.__config__.show(),  # not every build of a version has one BLAS
         platform.python_implementation(),
         device.type,
         machine,
-        torch.get_num_threads(),
-        torch.get_float32_matmul_precision(),
-        torch.backends.mkldnn.is_available(),
-        torch.are_deterministic_algorithms_enabled(),
     )
 
 
-@cache
 def _our_code() -> str:
-    """Digest every source and library file of the engine and its kernels."""
+    """Digest every source file of the engine and its kernels."""
     rooms = (Path(__file__).parents[1], Path(str(kernels.__file__)).parent)
-    return code_digest(
-        path
-        for room in rooms
-        for path in room.rglob("*")
-        if path.suffix in (".py", ".so", ".pyd") and path.is_file()
-    )
+    return code_digest(path for room in rooms for path in room.rglob("*.py") if path.is_file())
+
+
+def native_digest() -> str | None:
+    """Digest the file of the native kernels as this process runs them; None if it runs without.
+
+    An editable install keeps it apart from the kernels' sources.
+    """
+    if not has_native():
+        return None
+    return file_digest(Path(str(import_module(_NATIVE).__file__)))
 
 
 def code_digest(files: Iterable[Path]) -> str:
@@ -226,8 +240,3 @@ def _is_prose(node: ast.AST) -> bool:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )
-
-
-@cache
-def _versions() -> dict[str, str]:
-    return versions(COMPUTING)

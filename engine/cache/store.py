@@ -1,7 +1,8 @@
 """One store of what stages have made.
 
-Keys are digests of content. The store mixes its salt into them, so that tenants that share a folder
-neither find nor guess each other's entries. It has three tiers:
+Keys are digests of content. The store mixes its salt into them, and for a folder the user's key, so
+that tenants and users that share a folder neither find nor guess each other's entries. It has three
+tiers:
 
 device   values as they were made, on a CUDA device
 host     the same in memory of the host: all values of a CPU; on CUDA those that fell out of the
@@ -20,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -129,7 +131,7 @@ class Store:
         self.disk: Disk | None = None
         if folder is not None and limits.disk_bytes > 0:
             self.disk = Disk(Path(folder), limits.disk_bytes)
-        self._salt = hashlib.blake2b(salt.encode(), digest_size=32).digest()
+        self._salt = salt
         self._own_kinds = tuple(kinds)
         self._kinds = kinds_of(kinds)
         self._lock = threading.RLock()
@@ -238,7 +240,14 @@ class Store:
 
     def _name(self, key: str, device: torch.device) -> str:
         content = f"{key} {device}".encode()
-        return hashlib.blake2b(content, digest_size=32, key=self._salt).hexdigest()
+        return hashlib.blake2b(content, digest_size=32, key=self._naming).hexdigest()
+
+    @cached_property
+    def _naming(self) -> bytes:
+        """What names are made with: the salt, and for a folder the user's key."""
+        key = b"" if self.disk is None else self.disk.key
+        salt = self._salt.encode()
+        return hashlib.blake2b(salt, digest_size=32, key=key, person=b"names of entries").digest()
 
     def _find_or_make(
         self,
@@ -313,7 +322,7 @@ class Store:
         try:
             value = rebuild(about["structure"], placed, self._kinds)
             return _Kept(value, float(about["made_ms"]), nbytes(value))
-        except (StructureError, KeyError, TypeError, ValueError):
+        except (StructureError, LookupError, TypeError, ValueError, ArithmeticError):
             return None  # whole, but written by code that knows other kinds
 
     def _demote(self, name: str, kept: _Kept) -> None:

@@ -1,5 +1,6 @@
 """`dragnoise cache`: list, check or remove what is kept on disk."""
 
+import os
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
@@ -26,13 +27,13 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(parsed: Namespace) -> int:
-    """Return 1 if files had to be set aside, else 0."""
+    """Return 1 if there were broken files, else 0."""
     document, text = _ACTS[parsed.act](_disk(parsed.folder))
     if parsed.json:
         print_json(document)
     else:
         print(text)
-    return 1 if document.get("set_aside") else 0
+    return 1 if document.get("set_aside") or document.get("left") else 0
 
 
 def _list(disk: "Disk") -> tuple[dict[str, Any], str]:
@@ -59,9 +60,11 @@ def _list(disk: "Disk") -> tuple[dict[str, Any], str]:
 
 def _verify(disk: "Disk") -> tuple[dict[str, Any], str]:
     sound, broken = disk.verify()
-    names = [path.name for path in broken]
-    document = {"folder": str(disk.folder), "sound": sound, "set_aside": names}
-    return document, f"{sound} sound, {len(broken)} set aside in {disk.folder}"
+    left = [path.name for path in broken if os.path.lexists(path)]
+    aside = [path.name for path in broken if path.name not in left]
+    document = {"folder": str(disk.folder), "sound": sound, "set_aside": aside, "left": left}
+    text = f"{sound} sound, {len(aside)} set aside in {disk.folder}"
+    return document, f"{text}; {len(left)} broken ones cannot be moved" if left else text
 
 
 def _clear(disk: "Disk") -> tuple[dict[str, Any], str]:

@@ -14,7 +14,16 @@ from typing import Any, BinaryIO, TypeAlias
 
 from ..errors import DragnoiseError
 
-__all__ = ["Raised", "first_line", "open_regular", "read_bounded", "read_json", "shown", "told_as"]
+__all__ = [
+    "Raised",
+    "first_line",
+    "kind_of",
+    "open_regular",
+    "read_bounded",
+    "read_json",
+    "shown",
+    "told_as",
+]
 
 Raised: TypeAlias = type[ValueError]
 """The kind of error that a reader raises: one of ours, or what a reader of ours turns into one."""
@@ -39,16 +48,17 @@ def open_regular(path: str | os.PathLike[str], error: Raised) -> BinaryIO:
         raise error(f"no file at {str(path)!r}; give the path of one") from missing
     except (OSError, ValueError) as refused:  # ValueError: a null byte in the path
         raise error(f"{str(path)!r} cannot be opened ({first_line(refused)})") from refused
-    kind = _kind(os.fstat(handle).st_mode)
+    kind = kind_of(os.fstat(handle).st_mode)
     if kind != "a file":
         os.close(handle)
         raise error(f"{str(path)!r} is {kind}; give the path of a regular file")
     return open(handle, "rb")
 
 
-def _kind(mode: int) -> str:
+def kind_of(mode: int) -> str:
     """Return what a file's mode says it is, in words."""
     for is_kind, name in (
+        (stat.S_ISLNK, "a link"),
         (stat.S_ISREG, "a file"),
         (stat.S_ISDIR, "a folder"),
         (stat.S_ISFIFO, "a FIFO"),

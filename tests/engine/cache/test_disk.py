@@ -1,13 +1,18 @@
 """The disk tier: no fault of a file or a disk gets into an edit."""
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
 import random
 import signal
+import socket
+import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,7 @@ import pytest
 import torch
 
 from dragnoise.engine.cache import Disk, default_folder
+from dragnoise.engine.errors import CacheWarning
 from stored_values import (
     kept,
     key,
@@ -102,7 +108,10 @@ def test_the_folder_is_bounded_and_the_longest_unused_goes(tmp_path: Path) -> No
 
 
 def test_eight_processes_write_the_same_key(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["dragnoise.engine.cache"]
+    )  # loads PyTorch once, not eight times
     with context.Pool(8) as pool:
         seen = pool.starmap(write_and_read, [(str(tmp_path), number, 125) for number in range(8)])
     assert sum(seen) == 1000
@@ -133,12 +142,24 @@ Store(folder={str(tmp_path)!r}).get_or_make({key()!r}, lambda: torch.ones(1000),
     assert same(found.get_or_make(key(), lambda: torch.ones(1000), stage="s"), torch.ones(1000))
     assert same(store(tmp_path).get_or_make(key(), never, stage="s"), torch.ones(1000))
     assert found.to_dict()["tiers"]["disk"]["entries"] == 1
-    (part,) = tmp_path.glob(".*.part")
-    os.utime(
-        part, (part.stat().st_mtime - 7200,) * 2
-    )  # its writer is long dead: the next write takes it away
-    found.get_or_make(key(1), tensor, stage="s")
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
+
+
+def test_only_what_a_dead_writer_left_is_removed(tmp_path: Path) -> None:
+    names = [".dragnoise-dead.part", ".dragnoise-alive.part", ".other-dead.part"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / ".dragnoise-folder.part").mkdir()
+    (tmp_path / ".dragnoise-link.part").symlink_to(tmp_path / names[2])
+    os.mkfifo(tmp_path / ".dragnoise-fifo.part")
+    with (tmp_path / names[1]).open("rb") as writing:
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        found = store(tmp_path)
+        found.get_or_make(key(), tensor, stage="s")
+        assert [(tmp_path / name).exists() for name in names] == [False, True, True]
+    found.get_or_make(key(1), tensor, stage="s")
+    assert [(tmp_path / name).exists() for name in names] == [False, False, True]
+    assert found.to_dict()["tiers"]["disk"]["state"] == "on"
 
 
 FILLED = """
@@ -249,9 +270,7 @@ def test_what_is_set_aside_counts_and_goes_first(tmp_path: Path) -> None:
     assert disk.evictions == 0
 
 
-def test_verify_and_list_pass_over_what_is_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verify_and_list_pass_over_what_is_no_file(tmp_path: Path) -> None:
     path, raw, _ = kept(tmp_path)
     (tmp_path / f"{key(1)}.safetensors").mkdir()
     (tmp_path / f"{key(2)}.safetensors").symlink_to(path)
@@ -260,10 +279,23 @@ def test_verify_and_list_pass_over_what_is_no_file(
     (listed,) = disk.entries()
     assert (listed.path, listed.nbytes, listed.about["stage"]) == (path, len(raw), "s")
 
-    def refuse(self: Path) -> bytes:
+
+def test_a_file_that_cannot_be_read_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    path, _, value = kept(tmp_path)
+    found = store(tmp_path)
+    with monkeypatch.context() as patch, told_once():
+        patch.setattr("dragnoise.engine.cache.disk.read_entry", refuse)
+        assert found.get_or_make(key(), lambda: value, stage="s") is value
+    assert found.to_dict()["tiers"]["disk"]["state"] == "on"
+    assert (tmp_path / "aside" / path.name).exists()
+    disk = Disk(tmp_path, 2**20)
+    assert disk.verify() == (1, [])
+    monkeypatch.setattr("dragnoise.engine.cache.disk.read_entry", refuse)
     with told_once():
         assert disk.verify() == (0, [path])
 
@@ -275,3 +307,183 @@ def test_a_header_without_a_bottom_is_set_aside(tmp_path: Path) -> None:
     with told_once():
         assert Disk(tmp_path, 2**20).read(key()) is None
     assert not path.exists()
+
+
+def _endless(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(10 * 10**12)
+
+
+def _longer(path: Path) -> None:
+    """A sound header before ten terabytes of nothing."""
+    with path.open("r+b") as file:
+        file.truncate(10 * 10**12)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        at = os.open(path.parent, os.O_RDONLY)  # the path alone may be too long for a socket
+        try:
+            made.bind(f"/proc/self/fd/{at}/{path.name}")
+        finally:
+            os.close(at)
+
+
+HOSTILE: dict[str, Callable[[Path], object]] = {
+    "a FIFO": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a full folder": lambda path: (path / "below").mkdir(parents=True),
+    "a socket": _socket,
+    "a dangling link": lambda path: path.symlink_to("nowhere"),
+    "a loop": lambda path: path.symlink_to(path.name),
+    "a link to an endless device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to a file": lambda path: path.symlink_to(path.parent.parent / "outside"),
+    "a link to a folder": lambda path: path.symlink_to(path.parent.parent),
+    "an endless file": _endless,
+    "an empty file": Path.touch,
+}
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["aside", "no place aside"])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_one_bad_name_is_one_entry(kind: str, there: bool, tmp_path: Path) -> None:
+    """It is set aside, or let be, and nothing else happens: not to the tier, not outside."""
+    outside = tmp_path / "outside"
+    cache = tmp_path / "cache"
+    path, raw, value = kept(cache)
+    path.rename(outside)
+    before = outside.stat().st_mtime_ns
+    HOSTILE[kind](path)
+    if not there:
+        (cache / "aside").write_text("a file of this name")
+    disk = Disk(cache, 2**20)
+    assert disk.nbytes()[1] <= 1
+    assert [entry.about for entry in disk.entries()] in ([], [{}])
+    for number in range(2):
+        found = store(cache)
+        with unwarned():
+            assert same(found.get_or_make(key(), lambda: value, stage="s"), value)
+            assert found.get_or_make(key(1), lambda: 1, stage="s") == 1
+        assert found.to_dict()["tiers"]["disk"]["state"] == "on"
+        assert found.to_dict()["stages"]["s"]["hits"].get("disk", 0) >= number
+    with unwarned():
+        assert disk.verify()[0] >= 1
+        assert disk.clear() >= 1
+    assert disk.verify() == (0, [])
+    assert outside.read_bytes() == raw
+    assert outside.stat().st_mtime_ns == before
+
+
+def test_verify_survives_bad_names(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    for number, make in enumerate(HOSTILE.values()):
+        make(tmp_path / "cache" / f"{key(number)}.safetensors")
+    disk = Disk(tmp_path / "cache", 2**62)
+    with told_once():
+        sound, broken = disk.verify()
+    assert (sound, len(broken)) == (0, 2)  # those that are files
+    disk.clear()
+    assert {path.is_dir() for path in disk.folder.glob("*.safetensors")} == {True}
+
+
+def test_a_sound_header_before_a_wrong_length(tmp_path: Path) -> None:
+    path, raw, value = kept(tmp_path)
+    _longer(path)
+    with told_once():
+        assert store(tmp_path).get_or_make(key(), lambda: value, stage="s") is value
+    assert path.stat().st_size < 2 * len(raw)
+
+
+@pytest.mark.parametrize("target", ["outside", "nowhere", "aside"])
+def test_aside_is_never_a_link(target: str, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    foreign = [outside / f"{key(number)}.safetensors" for number in range(20)]
+    for file in foreign:
+        file.write_bytes(b"foreign")
+    path, raw, value = kept(tmp_path / "cache")
+    (tmp_path / "cache" / "aside").symlink_to(outside if target == "outside" else target)
+    path.write_bytes(raw[:-1])
+    disk = Disk(tmp_path / "cache", 2 * len(raw))
+    with unwarned():
+        assert disk.verify() == (0, [path])
+    with pytest.warns(CacheWarning, match="it is let be and is computed again"):
+        store(tmp_path / "cache").get_or_make(key(), lambda: value, stage="s")
+    for number in range(1, 4):
+        disk.write(key(number), {}, [tensor()])
+    assert disk.clear() >= 1
+    assert sorted(outside.iterdir()) == foreign
+    assert {file.read_bytes() for file in foreign} == {b"foreign"}
+
+
+def test_a_file_that_was_never_ours_goes_before_entries(tmp_path: Path) -> None:
+    path, raw, _ = kept(tmp_path)
+    endless = tmp_path / f"{key(1)}.safetensors"
+    _endless(endless)
+    disk = Disk(tmp_path, 3 * len(raw))
+    disk.write(key(2), {}, [tensor()])
+    assert not endless.exists()
+    assert path.exists()
+
+
+def test_a_hard_link_outside_keeps_its_time(tmp_path: Path) -> None:
+    """Its contents are sound, so it is used; but its time belongs to the other name too."""
+    path, _, value = kept(tmp_path / "cache")
+    os.utime(path, (1e9, 1e9))
+    (tmp_path / "outside").hardlink_to(path)
+    assert same(store(tmp_path / "cache").get_or_make(key(), never, stage="s"), value)
+    assert (tmp_path / "outside").stat().st_mtime == 1e9
+
+
+def test_a_folder_that_is_made_is_its_owners_alone(tmp_path: Path) -> None:
+    path, _, _ = kept(tmp_path / "deep" / "cache")
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@contextmanager
+def _as_nobody(*folders: Path) -> Iterator[None]:
+    """Be another user than root for a while, who can reach these folders."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    for folder in folders:
+        folder.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_where_nothing_can_be_moved_nothing_is_said_to_be(tmp_path: Path) -> None:
+    path, raw, _ = kept(tmp_path)
+    path.write_bytes(raw[:-1])
+    with _as_nobody(tmp_path, *tmp_path.parents[:2]):
+        disk = Disk(tmp_path, 2**20)
+        with pytest.warns(CacheWarning, match="Permission denied.*; it is let be"):
+            assert disk.read(path.stem) is None
+        assert disk.state == "on"
+        assert disk.verify() == (0, [])
+        assert disk.nbytes() == (0, 0)
+    assert path.exists()
+
+
+def test_users_that_share_a_folder_keep_to_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    path, raw, _ = kept(shared)
+    shared.chmod(0o777)
+    with _as_nobody(tmp_path, *tmp_path.parents[:2]), unwarned():
+        monkeypatch.setenv("DRAGNOISE_CACHE_KEY", str(shared / ".key"))
+        for hits in ({}, {"disk": 1}):
+            found = store(shared, disk_bytes=2 * len(raw))
+            assert found.get_or_make(key(), lambda: 2, stage="s") == 2
+            assert found.to_dict()["stages"]["s"]["hits"] == hits
+            assert found.to_dict()["tiers"]["disk"]["state"] == "on"
+        found.get_or_make(key(1), tensor, stage="s")
+        found.get_or_make(key(2), tensor, stage="s")
+        assert found.to_dict()["tiers"]["disk"]["evictions"] >= 1
+        assert found.disk is not None
+        found.disk.clear()
+    assert path.read_bytes() == raw
