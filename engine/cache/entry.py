@@ -11,15 +11,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from string import hexdigits
 from typing import Any, BinaryIO
 
-import safetensors
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from .digest import bytes_digest
-from .sealed import BrokenError
+from .sealed import BrokenError, is_digest, load_spans
 
 __all__ = ["read_entry", "read_head", "seal_entry"]
 
@@ -71,13 +69,7 @@ def read_entry(file: BinaryIO, name: str, key: bytes) -> tuple[dict[str, Any], l
     data = file.read(head.size - len(head.raw))
     if bytes_digest(data) != head.data:
         raise BrokenError("its digest does not match")
-    try:
-        spans = load(head.raw + data)
-        # Cloned, so that every one is aligned as PyTorch aligns its own allocations.
-        tensors = [spans.pop(str(number)).clone() for number in range(len(spans))]
-    except (safetensors.SafetensorError, ValueError, KeyError) as wrong:
-        raise BrokenError(str(wrong)) from wrong
-    return head.about, tensors
+    return head.about, load_spans(head.raw + data)
 
 
 def read_head(file: BinaryIO, name: str, key: bytes) -> dict[str, Any]:
@@ -112,13 +104,9 @@ def _fields(raw: bytes) -> tuple[dict[str, Any], str, str]:
         data, seal = metadata["data"], metadata["digest"]
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as wrong:
         raise BrokenError("its header cannot be read") from wrong
-    if not isinstance(about, dict) or not _is_digest(data) or not _is_digest(seal):
+    if not isinstance(about, dict) or not is_digest(data) or not is_digest(seal):
         raise BrokenError("its header is not ours")
     return about, data, seal
-
-
-def _is_digest(field: object) -> bool:
-    return isinstance(field, str) and len(field) == len(_BLANK) and set(field) <= set(hexdigits)
 
 
 def _seal(head: bytes, size: int, key: bytes) -> str:

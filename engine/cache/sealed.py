@@ -1,8 +1,7 @@
 """Sealed files: safetensors files whose header says what they are and holds their own digest.
 
 Safetensors notices a truncated file, but not a flipped bit; the digest of all bytes, itself taken
-as zeros, notices both. The cache's entries are sealed (`seal`, `unseal`), and so is every file in
-which a value is saved for later (`write_sealed`, `read_sealed`).
+as zeros, notices both. That finds damage, not forgery: entries of the cache have a seal (entry.py).
 """
 
 import json
@@ -11,16 +10,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import hexdigits
 from typing import Any, TypeAlias
 
-import safetensors
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
 from ..errors import OutputError
 from ..system.files import writable, write_whole
-from ..system.incoming import first_line, read_bounded
+from ..system.incoming import first_line, read_bounded, told_as
 from ..system.packages import version_of
 from .digest import bytes_digest
 from .structure import StructureError, flatten, kinds_of, rebuild
@@ -31,7 +30,8 @@ __all__ = [
     "Json",
     "LayoutError",
     "Sealed",
-    "read_about",
+    "is_digest",
+    "load_spans",
     "read_sealed",
     "seal",
     "unseal",
@@ -190,25 +190,20 @@ def unseal(raw: bytes, name: str) -> tuple[dict[str, Any], list[Tensor]]:
     _check_name(about, name)
     if bytes_digest(raw.replace(_field(digest), _field(_BLANK), 1)) != digest:
         raise BrokenError("its digest does not match")
-    try:
+    return about, load_spans(raw)
+
+
+def load_spans(raw: bytes) -> list[Tensor]:
+    """Return the tensors of a file, which are named by their numbers. Raises BrokenError."""
+    with told_as(BrokenError, "its tensors cannot be read"):
         spans = load(raw)
         # Cloned, so that every one is aligned as PyTorch aligns its own allocations.
-        tensors = [spans.pop(str(number)).clone() for number in range(len(spans))]
-    except (safetensors.SafetensorError, ValueError, KeyError) as wrong:
-        raise BrokenError(str(wrong)) from wrong
-    return about, tensors
+        return [spans.pop(str(number)).clone() for number in range(len(spans))]
 
 
-def read_about(path: Path) -> dict[str, Any]:
-    """Return what a sealed file's header says; its digest is not checked.
-
-    Raises OSError, or BrokenError if the header cannot be read.
-    """
-    with path.open("rb") as file:
-        length = file.read(8)
-        most = os.fstat(file.fileno()).st_size
-        raw = length + file.read(min(int.from_bytes(length, "little"), most))
-    return _header(raw)[0]
+def is_digest(field: object) -> bool:
+    """Whether something that was read looks like a digest."""
+    return isinstance(field, str) and len(field) == len(_BLANK) and set(field) <= set(hexdigits)
 
 
 def _header(raw: bytes) -> tuple[dict[str, Any], str]:
@@ -222,7 +217,7 @@ def _header(raw: bytes) -> tuple[dict[str, Any], str]:
         digest = metadata["digest"]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as wrong:
         raise BrokenError("its header cannot be read") from wrong
-    if not isinstance(about, dict) or not isinstance(digest, str) or len(digest) != len(_BLANK):
+    if not isinstance(about, dict) or not is_digest(digest):
         raise BrokenError("its header is not ours")
     return about, digest
 

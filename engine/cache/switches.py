@@ -74,7 +74,8 @@ def _getters() -> dict[str, Callable[[], object]]:
 def _precision(
     getter: Callable[[str, str], str], backend: str, operators: str
 ) -> Callable[[], str]:
-    return lambda: getter(backend, operators)
+    """Return what reads a precision; where none was named it is float32's own."""
+    return lambda: getter(backend, operators).replace("none", "ieee")
 
 
 def _told(read: Callable[[], object]) -> str:

@@ -62,9 +62,12 @@ def _verify(disk: "Disk") -> tuple[dict[str, Any], str]:
     sound, broken = disk.verify()
     left = [path.name for path in broken if os.path.lexists(path)]
     aside = [path.name for path in broken if path.name not in left]
-    document = {"folder": str(disk.folder), "sound": sound, "set_aside": aside, "left": left}
+    document = {"folder": str(disk.folder), "sound": sound, "set_aside": aside}
     text = f"{sound} sound, {len(aside)} set aside in {disk.folder}"
-    return document, f"{text}; {len(left)} broken ones cannot be moved" if left else text
+    if left:
+        document["left"] = left
+        text += f"; {len(left)} broken ones cannot be moved"
+    return document, text
 
 
 def _clear(disk: "Disk") -> tuple[dict[str, Any], str]:

@@ -70,10 +70,15 @@ def _seeded() -> Iterator[None]:
     np.random.seed(7)  # noqa: NPY002 the global generator is the point
     torch.rand(3)
     before = torch.get_rng_state()
-    numpy_before = np.random.get_state()[1].tolist()  # type: ignore[index,union-attr] # noqa: NPY002
+    numpy_before = _numpy_state()
     yield
     assert torch.equal(torch.get_rng_state(), before)
-    assert np.random.get_state()[1].tolist() == numpy_before  # type: ignore[index,union-attr] # noqa: NPY002
+    assert _numpy_state() == numpy_before
+
+
+def _numpy_state() -> list[int]:
+    state: Any = np.random.get_state()  # noqa: NPY002 the global generator is the point
+    return list(state[1])
 
 
 class _Dispatching(TorchDispatchMode):

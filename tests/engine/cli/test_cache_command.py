@@ -62,7 +62,7 @@ def _verify_and_clear(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run("cache", "verify", "--folder", folder) == 1
     out = capsys.readouterr()
     assert "3 sound, 1 set aside" in out.out
-    assert "its digest does not match" in out.err
+    assert "it is damaged, or not sealed with this user's key" in out.err
     assert run("cache", "clear", "--folder", folder, "--json") == 0
     assert printed(capsys)["removed"] == 4
     assert list(folder.iterdir()) == []
