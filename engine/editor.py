@@ -1,5 +1,6 @@
 """The front door: an editor on a loaded model edits images, or opens sessions on them."""
 
+import operator
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -286,15 +287,16 @@ class Editor:
             config: The settings of its drags, None for `defaults`.
             adapter: An `Adapter`, or its file, merged into the weights `adapter_scale` times while
                 the session works; on a pipeline's own weights, into these.
-            undo_bytes: Bytes that are kept to undo; the oldest is dropped.
+            undo_bytes: Bytes that all pictures to undo and redo may take, with their sources,
+                inversions and optima, what they share counted once; the oldest are dropped. The
+                picture that is shown is kept in any case.
 
         Raises:
             ImageError: The image cannot be read.
             ConfigError: A setting is out of its range.
             AdapterError: The adapter does not fit the model.
         """
-        if undo_bytes < 0:
-            raise ConfigError(f"undo_bytes must be 0 or more, got {undo_bytes}")
+        limit = _bytes(undo_bytes)
         source = Source.of(image, prompt, negative_prompt)
         own = self.defaults if source.generated is None else source.generated.config
         if adapter is not None and not isinstance(adapter, Adapter):
@@ -302,7 +304,7 @@ class Editor:
         use = AdapterUse(adapter, adapter_scale)
         self.adapters.check(use)
         first = State(source, source.image)
-        return Session(self._runtime, SessionState((first,), 0, config or own, undo_bytes, use))
+        return Session(self._runtime, SessionState((first,), 0, config or own, limit, use))
 
     def restore(self, path: str | os.PathLike[str]) -> Session:
         """Return the session that `Session.save` wrote, as it was, without inverting again.
@@ -369,3 +371,15 @@ class Editor:
             work, AdapterUse(), what="the generation", priority=priority, timeout_s=timeout_s
         )
         return job.result()
+
+
+def _bytes(undo_bytes: Any) -> int:
+    """Return a number of bytes, whatever kind of whole number it is."""
+    try:
+        number = operator.index(undo_bytes)
+    except TypeError as other:
+        kind = type(undo_bytes).__name__
+        raise ConfigError(f"undo_bytes must be a whole number of bytes, got a {kind}") from other
+    if number < 0:
+        raise ConfigError(f"undo_bytes must be 0 or more, got {undo_bytes}")
+    return number

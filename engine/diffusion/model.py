@@ -15,7 +15,7 @@ from .unet import UNet
 from .vae import Autoencoder
 from .weights import Weights
 
-__all__ = ["LoadedFrom", "Model"]
+__all__ = ["LoadedFrom", "Model", "latent_shape"]
 
 
 @dataclass(frozen=True)
@@ -95,3 +95,9 @@ class Model:
     def schedule(self, steps: int) -> Schedule:
         """Return the DDIM schedule of that many steps."""
         return Schedule.of(self.scheduler, steps)
+
+
+def latent_shape(model: Model, size: tuple[int, int]) -> tuple[int, ...]:
+    """Return the shape of the latent of a picture of (height, width), as the VAE sees it."""
+    channels = int(model.unet.network.config["in_channels"])
+    return (1, channels, *(side // model.factor for side in size))

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from ..config import DiffusionSettings
 from ..diffusion.lora.adapter import AdapterUse
-from ..diffusion.model import Model
+from ..diffusion.model import Model, latent_shape
 from ..diffusion.place import Place
 from ..diffusion.vae import Autoencoder
 from ..drag.loop import Iteration, Optimum
 from ..drag.method import AnyMethod, Start
 from ..drag.scene import Scene
 from ..drag.start import start
+from ..errors import SessionError
 from ..inputs.frame import Frame
 from ..inputs.image import Image
 from ..run import Run
@@ -65,7 +66,7 @@ def prepare(
     frame = Frame.of(source.image, bare.factor, how.parity)
     negative = source.negative_prompt if how.guidance > 1 else None
 
-    known = _known_trajectory(source, model, how, preparation_key(method, settings, use))
+    known = _known_trajectory(source, frame, model, how, preparation_key(method, settings, use))
 
     text = run(embed, bare, source.prompt, negative)
     latent = known[0] if known else run(encode, bare, _pixels(run, frame, source.image))
@@ -128,16 +129,26 @@ def _tagged(model: Model, use: AdapterUse) -> Model:
 
 
 def _known_trajectory(
-    source: Source, model: Model, how: Any, key: str
+    source: Source, frame: Frame, model: Model, how: Any, key: str
 ) -> tuple[Tensor, ...] | None:
     """Return `active_steps` + 1 latents, where the picture was generated or inverted before.
 
     Raises:
         ConfigError: Where a generated picture has another model, steps or guidance.
+        SessionError: Where what was read of a file is no inversion of the picture.
     """
     generated = source.generated
     if generated is None:
-        return source.inversions.get(key)
+        inversion = source.inversions.get(key)
+        shapes = {tuple(latent.shape) for latent in inversion or ()}
+        if inversion and (
+            shapes != {latent_shape(model, frame.padded)} or len(inversion) != how.active_steps + 1
+        ):
+            raise SessionError(
+                f"the session's file has {len(inversion)} latents of {sorted(shapes)} as the "
+                "picture's inversion, which is no inversion of it; open the picture anew"
+            )
+        return inversion
     generated.check(model=model.name, steps=how.steps, guidance=how.guidance)
     return generated.trajectory[: how.active_steps + 1]
 

@@ -61,8 +61,11 @@ class Generated:
         }
         for name, value in wanted.items():
             if value != own[name]:
+                if isinstance(value, str):  # a person's own: it is not repeated
+                    differs = f"another {name} than the one given"
+                else:
+                    differs = f"{name} {own[name]!r}, not {value!r}"
                 raise ConfigError(
-                    f"the image was generated with {name} {own[name]!r} and can be dragged with no "
-                    f"other, got {value!r}; drag its picture alone (`generated.image`) to have it "
-                    "inverted like any other"
+                    f"the image was generated with {differs}, and can be dragged with its own "
+                    "alone; drag its picture (`generated.image`) to have it inverted like any other"
                 )

@@ -246,6 +246,7 @@ def _warm_start(
     """Return where the variable begins; None for the method's own start."""
     if drag is None or base in ("source", "inverted"):
         return None
+    _check(drag, prepared, scene)
     if base == "result":
         return WarmStart(drag.variable)
     forward = run(
@@ -259,6 +260,21 @@ def _warm_start(
         scene.needs_output,
     )
     return WarmStart(drag.variable, forward, _handles_now(scene.handles, drag))
+
+
+def _check(drag: LastDrag, prepared: Prepared[Any], scene: Scene[Any, Any]) -> None:
+    """Raise SessionError for what a file said of the last drag, and this picture cannot have had.
+
+    It would be read outside its memory.
+    """
+    wanted = prepared.start.variable.shape
+    rows, columns = scene.resolution
+    inside = (drag.now >= 0) & (drag.now < drag.now.new_tensor([rows, columns]))
+    if drag.variable.shape != wanted or drag.begun.shape != wanted or not bool(inside.all()):
+        raise SessionError(
+            f"the last drag cannot go on: it optimised {list(drag.variable.shape)}, here that is "
+            f"{list(wanted)}, or left handles outside the picture; use base='source'"
+        )
 
 
 def _begun(start: Start[Any], variable: Tensor) -> Start[Any]:

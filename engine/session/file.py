@@ -7,71 +7,42 @@ same versions and threads.
 import json
 import os
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cache.digest import environment_digest
-from ..cache.sealed import BrokenError, Json, Sealed, read_sealed, write_sealed
-from ..cache.structure import storable
-from ..config import DragConfig, Settings
+from ..cache.sealed import BrokenError, Json, LayoutError, Sealed, read_sealed, write_sealed
+from ..config import DiffusionSettings, DragConfig, Settings
 from ..diffusion.lora.adapter import Adapter, AdapterUse
-from ..diffusion.model import Model
-from ..errors import DragnoiseError, InputWarning, SessionError
+from ..diffusion.model import Model, latent_shape
+from ..errors import AdapterError, DragnoiseError, InputWarning, SessionError
 from ..inputs.image import Image
 from ..methods import METHODS
 from ..pipelines.generated import Generated
 from ..pipelines.source import Source
+from ..system.incoming import first_line, told_as
 from ..system.numerics import own_numerics
+from ..system.schema import Row, Whole
+from .layout import (
+    ABOUT,
+    SETTINGS,
+    VALUE,
+    VERSION,
+    SavedSource,
+    SavedState,
+    drag_rule,
+    trajectory_rule,
+)
 from .state import LastDrag, SessionState, State
 
 __all__ = ["read_session", "write_session"]
 
 _NAME = "session"
-_VERSION = 2
-"""Number of the layout below; raise it when that changes."""
-
-
-@storable
-@dataclass(frozen=True, eq=False)
-class SavedSource:
-    """A source in a file.
-
-    Attributes:
-        pixels: uint8 [H, W, 3].
-        inversions: (key, tensors) each.
-        trajectory: Of a generated picture, with its seed and its settings as JSON; else None.
-    """
-
-    pixels: Tensor
-    prompt: str
-    negative_prompt: str
-    inversions: tuple[tuple[str, tuple[Tensor, ...]], ...]
-    trajectory: tuple[Tensor, ...] | None
-    seed: int
-    settings: str
-
-
-@storable
-@dataclass(frozen=True, eq=False)
-class SavedState:
-    """A state in a file.
-
-    Attributes:
-        source: The number of its source.
-        pixels: uint8 [H, W, 3].
-        key: Of its drag's preparation; "" without a drag.
-        tensors: begun, variable, placed and now of the drag.
-    """
-
-    source: int
-    pixels: Tensor
-    key: str
-    tensors: tuple[Tensor, ...]
 
 
 @own_numerics()
@@ -96,11 +67,11 @@ def write_session(
             inversions[state.source][state.drag.key] = state.drag.inversion
     for source, key, inversion in prepared:
         inversions.setdefault(source, {})[key] = inversion
-    adapter = session.use.adapter
+    pixels = cache(_pixels_out)  # a picture that is also a source is written once
     value = (
-        tuple(_saved_source(source, inversions[source]) for source in sources),
-        tuple(_saved_state(state, sources) for state in session.states),
-        None if adapter is None else adapter.matrices,
+        tuple(_saved_source(source, inversions[source], pixels) for source in sources),
+        tuple(_saved_state(state, sources, pixels) for state in session.states),
+        _matrices_out(session.use.adapter),
     )
     about: dict[str, Json] = {
         "model": model.digest,
@@ -110,7 +81,7 @@ def write_session(
         "undo_bytes": session.undo_bytes,
         "adapter_scale": session.use.scale,
     }
-    return write_sealed(path, _NAME, about, value, version=_VERSION)
+    return write_sealed(path, _NAME, about, value, version=VERSION)
 
 
 @own_numerics()
@@ -118,55 +89,74 @@ def read_session(path: str | os.PathLike[str], model: Model) -> SessionState:
     """Read a session that was written for this model.
 
     Raises:
-        SessionError: The file is missing, damaged, of another release or of another model.
+        SessionError: The file is missing, damaged, of another layout or of another model, or holds
+            something else than a session.
     """
     try:
-        file = read_sealed(path, _NAME, version=_VERSION, device=model.device)
+        file = read_sealed(path, _NAME, version=VERSION, device=model.device)
+    except LayoutError as other:
+        raise SessionError(f"the session {str(path)!r} cannot be read: {other}") from other
     except BrokenError as wrong:
         raise SessionError(
             f"no session can be read from {str(path)!r} ({wrong}); "
             "give a file that a session was saved to"
         ) from wrong
-    if file.about.get("model") != model.digest:
+    with _refused(path):
+        ABOUT.check(file.about, "")
+    if file.about["model"] != model.digest:
         raise SessionError(
             f"{str(path)!r} was saved with other weights, precision or backend than {model.name!r} "
             "has here; open it with the editor it was saved by"
         )
-    if file.about.get("environment") != environment_digest(model.device):
+    if file.about["environment"] != environment_digest(model.device):
         warnings.warn(
             f"{str(path)!r} was saved on another machine, with other versions or another number of "
             "threads: drags may differ by rounding",
             InputWarning,
             stacklevel=4,
         )
-    try:
+    with _refused(path):
         return _session(file, model)
-    except (DragnoiseError, KeyError, TypeError, ValueError, IndexError) as wrong:
-        raise SessionError(
-            f"the session {str(path)!r} was written by another release ({wrong}); "
-            "open it with that one"
-        ) from wrong
+
+
+@contextmanager
+def _refused(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise whatever is wrong with a file's contents as SessionError, in one line."""
+    what = f"the session {str(path)!r} holds what no session does; save it again where it was made"
+    try:
+        with told_as(SessionError, what):
+            yield
+    except SessionError:
+        raise
+    except DragnoiseError as wrong:  # of settings, pictures, adapters
+        raise SessionError(f"{what} ({first_line(wrong)})") from wrong
 
 
 def _session(file: Sealed, model: Model) -> SessionState:
+    VALUE.check(file.value, "value")
     saved_sources, saved_states, matrices = file.value
-    sources = [_source(saved, model) for saved in saved_sources]
-    states = tuple(_state(saved, sources) for saved in saved_states)
-    adapter = None if matrices is None else Adapter(matrices)
     about = file.about
+    Whole(0, len(saved_states) - 1).check(about["at"], "at")
+    image = cache(_image)
+    sources = [_source(saved, image, model) for saved in saved_sources]
+    states = [_state(saved, sources, image, model.factor) for saved in saved_states]
     return SessionState(
-        states=states,
+        states=tuple(states),
         at=about["at"],
         config=_settings_in(about["config"]),
         undo_bytes=about["undo_bytes"],
-        use=AdapterUse(adapter, about["adapter_scale"]),
+        use=AdapterUse(_adapter(matrices, model), about["adapter_scale"]),
     )
 
 
-def _saved_source(source: Source, inversions: dict[str, tuple[Tensor, ...]]) -> SavedSource:
+def _saved_source(
+    source: Source,
+    inversions: dict[str, tuple[Tensor, ...]],
+    pixels: Callable[[Image], Tensor],
+) -> SavedSource:
     generated = source.generated
     return SavedSource(
-        pixels=_pixels_out(source.image),
+        pixels=pixels(source.image),
         prompt=source.prompt,
         negative_prompt=source.negative_prompt,
         inversions=tuple(inversions.items()) if generated is None else (),
@@ -176,46 +166,81 @@ def _saved_source(source: Source, inversions: dict[str, tuple[Tensor, ...]]) -> 
     )
 
 
-def _source(saved: SavedSource, model: Model) -> Source:
-    image = Image(saved.pixels.cpu().numpy())
-    generated = None
-    if saved.trajectory is not None:
-        config: Any = _settings_in(saved.settings)
-        generated = Generated(
-            image,
-            saved.trajectory,
-            saved.prompt,
-            saved.negative_prompt,
-            saved.seed,
-            config,
-            model.name,
-            {},
-        )
-    inversions = dict(saved.inversions)
-    return Source(image, saved.prompt, saved.negative_prompt, generated, inversions)
+def _source(saved: SavedSource, image: Callable[[Tensor], Image], model: Model) -> Source:
+    picture = image(saved.pixels)
+    texts = (saved.prompt, saved.negative_prompt)
+    if saved.trajectory is None:
+        return Source(picture, *texts, None, dict(saved.inversions))
+    config = _settings_in(saved.settings)
+    if not isinstance(config, DiffusionSettings):
+        raise SessionError("a generated picture's settings are those of no diffusion model")
+    shape = latent_shape(model, (picture.height, picture.width))
+    trajectory_rule(config.steps + 1, shape).check(saved.trajectory, "trajectory")
+    generated = Generated(picture, saved.trajectory, *texts, saved.seed, config, model.name, {})
+    return Source(picture, *texts, generated)
 
 
-def _saved_state(state: State, sources: Sequence[Source]) -> SavedState:
+def _saved_state(
+    state: State, sources: Sequence[Source], pixels: Callable[[Image], Tensor]
+) -> SavedState:
     number = sources.index(state.source)
-    pixels = _pixels_out(state.image)
     drag = state.drag
     if drag is None:
-        return SavedState(number, pixels, "", ())
+        return SavedState(number, pixels(state.image), "", ())
     tensors = (drag.begun, drag.variable, drag.placed, drag.now)
-    return SavedState(number, pixels, drag.key, tensors)
+    return SavedState(number, pixels(state.image), drag.key, tensors)
 
 
-def _state(saved: SavedState, sources: Sequence[Source]) -> State:
+def _state(
+    saved: SavedState,
+    sources: Sequence[Source],
+    image: Callable[[Tensor], Image],
+    factor: int,
+) -> State:
+    Whole(0, len(sources) - 1).check(saved.source, "source")
     source = sources[saved.source]
-    image = Image(saved.pixels.cpu().numpy())
+    picture = image(saved.pixels)
+    if picture.pixels.shape != source.image.pixels.shape:
+        raise SessionError(
+            f"a picture has {picture.width}x{picture.height} pixels, its source "
+            f"{source.image.width}x{source.image.height}"
+        )
     if not saved.key:
-        return State(source, image)
+        Row(()).check(saved.tensors, "tensors of a picture without a drag")
+        return State(source, picture)
+    drag_rule(max(picture.pixels.shape) + factor).check(saved.tensors, "tensors")
+    begun, variable, placed, now = saved.tensors
+    if begun.shape != variable.shape or placed.shape != now.shape:
+        raise SessionError("a drag ends with tensors of other shapes than it began with")
     inversion = source.inversions.get(saved.key, ())
-    return State(source, image, LastDrag(saved.key, inversion, *saved.tensors))
+    return State(source, picture, LastDrag(saved.key, inversion, begun, variable, placed, now))
 
 
 def _pixels_out(image: Image) -> Tensor:
     return torch.from_numpy(image.pixels.copy())
+
+
+def _image(pixels: Tensor) -> Image:
+    return Image(pixels.cpu().numpy())
+
+
+def _matrices_out(adapter: Adapter | None) -> tuple[tuple[str, Tensor, Tensor], ...] | None:
+    """Return an adapter's matrices, each in memory of its own."""
+    if adapter is None:
+        return None
+    return tuple((name, down.clone(), up.clone()) for name, down, up in adapter.matrices)
+
+
+def _adapter(
+    matrices: tuple[tuple[str, Tensor, Tensor], ...] | None, model: Model
+) -> Adapter | None:
+    layers = dict(model.unet.network.named_modules())
+    for name, down, up in matrices or ():
+        layer = layers.get(name)
+        wanted = tuple(layer.weight.shape) if isinstance(layer, nn.Linear) else None
+        if (len(up), down.shape[1]) != wanted or len(down) != up.shape[1]:
+            raise AdapterError(f"its adapter changes {name[:100]!r} as this model's cannot be")
+    return None if matrices is None else Adapter(matrices)
 
 
 def _settings_out(settings: Settings) -> str:
@@ -224,9 +249,12 @@ def _settings_out(settings: Settings) -> str:
 
 
 def _settings_in(text: str) -> Settings:
-    """Return the settings of a method that this release has. Raises KeyError for others."""
+    """Return the settings of a method that this release has."""
     saved = json.loads(text)
+    SETTINGS.check(saved, "config")
     kinds = {DragConfig.__name__: DragConfig}
     kinds |= {method.settings.__name__: method.settings for method in METHODS.values()}
+    if saved["kind"] not in kinds:
+        raise SessionError("its settings are those of a method that this release does not have")
     settings: Settings = kinds[saved["kind"]](**saved["values"])
     return settings

@@ -1,7 +1,8 @@
 """Learn a picture for a session: an adapter of it, and the rest of an interrupted training."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,19 +11,23 @@ from ..cache.sealed import BrokenError, Json, read_sealed, write_sealed
 from ..config import PersonaliseConfig
 from ..diffusion.lora.adapter import Adapter
 from ..diffusion.model import Model
-from ..errors import DragnoiseError, NumbersError, SessionError
+from ..errors import ConfigError, NumbersError, SessionError
 from ..inputs.frame import Frame
 from ..pipelines.source import Source
 from ..run import Run
 from ..stages import embed, encode
+from ..system.incoming import first_line, told_as
 from ..system.numerics import own_numerics
-from ..training.lora import TrainingState, personalise
+from ..system.schema import ANY_TEXT, Fields, Plain
+from ..training.lora import TrainingState, personalise, state_rule
 
 __all__ = ["PictureLearner"]
 
 _NAME = "learning"
 _VERSION = 2
 """Number of the file's layout; raise it when `TrainingState` or what is said beside it changes."""
+
+_ABOUT = Fields({"config": Plain(depth=2), "key": ANY_TEXT})
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,17 +112,32 @@ class PictureLearner:
         """
         try:
             file = read_sealed(path, _NAME, version=_VERSION, device=model.device)
-            config = PersonaliseConfig(**file.about["config"])
-        except (BrokenError, DragnoiseError, KeyError, TypeError) as wrong:
+        except BrokenError as wrong:
             raise SessionError(
                 f"no training can be read from {str(path)!r} ({wrong}); remove it to begin anew"
             ) from wrong
-        if file.about.get("key") != _key(model, source):
+        with _refused(path):
+            _ABOUT.check(file.about, "")
+            config = PersonaliseConfig(**file.about["config"])
+        if file.about["key"] != _key(model, source):
             raise SessionError(
                 f"{str(path)!r} was begun with another picture, prompt or model; "
                 "remove it to begin anew"
             )
+        with _refused(path):
+            state_rule(model, config).check(file.value, "state")
         self._interrupted = _Interrupted(source, config, file.value)
+
+
+@contextmanager
+def _refused(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise whatever is wrong with a file's contents as SessionError, in one line."""
+    what = f"the training in {str(path)!r} holds what none does; remove it to begin anew"
+    try:
+        with told_as(SessionError, what):
+            yield
+    except ConfigError as wrong:
+        raise SessionError(f"{what} ({first_line(wrong)})") from wrong
 
 
 def _key(model: Model, source: Source) -> str:

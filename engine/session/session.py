@@ -45,7 +45,7 @@ from .file import write_session
 from .learn import PictureLearner
 from .request import Base, DragOptions, DragRequest
 from .result import EditResult, Progress, silent
-from .state import SessionState, State
+from .state import SessionState, State, held_bytes
 from .stream import Event, PreviewPacer, Previews, read_events
 from .undo import UndoStack
 
@@ -67,7 +67,7 @@ class Session:
         self.config: Settings = state.config
         self._runtime = runtime
         self._use = state.use
-        self._undo = UndoStack(state.states, state.at, state.undo_bytes)
+        self._undo = UndoStack(state.states, state.at, state.undo_bytes, held_bytes)
         self._cache = runtime.cache()
         self._loops = LoopCache()
         self._learner = PictureLearner()

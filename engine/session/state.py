@@ -1,15 +1,17 @@
 """A session at a moment: a picture, its source, and the drag between them."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..cache.structure import nbytes
 from ..config import Settings
 from ..diffusion.lora.adapter import AdapterUse
 from ..inputs.image import Image
 from ..pipelines.source import Source
 
-__all__ = ["LastDrag", "SessionState", "State"]
+__all__ = ["LastDrag", "SessionState", "State", "held_bytes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +49,33 @@ class State:
     image: Image
     drag: LastDrag | None = None
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that this state alone keeps."""
-        own = 0 if self.drag is None else self.drag.begun.nbytes + self.drag.variable.nbytes
-        return self.image.pixels.nbytes + own
+    def pictures(self) -> Iterator[Image]:
+        """Yield every picture that it keeps."""
+        yield self.image
+        yield self.source.image
+        if self.source.generated is not None:
+            yield self.source.generated.image
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield every tensor that it keeps, also those that other states keep too."""
+        for inversion in self.source.inversions.values():
+            yield from inversion
+        if self.source.generated is not None:
+            yield from self.source.generated.trajectory
+        if self.drag is not None:
+            drag = self.drag
+            yield from (*drag.inversion, drag.begun, drag.variable, drag.placed, drag.now)
+
+
+def held_bytes(states: Iterable[State]) -> int:
+    """Return the bytes that states keep together: what several keep counts once.
+
+    These are pictures, sources, inversions and optima: all that `Session.save` writes of them.
+    """
+    kept = list(states)
+    pixels = {id(image): image.pixels for state in kept for image in state.pictures()}
+    tensors = tuple(tensor for state in kept for tensor in state.tensors())
+    return sum(array.nbytes for array in pixels.values()) + nbytes(tensors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +86,7 @@ class SessionState:
         states: Oldest first.
         at: The index of the one that is seen.
         config: Settings of drags that bring none.
-        undo_bytes: Bytes that are kept to undo.
+        undo_bytes: Bytes that all states may keep together; the last one is kept in any case.
         use: The adapter that is merged into the weights while the session works.
     """
 

@@ -1,19 +1,14 @@
 """An undo stack: a row of states and a place in it, bounded in bytes."""
 
-from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from ..errors import SessionError
 
 __all__ = ["UndoStack"]
 
 
-class _Sized(Protocol):
-    @property
-    def nbytes(self) -> int: ...
-
-
-T = TypeVar("T", bound=_Sized)
+T = TypeVar("T")
 
 
 class UndoStack(Generic[T]):
@@ -21,12 +16,25 @@ class UndoStack(Generic[T]):
 
     The last state is never dropped, nor is the one that is shown; the oldest go first where all
     together exceed `limit_bytes`.
+
+    Args:
+        states: The oldest first.
+        at: The number of the one that is shown.
+        limit_bytes: That all together may have.
+        held_bytes: Says how many bytes states keep together.
     """
 
-    def __init__(self, states: Sequence[T], at: int, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        states: Sequence[T],
+        at: int,
+        limit_bytes: int,
+        held_bytes: Callable[[Sequence[T]], int],
+    ) -> None:
         self._states = list(states)
         self._at = at
         self.limit_bytes = limit_bytes
+        self._held_bytes = held_bytes
 
     @property
     def now(self) -> T:
@@ -46,7 +54,7 @@ class UndoStack(Generic[T]):
     def add(self, state: T) -> None:
         """Put a state after the one that is shown, and show it; what had been undone is gone."""
         self._states[self._at + 1 :] = [state]
-        while len(self._states) > 1 and self._nbytes() > self.limit_bytes:
+        while len(self._states) > 1 and self._held_bytes(self._states) > self.limit_bytes:
             del self._states[0]
         self._at = len(self._states) - 1
 
@@ -66,6 +74,3 @@ class UndoStack(Generic[T]):
             raise SessionError("there is nothing to redo: this is the last picture")
         self._at += 1
         return self.now
-
-    def _nbytes(self) -> int:
-        return sum(state.nbytes for state in self._states)

@@ -20,17 +20,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..cache.arrays import Array
 from ..cache.structure import storable
 from ..config import PersonaliseConfig
 from ..diffusion.lora.adapter import Adapter, projections
 from ..diffusion.model import Model
 from ..diffusion.unet import UNet
 from ..diffusion.unet.operators import Layer
+from ..errors import SessionError
 from ..run import kept
 from ..system.cuda_graphs import Graph, graph_on
 from ..system.finite import check_loss
+from ..system.schema import Fields, Real, Whole
 
-__all__ = ["LoraTraining", "TrainingState", "personalise"]
+__all__ = ["LoraTraining", "TrainingState", "personalise", "state_rule"]
 
 _DECAY = 1e-2
 _SMOOTH = 0.95
@@ -59,6 +62,24 @@ class TrainingState:
     smoothed: float
     best: float
     waited: int
+
+
+def state_rule(model: Model, config: PersonaliseConfig) -> Fields:
+    """Return what a training of a model must be for `config` to go on with it."""
+    layers = projections(model.unet.network).values()
+    numbers = (config.rank * sum(layer.in_features + layer.out_features for layer in layers),)
+    return Fields(
+        {
+            "step": Whole(1, config.steps),
+            "matrices": Array(shape=numbers),
+            "first": Array(shape=numbers),
+            "second": Array(shape=numbers, low=0),
+            "smoothed": Real(low=0),
+            "best": Real(low=0, high=math.inf),
+            "waited": Whole(0, config.steps),
+        },
+        TrainingState,
+    )
 
 
 @kept(on_disk=True)
@@ -326,8 +347,9 @@ class LoraTraining:
     def _resume(self, begun: TrainingState) -> None:
         flat = self._matrices.flat
         if begun.matrices.shape != flat.shape or begun.step > self._config.steps:
-            raise ValueError(
-                "the training to go on with is of another model, rank or number of steps"
+            raise SessionError(
+                "the training to go on with is of another model, rank or number of steps; "
+                "begin anew"
             )
         self.step = begun.step
         self._plateau = _Plateau(begun.smoothed, begun.best, begun.waited)

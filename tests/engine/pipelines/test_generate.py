@@ -197,7 +197,7 @@ def test_a_session_on_it() -> None:
     assert np.array_equal(first.image.pixels, editor().edit(made(), DRAG).image.pixels)
     on = session.drag("40,30:50,20", base="result", record=True)
     assert "invert" not in on.timings_ms
-    with pytest.raises(ConfigError, match=r"with guidance 7\.5 and .* got 1\.0"):
+    with pytest.raises(ConfigError, match=r"with guidance 7\.5, not 1\.0"):
         session.drag(DRAG, config=QUICK.replace(guidance=1.0))
     assert np.array_equal(session.image.pixels, on.image.pixels)
     inverted = session.drag("40,30:50,20", base="inverted", record=True)
@@ -226,25 +226,22 @@ def test_backends_agree() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (
-            {"prompt": "a face"},
-            "generated with prompt 'a ring' and can be dragged with no other, got 'a face'",
-        ),
-        ({"negative_prompt": "a face"}, "with negative_prompt 'a disc'"),
-        ({"config": QUICK.replace(steps=20)}, "with steps 10 and .* got 20"),
-        ({"config": QUICK.replace(guidance=2.0)}, r"with guidance 7\.5 and .* got 2\.0"),
+        ({"prompt": "a face"}, "generated with another prompt than the one given"),
+        ({"negative_prompt": "a face"}, "with another negative_prompt than the one given"),
+        ({"config": QUICK.replace(steps=20)}, "with steps 10, not 20"),
+        ({"config": QUICK.replace(guidance=2.0)}, r"with guidance 7\.5, not 2\.0"),
         ({"method": "baseline"}, "the method baseline has no guidance"),
     ],
 )
 def test_it_is_dragged_as_it_was_made(changes: dict[str, Any], says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=says) as refused:
         editor().edit(made(), DRAG, **changes)
+    for text in (made().prompt, made().negative_prompt, "a face"):
+        assert text not in str(refused.value)
 
 
 def test_another_models_picture_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match="generated with model 'elsewhere' and can be dragged with no other"
-    ):
+    with pytest.raises(ConfigError, match="generated with another model than the one given"):
         editor().edit(replace(made(), model="elsewhere"), DRAG)
 
 
