@@ -41,7 +41,7 @@ def _add_options(parser: ArgumentParser) -> None:
     for name, metavar, about in (
         ("--output", "FILE", "where to write (default: IMAGE_dragged.png)"),
         ("--trajectory", "FILE.gif", "also write the drag as an animation"),
-        ("--adapter", "FILE", "what `dragnoise personalise` wrote, or any LoRA of the U-Net"),
+        ("--adapter", "FILE", "what `dragnoise personalise` wrote, or a LoRA of the U-Net"),
     ):
         short = ["-o"] if name == "--output" else []
         parser.add_argument(*short, name, metavar=metavar, help=about)

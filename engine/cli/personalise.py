@@ -1,13 +1,16 @@
 """`dragnoise personalise`: learn an image, so that it is edited more faithfully."""
 
+import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import PersonaliseConfig
+from ..errors import OutputError
 from ..inputs.image import Image
 from ..system.files import Outputs
+from ..system.incoming import told_as
 from .options import (
     add_cache_option,
     add_json_option,
@@ -22,6 +25,7 @@ from .program import Command
 from .show import print_json, progress_bar
 
 if TYPE_CHECKING:
+    from ..diffusion.lora.adapter import Adapter
     from ..session.session import Session
 
 __all__ = ["PERSONALISE"]
@@ -67,7 +71,7 @@ def _run(parsed: Namespace) -> int:
             cut_short.add_note(_kept(session, state))
         raise
     seconds = round(time.perf_counter() - started, 3)
-    adapter.save(output)
+    _save(adapter, output)
     if state is not None:
         state.unlink(missing_ok=True)
     if parsed.json:
@@ -90,6 +94,26 @@ def _kept(session: "Session", state: Path) -> str:
     if session.save_learning(state) is None:
         return "no step was done and nothing was written"
     return f"go on with --state {str(state)!r}"
+
+
+def _save(adapter: "Adapter", output: Path) -> None:
+    """Write what was learned; where that is refused by now, into the temporary folder.
+
+    Raises:
+        OutputError: It lies elsewhere, and where.
+    """
+    try:
+        adapter.save(output)
+    except KeyboardInterrupt:
+        adapter.save(output)  # minutes of learning are not lost for want of this moment
+        raise
+    except OutputError as refused:
+        with told_as(OutputError, f"{refused}; nor could it be written elsewhere"):
+            elsewhere = adapter.save(Path(tempfile.mkdtemp(prefix="dragnoise-")) / output.name)
+        raise OutputError(
+            f"{refused}; what was learned lies in {str(elsewhere)!r} instead: move it where you "
+            "want it"
+        ) from refused
 
 
 PERSONALISE = Command(

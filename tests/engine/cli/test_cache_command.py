@@ -1,6 +1,7 @@
 """`dragnoise personalise` and `dragnoise cache`: learn, edit with what was learned, look, clear."""
 
 import shlex
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import PIL.Image
 import pytest
 
 from command_line import ON_GOLDEN, printed, run
+from dragnoise.engine import Adapter
 from dragnoise.engine.training.lora import LoraTraining
 
 
@@ -97,3 +99,27 @@ def test_an_interrupted_training_goes_on(
     assert len(document["losses"]) == 2
     assert not state.exists()
     assert Path(document["written"][0]).read_bytes() == whole.read_bytes()
+
+
+def test_what_was_learned_is_kept_where_its_folder_has_gone(
+    noise: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is written into the temporary folder instead, and said where."""
+    (folder := tmp_path / "out").mkdir()
+    (spare := tmp_path / "spare").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(spare))
+    advance = LoraTraining.advance
+
+    def and_remove(training: LoraTraining) -> float:
+        shutil.rmtree(folder, ignore_errors=True)
+        return advance(training)
+
+    monkeypatch.setattr(LoraTraining, "advance", and_remove)
+    learn = ["personalise", noise, *shlex.split("--steps 1 --rank 2 --batch 1"), *ON_GOLDEN]
+    assert run(*learn, "-o", folder / "a.safetensors") == 2
+    (written,) = spare.rglob("a.safetensors")
+    assert f"what was learned lies in {str(written)!r} instead" in capsys.readouterr().err
+    assert Adapter.load(written).rank == 2
