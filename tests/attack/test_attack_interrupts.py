@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -127,16 +128,36 @@ def test_switching_adapters(tally: Tally) -> None:
     assert all(torch.equal(weight, plain[name]) for name, weight in now)
 
 
-def test_drags(tally: Tally) -> None:
-    """A drag, another thread edits with another adapter."""
+def drag(session: Session) -> bytes:
+    return session.drag("20,20:30,30").image.pixels.tobytes()
+
+
+def stream(session: Session) -> None:
+    for _ in session.drag_stream("20,20:30,30", previews=1):
+        pass
+
+
+def opened(editor: Editor, use: AdapterUse) -> Session:
+    session = editor.open(PICTURE, config=QUICK)
+    session.use_adapter(use.adapter)
+    return session
+
+
+def test_drags_alone(tally: Tally) -> None:
+    """A drag or a stream, one thread."""
     editor = Editor.from_pretrained(MODEL, device="cpu")
-    mine, theirs = (editor.open(PICTURE, config=QUICK) for _ in range(2))
-    mine.use_adapter(adapters_of(editor)[0].adapter)
-    theirs.use_adapter(adapters_of(editor)[1].adapter)
+    session = opened(editor, adapters_of(editor)[0])
+    expected = drag(session)
+    for number, chance in enumerate(tally.lot(small=4, whole=1200)):
+        work = chance.choice([drag, stream])
+        interrupted(partial(work, session), after(chance))
+        tally.judge(drag(session) == expected, f"{number}: another picture")
 
-    def drag(session: Session) -> bytes:
-        return session.drag("20,20:30,30").image.pixels.tobytes()
 
+def test_drags_beside_others(tally: Tally) -> None:
+    """A drag or a stream, another thread edits with another adapter."""
+    editor = Editor.from_pretrained(MODEL, device="cpu")
+    mine, theirs = (opened(editor, use) for use in adapters_of(editor))
     expected = {session: drag(session) for session in (mine, theirs)}
     wrong: list[int] = []
 
@@ -145,8 +166,9 @@ def test_drags(tally: Tally) -> None:
             wrong.append(1)
 
     with threads_at(edit, 1) as done:
-        for number, chance in enumerate(tally.lot(small=3, whole=300)):
-            interrupted(lambda: drag(mine), after(chance))
+        for number, chance in enumerate(tally.lot(small=3, whole=2170)):
+            work = chance.choice([drag, stream])
+            interrupted(partial(work, mine), after(chance))
             tally.judge(drag(mine) == expected[mine], f"{number}: another picture")
             assert goes_on(done), f"after {number} interrupts everyone waits"
     tally.judge(not wrong, f"the other thread had {len(wrong)} other pictures")

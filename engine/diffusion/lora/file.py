@@ -68,8 +68,17 @@ def file_bytes(matrices: Matrices) -> bytes:
     for layer, down, up in matrices:
         tensors[f"unet.{layer}.lora_A.weight"] = down.detach().cpu().contiguous()
         tensors[f"unet.{layer}.lora_B.weight"] = up.detach().cpu().contiguous()
-    raw = save(tensors, metadata={"format": "pt", _DIGEST: _BLANK})
+    raw = _in_order(save(tensors, metadata={"format": "pt", _DIGEST: _BLANK}))
     return raw.replace(_field(_BLANK), _field(bytes_digest(raw)), 1)
+
+
+def _in_order(raw: bytes) -> bytes:
+    """Return a file with its remarks sorted, so that one adapter is the same bytes every time."""
+    header, end = _header(raw)
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + raw[end:]
 
 
 def read_adapter(path: Path) -> tuple[Path, Matrices]:
@@ -135,8 +144,13 @@ def _pickled(path: Path) -> AdapterError:
 
 def _metadata(raw: bytes) -> dict[str, str]:
     """Return what the header says beside the tensors."""
-    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    return dict(header.get("__metadata__") or {})
+    return dict(_header(raw)[0].get("__metadata__") or {})
+
+
+def _header(raw: bytes) -> tuple[dict[str, Any], int]:
+    """Return a file's header and where it ends."""
+    end = 8 + int.from_bytes(raw[:8], "little")
+    return dict(json.loads(raw[8:end])), end
 
 
 def _check_digest(file: Path, raw: bytes, digest: str | None) -> None:

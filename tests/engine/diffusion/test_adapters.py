@@ -20,6 +20,7 @@ from torch import Tensor
 from adapter_files import SPELLINGS, adapted, changes_of, kohya, write
 from dragnoise.engine import Adapter, AdapterError, ConfigError, Editor, InputWarning
 from dragnoise.engine.diffusion.lora.adapter import FILE, AdapterUse, projections
+from dragnoise.engine.diffusion.unet import UNet
 from dragnoise.engine.diffusion.weights import Weights
 from golden_cases import MODEL
 
@@ -189,6 +190,31 @@ def test_a_kohya_file_merged_is_pefts_network(
             torch.testing.assert_close(output(), expected, rtol=1e-4, atol=1e-4)
         with editor.adapters.active(AdapterUse()):
             assert torch.equal(output(), plain)
+
+
+@pytest.mark.parametrize("backend", ["packed", "eager"])
+def test_one_by_one_convolutions_are_merged_under_packed_weights(
+    backend: str, network: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    """In bfloat16, where linear maps are packed too, and are packed again when they change."""
+    one = Editor.from_pretrained(MODEL, device="cpu", backend=backend, dtype="bfloat16")
+    unet = one.model.unet
+    latent = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    text = torch.randn(1, 7, 32, generator=torch.Generator().manual_seed(4))
+
+    def output(unet: UNet) -> Tensor:
+        with torch.no_grad():
+            return unet(latent, unet.step(481, text))
+
+    plain = output(unet)
+    file = write(kohya(adapted(network)), tmp_path / "last.safetensors")
+    with one.adapters.active(AdapterUse(Adapter.load(file))):
+        merged = output(unet)
+        fresh = UNet(copy.deepcopy(unet.network), unet.operators)
+        assert torch.equal(merged, output(fresh))
+        assert not torch.equal(merged, plain)
+    with one.adapters.active(AdapterUse()):
+        assert torch.equal(output(unet), plain)
 
 
 @pytest.mark.parametrize("name", ["lora_te_text_model_x", "lora_te1_x", "text_encoder.x"])
@@ -378,6 +404,7 @@ def test_a_damaged_file_of_ours_is_refused_one_of_others_is_read(
 ) -> None:
     adapter = Adapter((first_layer(editor),))
     raw = bytearray(adapter.save(tmp_path / FILE).read_bytes())
+    assert all(adapter.save(tmp_path / FILE).read_bytes() == raw for _ in range(8)), "other bytes"
     raw[-1] ^= 1
     (tmp_path / FILE).write_bytes(raw)
     with pytest.raises(AdapterError, match="is damaged: its bytes are not those"):

@@ -28,6 +28,7 @@ from dragnoise.engine import (
     DragConfig,
     Editor,
     Image,
+    NumbersError,
     PersonaliseConfig,
     Store,
     stages,
@@ -36,6 +37,7 @@ from dragnoise.engine.diffusion.lora.adapter import FILE, AdapterUse, projection
 from dragnoise.engine.diffusion.lora.merge import Adapters
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import UNet
+from dragnoise.engine.system.worker import Job
 from dragnoise.engine.training.lora import LoraTraining, TrainingState, personalise
 from golden_cases import GOLDEN, MODEL
 from small_models import sd2
@@ -437,3 +439,38 @@ def test_on_cuda_a_step_is_a_graph_and_learns_the_same() -> None:
         assert name == other
         assert float((one_up - up).abs().max()) <= 2 * QUICK.steps * QUICK.lr
         assert float((one_up - up).abs().mean()) <= 0.1 * float(up.abs().mean())
+
+
+def test_what_was_learned_as_its_caller_was_interrupted_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after the last step, before the adapter is in the caller's hands."""
+    whole = editor().open(PICTURE).personalise(QUICK)
+    session = editor().open(PICTURE)
+    result = Job.result
+
+    def interrupted(job: Job[Any]) -> Any:
+        result(job)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            session.personalise(QUICK)
+    file = session.save_learning(tmp_path / "state.safetensors")
+    assert file is not None
+    again = editor().open(PICTURE)
+    again.resume_learning(file)
+    for one in (session, again):
+        assert equal(one.personalise(QUICK, progress=lambda *_: pytest.fail("learned")), whole)
+        assert one.save_learning(tmp_path / "state.safetensors") is None
+
+
+def test_a_training_that_diverges_is_said_and_not_kept(tmp_path: Path) -> None:
+    """Also where only the last step's matrices are not finite, its loss still is."""
+    for steps in (1, 2, 4):
+        session = editor().open(PICTURE)
+        with pytest.raises(NumbersError, match="smaller lr"):
+            session.personalise(QUICK, steps=steps, lr=1e38)
+        assert session.adapter is None
+        assert session.save_learning(tmp_path / "state.safetensors") is None
