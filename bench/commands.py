@@ -1,6 +1,7 @@
 """The commands of `python -m dragnoise.bench`: measure, print a table, and the record as JSON.
 
-What is measured: kernels, stages, edits, sessions, personalise, exports; all: the first three.
+What is measured: kernels, stages, edits, sessions, personalise, precision, exports; all: the
+first three.
 work counts the work of an edit; readme writes the kept records' tables into README.md and docs/.
 """
 
@@ -93,7 +94,9 @@ def _add_run_options(parser: ArgumentParser) -> None:
         "--rounds", type=int, default=3, help="alternating rounds (default: %(default)s)"
     )
     parser.add_argument(
-        "--rows", metavar="NAME,...", help="of the waterfall (default: all that the device has)"
+        "--rows",
+        metavar="NAME,...",
+        help="of the waterfall, or drags of precision (default: all that the device has)",
     )
 
 
@@ -224,6 +227,21 @@ def _exports(parsed: Namespace) -> Record:
     if cells := edit_table(document):
         show("what an edit gains", cells)
     return Record(document, exports_table(document))
+
+
+def _precision(parsed: Namespace) -> Record:
+    from .measure.precision import DRAGS, measure, precision_table
+
+    about = _about(parsed, "precision")
+    asked = _case(parsed).run
+    changes = {"iterations": asked.iterations, "strength": asked.strength}
+    names = tuple(DRAGS if parsed.rows is None else parsed.rows.split(","))
+    if unknown := sorted({*names} - DRAGS.keys()):
+        raise ConfigError(f"there is no drag {unknown[0]!r}; use {', '.join(DRAGS)}")
+    side = min(_size(parsed))
+    measured = measure(parsed.model, _device(parsed), side, changes, names, watch=_watch)
+    document = about | {"mask": True, "computed": False} | measured
+    return Record(document, precision_table(document))
 
 
 # The waterfall.
@@ -361,6 +379,7 @@ MEASUREMENTS = (
     _measurement(
         "personalise", "learning a picture beside a plain loop; what it is good for", _personalise
     ),
+    _measurement("precision", "drags in lower precisions beside float32's", _precision),
     _measurement(
         "exports", "every part as a graph and a plan: size, time, memory, error, speed", _exports
     ),

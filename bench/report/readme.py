@@ -16,6 +16,7 @@ from dragnoise.engine.system.files import write_whole
 
 from ..measure.exports import edit_table, exports_table
 from ..measure.personalise import fidelity_table, training_table
+from ..measure.precision import precision_table
 from ..measure.sessions import mouse_table
 from ..measure.stages import stages_table
 from .record import RESULTS, edits_table, kernels_table, newest, number
@@ -208,6 +209,7 @@ _TABLES: Mapping[str, Sequence[Callable[[Record], Cells]]] = {
     "sessions": (edits_table, _mouse),
     "exports": (exports_table, edit_table),
     "personalise": (_training, _fidelity),
+    "precision": (precision_table,),
 }
 
 _TEXTS: Mapping[str, Callable[[Path], str]] = {

@@ -133,8 +133,8 @@ def _iteration(model: Model, inputs: tuple[Tensor, Tensor, Step]) -> None:
     unet = model.unet
     with torch.no_grad():
         down = unet.down(latent, step)
-        folded = unet.folded(down)
         start = unet.middle(down)
+        folded = unet.folded(down, start)
     leaf = start.clone().requires_grad_()
     features = unet.decode(folded, leaf, FEATURE_BLOCK).features
     assert features is not None

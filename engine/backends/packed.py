@@ -180,13 +180,14 @@ class _PackedLinear:
     plain: Linear
     packed: dict[str, tuple[int, Tensor]] = field(default_factory=dict)
 
-    def __call__(self, hidden: Tensor) -> Tensor:
+    def __call__(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
+        bias = self.plain.bias if bias is None else bias
         if torch.is_grad_enabled() and hidden.requires_grad:
-            return _DifferentiableLinear.run(hidden, self)
-        return self.forward(hidden)
+            return _DifferentiableLinear.run(hidden, self, bias)
+        return self.forward(hidden, bias)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self._product("forward", hidden, self.plain.bias)
+    def forward(self, hidden: Tensor, bias: Tensor | None) -> Tensor:
+        return self._product("forward", hidden, bias)
 
     def backward(self, gradient: Tensor) -> Tensor:
         return self._product("backward", gradient, None)
@@ -210,18 +211,18 @@ class _DifferentiableLinear(torch.autograd.Function):
     """A frozen linear map: a gradient for the tokens, none for the weights."""
 
     @classmethod
-    def run(cls, hidden: Tensor, linear: _PackedLinear) -> Tensor:
-        output: Tensor = cls.apply(hidden, linear)  # type: ignore[no-untyped-call]
+    def run(cls, hidden: Tensor, linear: _PackedLinear, bias: Tensor | None) -> Tensor:
+        output: Tensor = cls.apply(hidden, linear, bias)  # type: ignore[no-untyped-call]
         return output
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, linear: _PackedLinear) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, linear: _PackedLinear, bias: Tensor | None) -> Tensor:
         ctx.linear = linear
-        return linear.forward(hidden)
+        return linear.forward(hidden, bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.linear.backward(gradients[0].contiguous()), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.linear.backward(gradients[0].contiguous()), None, None
 
 
 def _conv(weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> _PackedConv:

@@ -121,7 +121,7 @@ class DragLoop:
         method: Whose functions are run.
         scene: What is dragged.
         start: What `method.start` gave at the scene's place.
-        dtype: What the network computes with.
+        dtype: What the method reads the variable in.
     """
 
     _forward: Forward
@@ -144,7 +144,7 @@ class DragLoop:
         self._variable = torch.zeros_like(variable)
         self._first_moment = torch.zeros_like(variable)
         self._second_moment = torch.zeros_like(variable)
-        # A network of low precision reads this: Adam writes it beside the float32 variable.
+        # A method that reads low precision reads this: Adam writes it beside the variable.
         self._rounded = None if dtype == torch.float32 else variable.to(dtype)
         self._losses = torch.zeros(iterations, dtype=torch.float32, device=device)
         self._tracks = scene.handles.new_zeros(iterations, *scene.handles.shape)

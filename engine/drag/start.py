@@ -39,7 +39,7 @@ def reference(
     Args:
         start: What the drag began with.
         resolution: (rows, columns) of the supervision map.
-        dtype: What the network computes with.
+        dtype: What the method reads the variable in.
         output: Whether the pass goes on to the network's output.
     """
     nowhere = torch.zeros(0, 2, dtype=torch.int64)

@@ -43,7 +43,8 @@ class EncoderHalf:
 def _start(place: Place) -> Start[EncoderHalf]:
     unet = place.model.unet
     down = unet.down(place.latent, place.step)
-    return Start(EncoderHalf(down, unet.folded(down)), unet.middle(down).float())
+    bottleneck = unet.middle(down)
+    return Start(EncoderHalf(down, unet.folded(down, bottleneck)), bottleneck.float())
 
 
 def _features(scene: _Scene, half: EncoderHalf, bottleneck: Tensor) -> Prediction:
@@ -81,7 +82,7 @@ def _preview(scene: _Scene, half: EncoderHalf, bottleneck: Tensor, forward: Pred
     place = scene.place
     noise = forward.noise
     if noise is None:  # a pass of its own, on the variable as it is now
-        variable = bottleneck.to(place.model.dtype)
+        variable = bottleneck.to(place.model.unet.compares_in)
         noise = _features(with_output(scene), half, variable).noise
     assert noise is not None
     return place.schedule.clean(noise, place.latent, place.timestep)

@@ -83,7 +83,7 @@ def prepare(
         start=run(start, method, place),
         cells=(place.latent.shape[2], place.latent.shape[3]),
         device=bare.device,
-        dtype=bare.dtype,
+        dtype=bare.unet.compares_in,
         notices=run.once(notice_prompts, bare, source.prompt, source.negative_prompt, how.guidance),
     )
 

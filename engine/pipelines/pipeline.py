@@ -40,7 +40,7 @@ class Prepared(Generic[P]):
         start: What the method has before its first update.
         cells: (rows, columns) of the map that the mask holds in place.
         device: Where the tensors of a scene lie.
-        dtype: What the network computes with.
+        dtype: What a drag reads its variable in.
         notices: What a person should know of it (a prompt that was cut).
     """
 

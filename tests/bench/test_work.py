@@ -360,12 +360,13 @@ def test_architectures() -> None:
 
 @pytest.mark.parametrize(
     ("iterations", "successive", "expected"),
-    [(40, False, 152), (80, False, 212), (40, True, 105), (80, True, 165)],
+    [(40, False, 165), (80, False, 237), (40, True, 117), (80, True, 189)],
 )
 def test_floors_on_an_h100(iterations: int, successive: bool, expected: float) -> None:
     """Milliseconds at 800 TFLOP/s and 3.0 TB/s with everything else fused away, in bfloat16.
 
-    So our targets were set.
+    Our targets were set before bfloat16 was computed by anchors (152, 212, 105 and 165), which
+    needs maps and attention in float32.
     """
     found = _bfloat16().work(iterations, successive=successive)
     row = forecast(found.total, CEILINGS["h100"])

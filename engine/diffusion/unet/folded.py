@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ...cache.structure import storable
 from .layers import Resnet, scaled
-from .operators import Convolution, Layer, Operators
+from .operators import Biased, Layer, Operators
 
 __all__ = ["Constants", "FoldedResnet"]
 
@@ -64,11 +64,11 @@ class FoldedResnet:
     dynamic: int
     bound: int
     norm: Layer
-    conv: Convolution
+    conv: Biased
     rest_norm: Layer | None
-    rest_conv: Convolution | None
-    shortcut: Convolution
-    rest_shortcut: Convolution
+    rest_conv: Biased | None
+    shortcut: Biased
+    rest_shortcut: Biased
 
     @classmethod
     def of(
@@ -94,7 +94,7 @@ class FoldedResnet:
         def norm_of(part: slice, groups: int) -> Layer:
             return operators.norm(norm.weight[part], norm.bias[part], groups, norm.eps, True)
 
-        def conv_of(part: slice) -> Convolution:
+        def conv_of(part: slice) -> Biased:
             return operators.conv(conv.weight[:, part].contiguous(), None, 1, padding)
 
         first = slice(bound)

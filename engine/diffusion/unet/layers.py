@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .operators import Convolution, Layer, Operators
+from .operators import Biased, Layer, Operators, layer_norm
 
 __all__ = ["Adapt", "Build", "Level", "Resnet", "Transformer", "conv_of", "norm_of", "scaled"]
 
@@ -61,7 +61,7 @@ class Build:
         return plain if self.adapt is None else self.adapt(module, plain)
 
 
-def conv_of(operators: Operators, module: nn.Conv2d) -> Convolution:
+def conv_of(operators: Operators, module: nn.Conv2d) -> Biased:
     return operators.conv(module.weight, module.bias, module.stride[0], int(module.padding[0]))
 
 
@@ -84,10 +84,10 @@ class Resnet:
     """
 
     norm1: Layer
-    conv1: Convolution
+    conv1: Biased
     norm2: Layer
-    conv2: Convolution
-    shortcut: Convolution | None
+    conv2: Biased
+    shortcut: Biased | None
     scale: float
     times: slice
 
@@ -163,8 +163,9 @@ class _Attention:
         else:
             assert self.own is not None
             key, value = (project(hidden) for project in self.own)
+        query = self.query(hidden)
         query, key, value = (
-            tensor.unflatten(2, (self.heads, -1)) for tensor in (self.query(hidden), key, value)
+            tensor.to(query.dtype).unflatten(2, (self.heads, -1)) for tensor in (query, key, value)
         )
         return self.out(self.attend(query, key, value).flatten(2))
 
@@ -195,8 +196,8 @@ class _Block:
 
     def __call__(self, tokens: Tensor, text: Tensor) -> Tensor:
         for norm, attention in zip(self.norms, self.attentions, strict=False):
-            tokens = attention(norm(tokens), text) + tokens
-        hidden, gate = self.gate(self.norms[-1](tokens)).chunk(2, dim=-1)
+            tokens = attention(layer_norm(norm, tokens), text) + tokens
+        hidden, gate = self.gate(layer_norm(self.norms[-1], tokens)).chunk(2, dim=-1)
         return self.out(hidden * F.gelu(gate)) + tokens
 
 
@@ -246,7 +247,7 @@ class Level:
 
     resnets: tuple[Resnet, ...]
     transformers: tuple[Transformer | None, ...]
-    sampler: Convolution | None
+    sampler: Biased | None
 
     @classmethod
     def of(cls, build: Build, module: Any) -> "Level":

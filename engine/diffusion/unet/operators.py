@@ -10,20 +10,30 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dragnoise.kernels.group_norm_silu import group_norm_silu
 
-__all__ = ["Conv", "Convolution", "FusedNorm", "Layer", "Linear", "Norm", "Operators", "sdpa"]
+__all__ = [
+    "Biased",
+    "Conv",
+    "FusedNorm",
+    "Layer",
+    "Linear",
+    "Norm",
+    "Operators",
+    "layer_norm",
+    "sdpa",
+]
 
 Layer = Callable[[Tensor], Tensor]
 
 
-class Convolution(Protocol):
-    """A convolution of maps: [B, C, H, W] -> [B, O, H', W']."""
+class Biased(Protocol):
+    """A convolution [B, C, H, W] -> [B, O, H', W'], or a linear map [..., C] -> [..., O]."""
 
     def __call__(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Convolve; `bias` [O] stands in for the layer's own where there is one."""
+        """Run the layer; `bias` [O] stands in for its own where there is one."""
         ...
 
 
@@ -61,8 +71,8 @@ class Linear:
     weight: Tensor
     bias: Tensor | None
 
-    def __call__(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.weight, self.bias)
+    def __call__(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(hidden, self.weight, self.bias if bias is None else bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +94,8 @@ class Norm:
     silu: bool
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        normed = F.group_norm(hidden, self.groups, self.weight, self.bias, self.eps)
+        weight, bias = self.weight.to(hidden.dtype), self.bias.to(hidden.dtype)
+        normed = F.group_norm(hidden, self.groups, weight, bias, self.eps)
         return F.silu(normed) if self.silu else normed
 
 
@@ -93,6 +104,12 @@ class FusedNorm(Norm):
 
     def __call__(self, hidden: Tensor) -> Tensor:
         return group_norm_silu(hidden, self.groups, self.weight, self.bias, self.eps, self.silu)
+
+
+def layer_norm(norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
+    """Normalise tokens [..., C], in their own precision."""
+    weight, bias = norm.weight.to(tokens.dtype), norm.bias.to(tokens.dtype)
+    return F.layer_norm(tokens, norm.normalized_shape, weight, bias, norm.eps)
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -123,7 +140,7 @@ class Operators:
     """
 
     memory_format: torch.memory_format = torch.contiguous_format
-    conv: Callable[[Tensor, Tensor | None, int, int], Convolution] = Conv
-    linear: Callable[[Tensor, Tensor | None], Layer] = Linear
+    conv: Callable[[Tensor, Tensor | None, int, int], Biased] = Conv
+    linear: Callable[[Tensor, Tensor | None], Biased] = Linear
     norm: Callable[[Tensor, Tensor, int, float, bool], Layer] = Norm
     attention: Callable[[Tensor, Tensor, Tensor], Tensor] = sdpa

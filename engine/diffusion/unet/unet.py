@@ -13,7 +13,7 @@ function of tensors alone, so that a backend can compile, capture or export it:
     up             bottleneck, skips, times, text,             features or None, output or None
                    feature_block, output
     folded         bottleneck, constants, text, sizes,         features or None, output or None
-                   feature_block, output
+                   feature_block, output, anchors
 
     latent, output  [B, 4, H, W]        times  [S], or [B, S] with a step for every entry
     bottleneck      [B, C, h, w]        text   [B, L, P]
@@ -42,6 +42,7 @@ from ..parts import (
     PartFunction,
     PartWrapper,
 )
+from .anchored import Anchor, Anchors
 from .check import changes_to, objections_to
 from .conditioning import Conditioning, Step
 from .folded import Constants, FoldedResnet
@@ -97,12 +98,15 @@ class Folded:
         text: The text's keys and values [B, L, P].
         sizes: (height, width) that every level upsamples to; None for the double.
         guidance: How far the text guides.
+        anchors: What every layer read and returned at the drag's start, in the order in which they
+            run, where the precision is coarse (anchored.py).
     """
 
     constants: tuple[tuple[Constants, ...], ...]
     text: Tensor
     sizes: tuple[tuple[int, ...] | None, ...]
     guidance: Guidance = UNGUIDED
+    anchors: tuple[Anchor, ...] = ()
 
 
 class UNet:
@@ -139,13 +143,15 @@ class UNet:
             raise ModelError(f"this U-Net cannot be dragged as it is: {'; '.join(reasons)}")
         self.network = network
         self.operators = operators or Operators()
-        self._build = build = Build(self.operators, adapt)
-        self._conv_in = conv_of(self.operators, network.conv_in)
+        self._anchors = Anchors(self.dtype)
+        layers = self._anchors.operators(self.operators)
+        self._build = build = Build(layers, adapt)
+        self._conv_in = conv_of(layers, network.conv_in)
         self._downs = tuple(Level.of(build, block) for block in network.down_blocks)
         self._middle = Level.of(build, network.mid_block)
         self._ups = tuple(Level.of(build, block) for block in network.up_blocks)
-        self._norm_out = norm_of(self.operators, network.conv_norm_out, silu=True)
-        self._conv_out = conv_of(self.operators, network.conv_out)
+        self._norm_out = norm_of(layers, network.conv_norm_out, silu=True)
+        self._conv_out = conv_of(layers, network.conv_out)
         self._adapt = adapt
         self._wrap = wrap
         self._wrapped: dict[Part, PartFunction] = {}
@@ -154,6 +160,11 @@ class UNet:
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = next(self.network.parameters()).dtype
         return dtype
+
+    @property
+    def compares_in(self) -> torch.dtype:
+        """The dtype of bottlenecks and features in passes that are compared (anchored.py)."""
+        return torch.float32 if self._anchors.wanted else self.dtype
 
     @property
     def functions(self) -> Mapping[Part, PartFunction]:
@@ -234,10 +245,16 @@ class UNet:
         return _guided(step.guidance, *results)
 
     @torch.no_grad()
-    def folded(self, down: Down) -> Folded:
+    def folded(self, down: Down, bottleneck: Tensor | None = None) -> Folded:
         """Compute once what the skips contribute to a decoder half that runs several times.
 
         See folded.py.
+
+        Args:
+            down: The encoder half's results.
+            bottleneck: Where the passes to come begin: in coarse precision they are computed by
+                their change from there (anchored.py), and give float32. None for passes that are
+                not compared.
         """
         by_level = self._by_level(down.skips)
         constants = tuple(
@@ -247,7 +264,12 @@ class UNet:
             )
             for level, skips in zip(self._folded_resnets, by_level, strict=True)
         )
-        return Folded(constants, down.step.text, self._sizes(down.skips), down.step.guidance)
+        sizes = self._sizes(down.skips)
+        anchors: list[Anchor] = []
+        if bottleneck is not None and self._anchors.wanted:
+            with self._anchors.recording() as anchors:
+                self.part_folded(bottleneck, constants, down.step.text, sizes)
+        return Folded(constants, down.step.text, sizes, down.step.guidance, tuple(anchors))
 
     def decode(
         self,
@@ -259,7 +281,13 @@ class UNet:
         """Run the decoder half on folded skips; otherwise as `up`."""
         run = self.run(FOLDED)
         results = run(
-            bottleneck, folded.constants, folded.text, folded.sizes, feature_block, output
+            bottleneck,
+            folded.constants,
+            folded.text,
+            folded.sizes,
+            feature_block,
+            output,
+            folded.anchors,
         )
         return _guided(folded.guidance, *results)
 
@@ -363,13 +391,15 @@ class UNet:
         constants: tuple[tuple[Constants, ...], ...],
         text: Tensor,
         sizes: tuple[tuple[int, ...] | None, ...],
-        feature_block: int | None,
-        output: bool,
+        feature_block: int | None = None,
+        output: bool = True,
+        anchors: tuple[Anchor, ...] = (),
     ) -> tuple[Tensor | None, Tensor | None]:
         def resnet(index: int, number: int, hidden: Tensor) -> Tensor:
             return self._folded_resnets[index][number](hidden, constants[index][number])
 
-        return self._decode(resnet, bottleneck, text, sizes, feature_block, output)
+        with self._anchors.replaying(anchors):
+            return self._decode(resnet, bottleneck, text, sizes, feature_block, output)
 
     def _decode(
         self,
@@ -390,7 +420,8 @@ class UNet:
             feature_block: Number of the level whose map is returned, if any.
             output: Whether to go on to the network's output.
         """
-        hidden = bottleneck.to(self.dtype, memory_format=self.operators.memory_format)
+        between = self._anchors.between
+        hidden = bottleneck.to(between, memory_format=self.operators.memory_format)
         features = None
         for index, (level, size) in enumerate(zip(self._ups, sizes, strict=True)):
             for number, transformer in enumerate(level.transformers):
@@ -409,7 +440,7 @@ class UNet:
         by_level = self._by_level(self._skip_channels)
         return tuple(
             tuple(
-                FoldedResnet.of(self.operators, resnet, module, skip)
+                FoldedResnet.of(self._build.operators, resnet, module, skip)
                 for resnet, module, skip in zip(level.resnets, block.resnets, skips, strict=True)
             )
             for level, block, skips in zip(self._ups, self.network.up_blocks, by_level, strict=True)
