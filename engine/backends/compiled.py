@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from ..diffusion.model import Model
 from ..diffusion.parts import Part, PartFunction
 from ..diffusion.unet import Operators, UNet
+from ..system.incoming import first_line
 from ..system.packages import version_of
 from .attention import Attention
 from .backend import Backend, Gates, captured
@@ -17,6 +19,8 @@ from .gate import Gate
 from .verdicts import Verdicts
 
 __all__ = ["COMPILED"]
+
+_log = logging.getLogger("dragnoise")
 
 
 def _build_unet(model: Model, attention: Attention) -> tuple[UNet, Gates]:
@@ -33,15 +37,33 @@ def _build_unet(model: Model, attention: Attention) -> tuple[UNet, Gates]:
     gates: Gates = {}
     identity = _identity(model.unet.network, model.device)
     verdicts = Verdicts(_verdict_folder())
+    told: set[str] = set()
+    missing = "" if cuda else _missing_compiler()
+    if missing:
+        _log.warning("nothing is compiled: %s; all runs eagerly", missing)
 
     def compile_part(part: Part, run: PartFunction) -> PartFunction:
+        if missing:
+            gates[part.name] = Gate(part.name, run, run, identity, verdicts, {"all": missing})
+            return run
         mode = "max-autotune-no-cudagraphs" if cuda else None
         compiled = torch.compile(run, dynamic=False, mode=mode)
-        gate = Gate(part.name, run, compiled, identity, verdicts)
+        gate = Gate(part.name, run, compiled, identity, verdicts, told=told)
         gates[part.name] = gate
         return captured(part, gate, model.device)
 
     return UNet(model.unet.network, operators, compile_part), gates
+
+
+def _missing_compiler() -> str:
+    """Return why there is no C++ compiler, which compiling for a CPU needs; empty if there is."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        get_cpp_compiler()
+    except RuntimeError as missing:
+        return first_line(missing)
+    return ""
 
 
 def _verdict_folder() -> Path:

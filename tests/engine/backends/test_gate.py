@@ -1,6 +1,7 @@
 """Compiled code is not believed before it is judged, and the verdict is kept."""
 
 import dataclasses
+import errno
 import json
 import logging
 from collections.abc import Callable
@@ -10,9 +11,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor.exc import CppCompileError, InductorError, InvalidCxxCompiler
 
+from dragnoise.engine import Editor
 from dragnoise.engine.backends.gate import Gate
 from dragnoise.engine.backends.verdicts import Verdicts
+from golden_cases import MODEL
+from sessions import PICTURE, POINTS, QUICK, assert_same
 
 
 def a_part(
@@ -137,3 +142,98 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(
     judged(*given())
     assert "is not kept" in caplog.text
     assert not judged.reasons
+
+
+def _no_memory(*inputs: Any) -> Any:
+    raise RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"
+    )
+
+
+def _no_gpu_memory(*inputs: Any) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def _no_python_memory(*inputs: Any) -> Any:
+    raise MemoryError
+
+
+def _no_room(*inputs: Any) -> Any:
+    raise InductorError(OSError(errno.ENOSPC, "No space left on device"), None)
+
+
+def _no_compiler(*inputs: Any) -> Any:
+    raise InductorError(InvalidCxxCompiler(), None)
+
+
+def _killed_compiler(*inputs: Any) -> Any:
+    raise InductorError(CppCompileError(["c++"], "Killed signal terminated program cc1plus"), None)
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [_no_memory, _no_gpu_memory, _no_python_memory, _no_room, _no_compiler, _killed_compiler],
+)
+def test_what_is_the_moments_fault_is_not_kept(
+    compiled: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    judged = gate(compiled, tmp_path)
+    for _ in range(2):
+        assert torch.equal(judged(*given())[0], a_part(*given())[0])
+    assert list(tmp_path.iterdir()) == []
+    assert len(judged.reasons) == 1
+    assert len(caplog.records) == 1
+    assert "\n" not in caplog.messages[0]
+    later = gate(a_part, tmp_path)
+    later(*given())
+    assert not later.reasons
+
+
+def test_an_interrupt_is_no_verdict(tmp_path: Path) -> None:
+    def interrupted(*inputs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    judged = gate(interrupted, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        judged(*given())
+    assert list(tmp_path.iterdir()) == []
+    assert not judged.reasons
+
+
+@pytest.mark.parametrize("fails", [_no_compiler, _no_room, that_fails])
+def test_what_was_allowed_with_a_compiler_runs_eagerly_without(
+    fails: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The verdict stays for when there is one again; gates that fail alike say it once."""
+    gate(a_part, tmp_path)(*given())
+    (kept,) = tmp_path.iterdir()
+    before = kept.read_bytes()
+    told: set[str] = set()
+    for _ in range(2):
+        later = dataclasses.replace(gate(fails, tmp_path), told=told)
+        for _ in range(2):
+            assert torch.equal(later(*given())[0], a_part(*given())[0])
+        assert len(later.reasons) == 1
+    assert kept.read_bytes() == before
+    assert len(caplog.records) == 1
+
+
+def test_an_error_of_the_work_itself_is_no_matter_of_the_gate(tmp_path: Path) -> None:
+    gate(a_part, tmp_path)(*given())
+    with pytest.raises(torch.OutOfMemoryError):
+        gate(_no_gpu_memory, tmp_path)(*given())
+
+
+def test_without_a_compiler_nothing_is_compiled_and_it_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/nowhere/c++"))
+    slow = Editor.from_pretrained(MODEL, device="cpu", backend="compiled")
+    result = slow.edit(PICTURE, POINTS, config=QUICK)
+    eager = Editor.from_pretrained(MODEL, device="cpu", backend="eager")
+    assert_same(result, eager.edit(PICTURE, POINTS, config=QUICK))
+    assert [record.getMessage() for record in caplog.records] == [
+        "nothing is compiled: No working C++ compiler found in torch._inductor.config.cpp.cxx: "
+        "(None, '/nowhere/c++'); all runs eagerly"
+    ]
+    assert result.settings["refused"]
