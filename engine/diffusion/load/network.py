@@ -53,6 +53,10 @@ _TEXT_MODEL = "text_model."
 """What the names of a text encoder's weights begin with in files, and until transformers 5.6."""
 
 
+_LARGEST = torch.finfo(torch.float16).max
+"""No published weight is larger: a flipped bit of its exponent makes it so."""
+
+
 # What a folder says.
 
 
@@ -233,7 +237,7 @@ def fill(source: Path, network: nn.Module, stored: Stored) -> None:
         stored: As `fitting` returns them.
 
     Raises:
-        ModelError: If one is NaN or infinite.
+        ModelError: If one is NaN, infinite or too large.
     """
     weights = {name: _finite(source, name, tensor.read()) for name, tensor in stored.items()}
     with told_as(ModelError, f"{str(source)!r} could not be loaded"):
@@ -251,10 +255,11 @@ def fill(source: Path, network: nn.Module, stored: Stored) -> None:
 
 def _finite(source: Path, name: str, weight: Tensor) -> Tensor:
     """Return a weight if it is made of numbers: reading its extremes takes 0.1 s per GB."""
-    low, high = (weight.float() if weight.dtype.itemsize == 1 else weight).aminmax()
-    if not torch.isfinite(low) or not torch.isfinite(high):
+    extremes = (weight.float() if weight.dtype.itemsize == 1 else weight).aminmax()
+    if not all(abs(float(extreme)) <= _LARGEST for extreme in extremes):
         raise ModelError(
-            f"the weights in {str(source)!r} have NaN or infinity in {name}; fetch them again"
+            f"the weights in {str(source)!r} have NaN, infinity or more than {_LARGEST:.0f} in "
+            f"{name}; fetch them again"
         )
     return weight
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from typing import Any
 
 import PIL.Image
 import pytest
+import torch
 
 from command_line import DRAG, QUICK, printed, run
 from dragnoise.engine import Image
+from golden_cases import MODEL
 
 
 def test_it_writes_beside_the_image_and_prints_a_table(
@@ -118,3 +121,31 @@ def test_warnings_are_one_line_on_stderr(picture: Path) -> None:
     assert done.stderr.startswith("dragnoise: warning: the prompt has")
     assert done.stderr.count("\n") == 1
     assert json.loads(done.stdout)["iterations"] == 3
+
+
+def test_a_pickle_is_refused_with_an_option_that_there_is(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "sd.ckpt"
+    torch.save({"a": torch.zeros(1)}, checkpoint)
+    words = ["edit", picture, *DRAG, "--model", checkpoint, "--device", "cpu"]
+    assert run(*words) == 2
+    assert "--allow-pickle" in capsys.readouterr().err
+    assert run(*words, "--allow-pickle", "--model-config", MODEL) == 2
+    assert "lack conv_in.bias" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--variant", "fp16"), "no network in .* has weights of the variant 'fp16'"),
+        (("--prompt", "a \udcff boat"), "prompt has a half of a character at position 2"),
+    ],
+)
+def test_variants_and_undecodable_prompts(
+    picture: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, str], said: str
+) -> None:
+    assert run("edit", picture, *DRAG, *QUICK, *words) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error)
+    assert error.count("\n") == 1

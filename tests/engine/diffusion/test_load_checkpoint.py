@@ -150,10 +150,16 @@ def test_what_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     refused(r"it maps 9 channels to 4, not 4 to 4 \(an inpainting", checkpoint, inpainting)
 
 
+def test_an_ending_in_capitals(checkpoint: Path, tmp_path: Path) -> None:
+    loud = tmp_path / "MODEL.SAFETENSORS"
+    loud.symlink_to(checkpoint)
+    assert load(loud, device="cpu", config=MODEL).name == str(loud)
+
+
 def test_a_pickled_checkpoint_is_read_only_when_allowed(checkpoint: Path, tmp_path: Path) -> None:
     pickled = tmp_path / "model.ckpt"
     torch.save({"state_dict": load_file(checkpoint)}, pickled)
-    with pytest.raises(ModelError, match="allow_pickle=True"):
+    with pytest.raises(ModelError, match=r"allow_pickle=True \(--allow-pickle\)"):
         load(pickled, device="cpu", config=MODEL)
     model = load(pickled, device="cpu", config=MODEL, allow_pickle=True)
     assert_same_model(model, load(MODEL, device="cpu"), "an orange disc")

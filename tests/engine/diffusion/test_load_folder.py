@@ -5,6 +5,7 @@ import logging
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from dragnoise.engine import DragConfig, Editor, ModelError
+from dragnoise.engine import ConfigError, DragConfig, Editor, ModelError
 from dragnoise.engine.diffusion.load import EMBEDDED, load
+from dragnoise.engine.stages import embed
 from golden_cases import MODEL
+from same_models import assert_same_model
 
 UNET, VAE, TEXT = (
     "unet/diffusion_pytorch_model",
@@ -86,7 +89,7 @@ def wide_text(folder: Path) -> None:
 
 
 def refusal(source: Path, **how: Any) -> str:
-    with pytest.raises(ModelError) as refused:
+    with pytest.raises((ModelError, ConfigError)) as refused:
         load(source, device="cpu", **how)
     return str(refused.value)
 
@@ -153,6 +156,129 @@ def test_whole_precision_is_preferred_where_both_are_there(folder: Path) -> None
         load(folder, device="cpu").unet.network, load(MODEL, device="cpu").unet.network
     )
     assert not load(folder, device="cpu", variant="fp16").unet.network.conv_in.weight.any()
+
+
+def test_parts_of_a_variant_are_found_by_their_index(folder: Path) -> None:
+    """The names are those that diffusers and transformers write themselves."""
+    model = load(MODEL, device="cpu")
+    for name, network, most in (
+        ("unet", model.unet.network, "900KB"),
+        ("vae", model.vae, "100KB"),
+        ("text_encoder", model.text_encoder, "60KB"),
+    ):
+        shutil.rmtree(folder / name)
+        network.save_pretrained(folder / name, variant="fp16", max_shard_size=most)
+        assert list((folder / name).glob("*00002-of-*")), name
+        assert list((folder / name).glob("*index*.json")), name
+    assert same_weights(load(folder, device="cpu").unet.network, model.unet.network)
+    assert same_weights(load(folder, device="cpu", variant="fp16").vae, model.vae)
+    for index in folder.rglob("*index*.json"):
+        index.unlink()
+    assert same_weights(load(folder, device="cpu").text_encoder, model.text_encoder)
+    next(folder.rglob("*00002-of-*")).unlink()
+    assert "parts of its weights; fetch the folder again, whole" in refusal(folder)
+
+
+def test_a_variant_of_one_network(folder: Path) -> None:
+    """Stable Diffusion 1.5 has its trainer's weights for the U-Net alone."""
+    weights = load_file(folder / f"{UNET}.safetensors")
+    save_file(
+        {name: tensor * 0 for name, tensor in weights.items()},
+        folder / f"{UNET}.non_ema.safetensors",
+    )
+    model = load(folder, device="cpu", variant="non_ema")
+    assert not model.unet.network.conv_in.weight.any()
+    assert same_weights(model.vae, load(MODEL, device="cpu").vae)
+
+
+def test_several_variants_and_nothing_usual(folder: Path) -> None:
+    file = folder / f"{VAE}.safetensors"
+    shutil.copy(file, folder / f"{VAE}.bf16.safetensors")
+    file.rename(folder / f"{VAE}.fp16.safetensors")
+    assert "variants, bf16, fp16; choose one with variant= (--variant)" in refusal(folder)
+    assert load(folder, device="cpu", variant="bf16").vae.dtype == torch.float32
+
+
+def test_what_copying_leaves_in_a_folder(folder: Path) -> None:
+    """macOS writes a `._name` beside every file, Windows a byte order mark, cameras capitals."""
+    for file in [*folder.rglob("*.json"), *folder.rglob("*.safetensors")]:
+        (file.parent / f"._{file.name}").write_bytes(b"\0\5\x16\7\0")
+    for file in [*folder.rglob("[!.]*.json"), folder / "tokenizer" / "merges.txt"]:
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    (folder / f"{VAE}.safetensors").rename(folder / f"{VAE}.SAFETENSORS")
+    (folder / "drag.json").write_text('{"lr": 0.5}', "utf-8-sig")
+    model = load(folder, device="cpu")
+    assert_same_model(model, load(MODEL, device="cpu"), "an orange disc")
+    assert model.defaults == DragConfig(lr=0.5)
+
+
+@pytest.mark.parametrize("length", [None, 10**30, 1e30, 200])
+def test_a_tokenizer_that_does_not_know_its_length(folder: Path, length: float | None) -> None:
+    file = folder / "tokenizer" / "tokenizer_config.json"
+    if length is None:
+        file.unlink()
+        (folder / "tokenizer" / "special_tokens_map.json").unlink()
+    else:
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": length}))
+    model = load(folder, device="cpu")
+    assert model.tokenizer.model_max_length == 77
+    expected = embed(load(MODEL, device="cpu"), "an orange disc")
+    assert torch.equal(embed(model, "an orange disc"), expected)
+
+
+SCHEDULERS: dict[str, tuple[dict[str, Any], str]] = {
+    "flow matching": ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDisc"),
+    "EDM": ({"_class_name": "EDMDPMSolverMultistepScheduler"}, "EDMDPMSolver"),
+    "sigmas of a flow": (
+        {"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True},
+        "flow",
+    ),
+    "a continuous Euler": (
+        {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"},
+        "timestep_type must be discrete",
+    ),
+    "EDM without a name": ({"_class_name": "DDIMScheduler", "sigma_data": 0.5}, "sigma_data"),
+    "a flow's prediction": ({"prediction_type": "flow_prediction"}, "predicts 'flow_prediction'"),
+    "too few betas": ({"trained_betas": [0.01] * 10}, "10 trained_betas for 1000"),
+    "betas of a number": ({"trained_betas": 1}, "trained_betas must be null or a list"),
+    "betas above one": ({"beta_end": 7}, "beta_end must be a number"),
+}
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_schedulers_that_cannot_be_inverted(folder: Path, kind: str) -> None:
+    settings, words = SCHEDULERS[kind]
+    configure(folder, "scheduler", **settings)
+    assert words in refusal(folder)
+
+
+def test_betas_of_ones_own(folder: Path) -> None:
+    expected = load(MODEL, device="cpu").schedule(10)
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    configure(folder, "scheduler", trained_betas=betas.tolist())
+    assert torch.equal(load(folder, device="cpu").schedule(10).alphas, expected.alphas)
+
+
+def test_a_file_that_is_written_again_changes_nothing(folder: Path) -> None:
+    model, expected = load(folder, device="cpu"), load(MODEL, device="cpu")
+    for weights in WEIGHTS:
+        (folder / f"{weights}.safetensors").open("wb").close()
+    assert_same_model(model, expected, "an orange disc")
+
+
+def test_models_are_loaded_side_by_side() -> None:
+    """accelerate, where it is installed, patches every module of the process as diffusers loads."""
+    level = logging.getLogger("diffusers").level, logging.getLogger("transformers").level
+    with ThreadPoolExecutor(3) as pool:
+        models = list(pool.map(lambda _: load(MODEL, device="cpu"), range(6)))
+    assert len({model.digest for model in models}) == 1
+    assert level == (logging.getLogger("diffusers").level, logging.getLogger("transformers").level)
+    assert torch.empty(1).device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("source", [3, b"model", "a\0b", "x" * 5000, "", [], "http://a/b"])
+def test_what_is_no_path_of_a_model(source: Any) -> None:
+    assert "\n" not in refusal(source)
 
 
 def test_pickles_are_read_only_when_allowed(folder: Path) -> None:
@@ -282,6 +408,65 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "predicts 'sample'; only .*epsilon or v_prediction",
     ),
     "VAE of 16 channels": (wide_vae, "latent_channels must be 4, as Stable Diffusion's, got 16"),
+    "quantised": (
+        lambda f: configure(f, "text_encoder", quantization_config={"quant_method": "gptq"}),
+        "quantization_config must be null: give the weights that are not quantised",
+    ),
+    "another class": (
+        lambda f: configure(f, "vae", _class_name="AutoencoderTiny"),
+        '_class_name must be one of AutoencoderKL, got "AutoencoderTiny"',
+    ),
+    "a million layers": (
+        lambda f: configure(f, "unet", layers_per_block=10**6),
+        "layers_per_block must be a whole number from 1 to 8",
+    ),
+    "a billion channels": (
+        lambda f: configure(f, "vae", block_out_channels=[2**20] * 4),
+        "vae' have another shape for .* and [0-9]+ more",
+    ),
+    "a layer less than there is": (
+        lambda f: configure(f, "unet", layers_per_block=1),
+        "unet' have another shape for up_blocks.0.* and [0-9]+ more",
+    ),
+    "an adapter that was not fused": (
+        lambda f: rewrite(f, UNET, lambda t: t | {"mid_block.lora_A.weight": torch.ones(1)}),
+        "unet' have, unlike the configuration, mid_block.lora_A.weight",
+    ),
+    "heads that do not divide": (
+        lambda f: configure(f, "text_encoder", num_attention_heads=7),
+        "text_encoder' could not be loaded",
+    ),
+    "a VAE that shifts": (
+        lambda f: configure(f, "vae", shift_factor=0.1),
+        "shift_factor must be null or",
+    ),
+    "blocks of the VAE that do not match": (
+        lambda f: configure(f, "vae", block_out_channels=[8, 8, 16, 16, 16]),
+        "(has 5 block_out_channels for 4 blocks|another shape|lack)",
+    ),
+    "NaN": (
+        lambda f: rewrite(f, TEXT, lambda tensors: {k: t * torch.nan for k, t in tensors.items()}),
+        "text_encoder' have NaN, infinity or more than 65504 in",
+    ),
+    "a weight that is too large": (
+        lambda f: rewrite(f, UNET, lambda t: {k: w.double() * 1e30 for k, w in t.items()}),
+        "unet' have NaN, infinity or more than 65504 in",
+    ),
+    "whole numbers": (
+        lambda f: rewrite(
+            f, VAE, lambda tensors: {k: t.to(torch.int8) for k, t in tensors.items()}
+        ),
+        "vae' have whole numbers .quantised.. for",
+    ),
+    "a word too many": (
+        lambda f: write(f, "tokenizer/added_tokens.json", '{"<mine>": 531}'),
+        "tokens up to number 531, its text encoder knows 531; give the two",
+    ),
+    "an empty vocabulary": (
+        lambda f: (write(f, "tokenizer/vocab.json", "{}"), write(f, "tokenizer/merges.txt", "")),
+        "the tokenizer of .* cannot be used .Unk token",
+    ),
+    "a card of depth": (lambda f: write(f, "drag.json", "[" * 10**5), "drag.json' is no JSON"),
     "another text encoder": (wide_text, "text encoder .* has width 48, its U-Net reads 32;"),
 }
 

@@ -5,10 +5,15 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import PNDMScheduler, StableDiffusionPipeline
+from diffusers import (
+    FlowMatchEulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+)
 
 from dragnoise.engine import Adapter, DeviceError, DragConfig, Editor, ModelError
 from dragnoise.engine.diffusion.lora.adapter import FILE, projections
+from dragnoise.engine.stages import embed
 from golden_cases import MODEL, Case
 
 QUICK = DragConfig(steps=10, strength=0.3, iterations=3)
@@ -157,3 +162,30 @@ def test_what_to_do_about_a_pipelines_adapter(pipeline: Any, tmp_path: Path) -> 
     pipeline.unload_lora_weights()
     network = Editor.from_pipeline(pipeline).model.unet.network
     torch.testing.assert_close(network.get_submodule(name).weight, plain + change)
+
+
+def test_a_learned_word_is_all_of_its_vectors(pipeline: Any) -> None:
+    """Textual inversion; a saved pipeline reads it as the pipeline does."""
+    torch.manual_seed(1)
+    width = pipeline.text_encoder.config.hidden_size
+    pipeline.load_textual_inversion(torch.randn(3, width), token="<mine>")
+    model = Editor.from_pipeline(pipeline).model
+    for prompt in ("an orange disc", "a <mine> disc, <mine>"):
+        expected = pipeline.encode_prompt(prompt, "cpu", 1, False)[0]
+        assert torch.equal(embed(model, prompt), expected), prompt
+
+
+def test_a_tokenizers_length_is_the_encoders(pipeline: Any) -> None:
+    pipeline.tokenizer.model_max_length = 10**30
+    model = Editor.from_pipeline(pipeline).model
+    assert model.tokenizer.model_max_length == 77
+    assert pipeline.tokenizer.model_max_length == 10**30
+    pipeline.tokenizer.add_tokens("<new>")
+    with pytest.raises(ModelError, match="tokens up to number 531, its text encoder knows 531"):
+        Editor.from_pipeline(pipeline)
+
+
+def test_a_pipeline_of_flow_matching_is_refused(pipeline: Any) -> None:
+    pipeline.scheduler = FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(ModelError, match=r"flow matching .*FlowMatchEulerDiscreteScheduler"):
+        Editor.from_pipeline(pipeline)
