@@ -57,7 +57,8 @@ def load(
     with told_as(ModelError, f"{source!r} is no path of a model"):
         path = EMBEDDED if source is None else Path(source)
         is_folder, is_file = path.is_dir(), path.is_file()
-    defaults = _defaults(path)
+        card = path / "drag.json"
+        defaults = _defaults(card) if card.exists() else DragConfig()
     if is_folder:
         components = read_folder(path, variant, allow_pickle)
     elif is_file:
@@ -72,11 +73,8 @@ def load(
     return build_model(str(path), components, where, precision, defaults, loaded_from)
 
 
-def _defaults(path: Path) -> DragConfig:
-    """Return the drag settings that a folder brings; else ours."""
-    card = path / "drag.json"
-    if not card.exists():
-        return DragConfig()
+def _defaults(card: Path) -> DragConfig:
+    """Return the drag settings that a folder brings."""
     said = read_json(card, ConfigError)
     if not isinstance(said, dict):
         raise ConfigError(f"{str(card)!r} must hold a JSON object of settings")
