@@ -19,6 +19,7 @@ import torch
 
 from .cache import Hold, Store
 from .cache.digest import UndigestedError, digest, environment_digest
+from .cache.switches import switches
 from .system.finite import check_finite
 from .system.timers import Observer
 
@@ -91,7 +92,7 @@ class StageCache:
     ) -> T:
         """Return the function's result on these inputs, remembered, kept or made now."""
         entries = self._remembered.setdefault(function, OrderedDict())
-        name = tuple(_identity(given) for given in inputs)
+        name = self._name(inputs)
         if name in entries:
             entries.move_to_end(name)
             value: T = entries[name].value
@@ -104,8 +105,12 @@ class StageCache:
     def put(self, function: Callable[..., Any], inputs: tuple[Any, ...], value: object) -> None:
         """Remember a result that is at hand."""
         entries = self._remembered.setdefault(function, OrderedDict())
-        name = tuple(_identity(given) for given in inputs)
+        name = self._name(inputs)
         self._remember(entries, name, _Entry(value))
+
+    def _name(self, inputs: tuple[Any, ...]) -> Hashable:
+        """Return what a result is remembered by: what it was made of, and under what switches."""
+        return switches(self._device), *map(_identity, inputs)
 
     def _kept(
         self, stage: Callable[..., Any], inputs: tuple[Any, ...], make: Callable[[], Any]

@@ -26,7 +26,7 @@ from dragnoise.kernels.has_native import has_native
 
 from ..system.cpu import cpu_flags, cpu_name
 from ..system.packages import COMPUTING, versions
-from .switches import settings, variables
+from .switches import switches
 
 __all__ = [
     "Digested",
@@ -153,8 +153,7 @@ def environment_digest(device: torch.device) -> str:
     That is our code, the libraries, the device, the number of threads, and every switch of the
     process: variables that the libraries read, PyTorch's settings, the calling thread's modes.
     """
-    switches = repr((variables(), settings(device)))
-    return digest(_lasting(device), torch.get_num_threads(), switches)
+    return digest(_lasting(device), switches(device))
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["settings", "variables"]
+__all__ = ["settings", "switches", "variables"]
 
 _LIBRARIES = (
     *("ATEN_", "CUBLAS", "CUDNN_", "DNNL_", "KMP_", "MKL_", "ONEDNN_", "OPENBLAS_", "ORT_"),
@@ -36,6 +36,11 @@ _PRECISIONS = (
     *("cuda all", "cuda conv", "cuda matmul", "cuda rnn"),
 )
 """Backend and operators that have a precision for float32 of their own."""
+
+
+def switches(device: torch.device) -> str:
+    """Return all of them as they are in this thread now, and the number of threads, as a text."""
+    return repr((torch.get_num_threads(), variables(), settings(device)))
 
 
 def variables() -> dict[str, str]:

@@ -171,3 +171,14 @@ def test_what_a_stage_raises_is_not_remembered() -> None:
         with pytest.raises(ValueError, match="no"):
             run.once(fails, one)
     assert len(calls) == 2
+
+
+def test_what_was_made_under_a_switch_is_not_what_is_made_without() -> None:
+    for cache in (StageCache(), StageCache(Store())):
+        RAN.clear()
+        run, one = Run((), cache), torch.ones(2)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            for _ in range(2):
+                run(double, one, 3)
+        run(double, one, 3)
+        assert RAN == ["double"] * 2

@@ -1,5 +1,6 @@
 """Values that a store keeps, and how tests look at a store and its folder."""
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,3 +109,12 @@ def write_and_read(folder: str, number: int, times: int) -> int:
         seen += 1
     assert disk.state == "on"
     return seen
+
+
+def write_for_ever(folder: str) -> None:
+    """Write and read fifty keys over and over, until somebody kills this process."""
+    for number in itertools.count():
+        value = torch.arange(2e5) + number % 50
+        for _ in range(2):
+            found = store(Path(folder)).get_or_make(key(number % 50), value.clone, stage="s")
+        assert torch.equal(found, value)
