@@ -3,6 +3,7 @@ from .cache import Limits as Limits
 from .cache import Store as Store
 from .config import DragConfig as DragConfig
 from .config import PersonaliseConfig as PersonaliseConfig
+from .config import PictureLimits as PictureLimits
 from .diffusion.lora.adapter import Adapter as Adapter
 from .editor import Editor as Editor
 from .errors import (

@@ -10,9 +10,72 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from .errors import ConfigError
+import numpy as np
 
-__all__ = ["DiffusionSettings", "DragConfig", "DragSettings", "PersonaliseConfig", "Settings"]
+from .errors import ConfigError, ImageError
+
+__all__ = [
+    "LIMITS",
+    "DiffusionSettings",
+    "DragConfig",
+    "DragSettings",
+    "PersonaliseConfig",
+    "PictureLimits",
+    "Settings",
+    "flag",
+    "real",
+    "shown",
+    "whole",
+]
+
+
+def shown(value: object) -> str:
+    """Return what a message shows of a value: its repr, in one line of at most 120 letters."""
+    try:
+        text = " ".join(repr(value).split())
+    except (ValueError, RecursionError):  # a whole number of thousands of digits; a nested list
+        text = f"a value of type {type(value).__name__} that is too long to show"
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """Return a whole number of any library's kind (NumPy's, for example) as Python's.
+
+    Raises:
+        ConfigError: Naming the value and its range.
+    """
+    if isinstance(value, (int, np.integer)) and type(value) is not bool and low <= value <= high:
+        return int(value)
+    raise ConfigError(f"{name} must be a whole number from {low} to {high}, got {shown(value)}")
+
+
+def real(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> float:
+    """Return a finite number of any library's kind as Python's; a whole one stays whole.
+
+    Args:
+        name: What a message calls it.
+        value: The number.
+        allowed: The range, in words.
+        holds: Whether a number is in the range.
+
+    Raises:
+        ConfigError: Naming the value and its range.
+    """
+    if isinstance(value, (int, float, np.integer, np.floating)) and type(value) is not bool:
+        try:
+            number = int(value) if isinstance(value, (int, np.integer)) else float(value)
+            if math.isfinite(number) and holds(number):
+                return number
+        except OverflowError:  # no float is as large
+            pass
+    raise ConfigError(f"{name} must be a number {allowed}, got {shown(value)}")
+
+
+def flag(name: str, value: object) -> bool:
+    """Return True or False, Python's or NumPy's. Raises ConfigError for anything else."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise ConfigError(f"{name} must be True or False, got {shown(value)}")
 
 
 @dataclass(frozen=True)
@@ -60,16 +123,13 @@ class Settings:
         return cls().replace(**card)
 
     def _check_whole(self, name: str, low: int, high: int) -> None:
-        value = getattr(self, name)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or not low <= value <= high:
-            raise ConfigError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+        object.__setattr__(self, name, whole(name, getattr(self, name), low, high))
 
     def _check_real(self, name: str, allowed: str, holds: Callable[[float], bool]) -> None:
-        value = getattr(self, name)
-        real = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not real or not math.isfinite(value) or not holds(value):
-            raise ConfigError(f"{name} must be a number {allowed}, got {value!r}")
+        object.__setattr__(self, name, real(name, getattr(self, name), allowed, holds))
+
+    def _check_flag(self, name: str) -> None:
+        object.__setattr__(self, name, flag(name, getattr(self, name)))
 
 
 class DragSettings(Protocol):
@@ -119,8 +179,8 @@ class DiffusionSettings(Settings):
             `steps - round(strength * steps)`.
         strength: Share of the schedule that is inverted and denoised again, above 0, at most 1.
         iterations: Most iterations of the optimisation, 0 or more; 0 gives the reconstruction.
-        lr: Adam's learning rate, above 0.
-        lam: Weight of the mask term (lambda), 0 or more.
+        lr: Adam's learning rate, above 0, at most 100: the variable's own values are about 1.
+        lam: Weight of the mask term (lambda), 0 to a million.
         guidance: How far every pass is drawn away from the negative prompt, 1 to 50
             (classifier-free guidance; it doubles the work). 1: not at all.
         parity: Keep the published code's meaning where ours differs: no mask holds the whole
@@ -144,9 +204,10 @@ class DiffusionSettings(Settings):
         self._check_whole("steps", 1, 1000)
         self._check_whole("iterations", 0, 100_000)
         self._check_real("strength", "above 0 and at most 1", lambda value: 0 < value <= 1)
-        self._check_real("lr", "above 0", lambda value: value > 0)
-        self._check_real("lam", "0 or more", lambda value: value >= 0)
+        self._check_real("lr", "above 0 and at most 100", lambda value: 0 < value <= 100)
+        self._check_real("lam", "from 0 to 1000000", lambda value: 0 <= value <= 1e6)
         self._check_real("guidance", "from 1 to 50", lambda value: 1 <= value <= 50)
+        self._check_flag("parity")
         if self.active_steps < 1:
             share = f"strength {self.strength} of {self.steps} steps"
             raise ConfigError(f"{share} is less than one step; raise either")
@@ -198,7 +259,7 @@ class PersonaliseConfig(Settings):
     Attributes:
         steps: Steps of the optimisation, 1 to 100,000; DragNoise's benchmark takes 200.
         rank: Rank of the low-rank matrices, 1 to 1024.
-        lr: AdamW's learning rate, above 0.
+        lr: AdamW's learning rate, above 0, at most 1.
         batch: Noisy versions of the picture a step, 1 to 256.
         seed: Seed of the noise, the timesteps and the first matrices.
         plateau: Stop early when the loss, smoothed over about 20 steps, has not gone down by 1 %
@@ -221,4 +282,63 @@ class PersonaliseConfig(Settings):
         self._check_whole("batch", 1, 256)
         self._check_whole("seed", 0, 2**31 - 1)
         self._check_whole("plateau", 0, 100_000)
-        self._check_real("lr", "above 0", lambda value: value > 0)
+        self._check_real("lr", "above 0 and at most 1", lambda value: 0 < value <= 1)
+
+
+@dataclass(frozen=True)
+class PictureLimits(Settings):
+    """How large a picture may be. A small file can hold a huge one.
+
+    They are compared with what a file's first bytes say, before anything is decoded.
+
+    Attributes:
+        picture_pixels: Most pixels of a picture that is read, 1 to 178,956,970 (Pillow's limit).
+        picture_side: Most pixels of a side of it, 1 to 65,535.
+        edit_pixels: Most pixels of a picture that is edited or generated, 1 to 178,956,970: the
+            work and the memory grow faster than they do.
+
+    Raises:
+        ConfigError: Naming the value and its range.
+    """
+
+    picture_pixels: int = 50_000_000
+    picture_side: int = 16_384
+    edit_pixels: int = 4_194_304
+
+    def __post_init__(self) -> None:
+        self._check_whole("picture_pixels", 1, 178_956_970)
+        self._check_whole("picture_side", 1, 65_535)
+        self._check_whole("edit_pixels", 1, 178_956_970)
+
+    def check_picture(self, width: int, height: int, name: str) -> None:
+        """Check a picture's size before it is decoded.
+
+        Raises:
+            ImageError: Naming the size, the limit and the setting.
+        """
+        if max(width, height) > self.picture_side:
+            raise ImageError(
+                f"{name} is {width}x{height}; a picture may have {self.picture_side} pixels a "
+                "side; make it smaller, or raise picture_side (PictureLimits)"
+            )
+        if width * height > self.picture_pixels:
+            raise ImageError(
+                f"{name} is {width}x{height}, {width * height} pixels; a picture may have "
+                f"{self.picture_pixels}; make it smaller, or raise picture_pixels (PictureLimits)"
+            )
+
+    def check_edit(self, width: int, height: int) -> None:
+        """Check the size of a picture that is to be edited or generated.
+
+        Raises:
+            ImageError: Naming the size, the limit and the setting.
+        """
+        if width * height > self.edit_pixels:
+            raise ImageError(
+                f"a picture of {width}x{height} has {width * height} pixels; {self.edit_pixels} "
+                "can be edited or generated; make it smaller, or raise edit_pixels (PictureLimits)"
+            )
+
+
+LIMITS = PictureLimits()
+"""The limits where no others are given."""

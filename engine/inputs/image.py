@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-import PIL.ImageOps
 
+from ..config import LIMITS, PictureLimits
 from ..errors import ImageError, OutputError
 from ..system.files import PICTURES, writable, write_whole
 from ..system.incoming import told_as
-from .pixels import Bytes, eight_bits, frozen, open_picture, to_rgb
+from .pixels import Bytes, as_array, decoded, eight_bits, frozen, open_picture, to_rgb
 
 __all__ = ["Image", "ImageLike", "check_room"]
 
@@ -43,6 +43,10 @@ class Image:
     pixels: Bytes
 
     def __post_init__(self) -> None:
+        given: object = self.pixels
+        if not isinstance(given, np.ndarray):
+            kind = type(given).__name__
+            raise ImageError(f"pixels must be a numpy array, got {kind}; use Image.of")
         shape = self.pixels.shape
         if self.pixels.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
             raise ImageError(
@@ -55,38 +59,44 @@ class Image:
         return type(self), (self.pixels,)  # unpickled or copied, nobody can change it either
 
     @classmethod
-    def of(cls, source: "ImageLike") -> "Image":
+    def of(cls, source: "ImageLike", limits: PictureLimits = LIMITS) -> "Image":
         """Make an image of a path, a Pillow image or an array.
 
-        EXIF rotation is applied, grey becomes RGB, 16 bits become 8, transparency is laid over
-        white, of an animation the first frame is taken.
+        EXIF rotation is applied, a colour profile is converted to sRGB, grey becomes RGB, 16 bits
+        become 8, transparency is laid over white, of an animation the first frame is taken.
 
         Args:
-            source: Arrays are [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8, uint16, bool or
-                floats in 0..1.
+            source: Arrays, and other libraries' tensors, are [H, W], [H, W, 1], [H, W, 3] or
+                [H, W, 4] of uint8, uint16, bool or floats in 0..1. Files are PNG, JPEG, WebP,
+                TIFF, BMP, GIF, AVIF, or HEIF where the package pillow_heif is installed.
+            limits: How large a picture in a file may be, or one that Pillow has not decoded yet.
 
         Raises:
-            ImageError: The source is no picture; the message names what was seen.
+            ImageError: The source is no picture, or too large; the message names what was seen.
         """
         if isinstance(source, Image):
             return source
         if isinstance(source, (str, os.PathLike)):
-            return cls(np.asarray(to_rgb(open_picture(source, ImageError))))
+            name = repr(str(source))
+            opened = open_picture(source, ImageError, limits.check_picture)
+            return cls(to_rgb(opened, ImageError, name))
         if isinstance(source, PIL.Image.Image):
-            return cls(np.asarray(to_rgb(PIL.ImageOps.exif_transpose(source))))
-        if isinstance(source, np.ndarray):
-            return cls._of_array(source)
+            return cls(to_rgb(decoded(source, ImageError, limits.check_picture)))
+        array = as_array(source, ImageError)
+        if array is not None:
+            return cls._of_array(array)
         raise ImageError(
             f"an image cannot be made of {type(source).__name__}; "
             "give a path, a Pillow image or a numpy array"
         )
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Image":
+    def from_bytes(cls, data: bytes, limits: PictureLimits = LIMITS) -> "Image":
         """Make an image of a file's content, treated as `Image.of` treats a file.
 
         Args:
-            data: The bytes of a whole PNG, JPEG, WebP, BMP or TIFF.
+            data: The bytes of a whole file.
+            limits: As for `Image.of`.
 
         Raises:
             ImageError: The bytes are no picture, or not a whole one.
@@ -94,7 +104,8 @@ class Image:
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise ImageError(f"an image's content is bytes, got {type(data).__name__}")
         name = f"{len(data)} bytes of data"
-        return cls(np.asarray(to_rgb(open_picture(io.BytesIO(data), ImageError, name))))
+        opened = open_picture(io.BytesIO(data), ImageError, limits.check_picture, name)
+        return cls(to_rgb(opened, ImageError, name))
 
     @classmethod
     def _of_array(cls, array: npt.NDArray[Any]) -> "Image":
@@ -106,7 +117,8 @@ class Image:
                 f"an array of shape {list(array.shape)} is not a picture; "
                 "give [H, W], [H, W, 3] or [H, W, 4]"
             )
-        return cls(np.asarray(to_rgb(PIL.Image.fromarray(eight_bits(array, ImageError)))))
+        levels = np.ascontiguousarray(eight_bits(array, ImageError))
+        return cls(to_rgb(PIL.Image.fromarray(levels), ImageError, "the array"))
 
     @property
     def width(self) -> int:

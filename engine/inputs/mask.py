@@ -7,10 +7,18 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-import PIL.ImageOps
 
 from ..errors import MaskError
-from .pixels import Bits, frozen, open_picture, to_grey, to_mask
+from .pixels import (
+    Bits,
+    CheckSize,
+    as_array,
+    decoded,
+    frozen,
+    open_picture,
+    picture_to_mask,
+    to_mask,
+)
 
 __all__ = ["Mask", "MaskLike"]
 
@@ -43,36 +51,51 @@ class Mask:
     def of(cls, source: "MaskLike", width: int, height: int) -> "Mask":
         """Make a mask of a path, a Pillow image or an array.
 
-        White may change: more than half of the range, or 1 if nothing exceeds 1.
+        White may change: more than half of the range, or 1 if nothing exceeds 1. Of a layer that
+        is transparent in part, what is painted may change, in whatever colour; only where that is
+        black and white itself, its white alone.
 
         Args:
-            source: Arrays are [height, width] of bool, integers or floats in 0..1.
+            source: Arrays, and other libraries' tensors, are [height, width] of bool, integers or
+                floats in 0..1. Files are of the kinds that `Image.of` takes.
             width: The image's width in pixels.
             height: The image's height in pixels.
 
         Raises:
             MaskError: The source is no mask, or does not have the image's size.
         """
-        if isinstance(source, Mask):
-            mask = source
-        elif isinstance(source, np.ndarray):
-            mask = cls(to_mask(source))
-        elif isinstance(source, (str, os.PathLike)):
-            mask = cls(to_mask(to_grey(open_picture(source, MaskError))))
-        elif isinstance(source, PIL.Image.Image):
-            mask = cls(to_mask(to_grey(PIL.ImageOps.exif_transpose(source))))
-        else:
+
+        def check_size(wide: int, high: int, name: str = "") -> None:
+            """Check the size before the mask is decoded, when it may still have to be turned."""
+            if (wide, high) not in ((width, height), (height, width)):
+                _refuse(wide, high)
+
+        def _refuse(wide: int, high: int) -> None:
             raise MaskError(
-                f"a mask cannot be made of {type(source).__name__}; "
-                "give a path, a Pillow image or a numpy array"
-            )
-        if mask.editable.shape != (height, width):
-            seen = f"{mask.editable.shape[1]}x{mask.editable.shape[0]}"
-            raise MaskError(
-                f"the mask is {seen} but the image is {width}x{height}; "
+                f"the mask is {wide}x{high} but the image is {width}x{height}; "
                 "give a mask of the image's size"
             )
+
+        mask = source if isinstance(source, Mask) else cls(_editable(source, check_size))
+        if mask.editable.shape != (height, width):
+            _refuse(mask.editable.shape[1], mask.editable.shape[0])
         return mask
+
+
+def _editable(source: object, check_size: CheckSize) -> Bits:
+    """Return bool [H, W] of whatever a person has for a mask."""
+    if isinstance(source, (str, os.PathLike)):
+        opened = open_picture(source, MaskError, check_size)
+        return picture_to_mask(opened, repr(str(source)))
+    if isinstance(source, PIL.Image.Image):
+        return picture_to_mask(decoded(source, MaskError, check_size))
+    array = as_array(source, MaskError)
+    if array is not None:
+        return to_mask(array)
+    raise MaskError(
+        f"a mask cannot be made of {type(source).__name__}; "
+        "give a path, a Pillow image or a numpy array"
+    )
 
 
 MaskLike: TypeAlias = Mask | PIL.Image.Image | npt.NDArray[Any] | str | os.PathLike[str]

@@ -1,5 +1,6 @@
 """Pairs of a handle and its target, checked once."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -7,7 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..config import shown
 from ..errors import PointError
+from ..system.incoming import told_as
 
 __all__ = ["Point", "Points", "PointsLike"]
 
@@ -20,7 +23,7 @@ class Points:
     """Pairs of a handle and the target that it shall move to.
 
     Make them with `Points.of`. Raises PointError if there is no pair, or a coordinate is not a
-    finite number.
+    finite number. Numbers of other libraries become Python's.
 
     Attributes:
         handles: Where each point is, (x, y) in image pixels.
@@ -31,16 +34,13 @@ class Points:
     targets: tuple[Point, ...]
 
     def __post_init__(self) -> None:
+        for name in ("handles", "targets"):
+            object.__setattr__(self, name, _points(getattr(self, name)))
         if not self.handles or len(self.handles) != len(self.targets):
             raise PointError(
                 f"{len(self.handles)} handles and {len(self.targets)} targets; "
                 "give at least one pair, each handle with its target"
             )
-        for point in (*self.handles, *self.targets):
-            if [bool(np.isfinite(value)) for value in point] != [True, True]:
-                raise PointError(
-                    f"{point} is not a point; give two finite numbers, x and y in pixels"
-                )
 
     @classmethod
     def of(cls, source: "PointsLike") -> "Points":
@@ -58,16 +58,16 @@ class Points:
             return source
         if isinstance(source, str):
             return cls._from_fours(_parsed(text) for text in source.split())
-        try:
-            rows = [np.asarray(row, dtype=np.float64) for row in source]
-        except (TypeError, ValueError) as mixed:
-            raise PointError(
-                f"{source!r} is not a list of points; give pairs ((x, y), (x, y))"
-            ) from mixed
+        with told_as(
+            PointError, f"{shown(source)} is not a list of points; give pairs ((x, y), (x, y))"
+        ):
+            rows = [np.asarray(row, dtype=np.float64) for row in _plain(source)]
         if {row.shape for row in rows} == {(2,)}:
             rows = _paired(rows)
         if not {row.shape for row in rows} <= {(2, 2), (4,)}:
-            raise PointError(f"{source!r} is not a list of points; give pairs ((x, y), (x, y))")
+            raise PointError(
+                f"{shown(source)} is not a list of points; give pairs ((x, y), (x, y))"
+            )
         return cls._from_fours(tuple(map(float, row.ravel())) for row in rows)
 
     @classmethod
@@ -93,6 +93,33 @@ class Points:
         return len(self.handles)
 
 
+def _points(source: object) -> tuple[Point, ...]:
+    """Return points as pairs of Python's numbers. Raises PointError."""
+    with told_as(PointError, f"{shown(source)} is no list of points; give (x, y), (x, y), ..."):
+        return tuple(_point(point) for point in _plain(source))
+
+
+def _point(source: object) -> Point:
+    what = f"{shown(source)} is not a point; give two finite numbers, x and y in pixels"
+    with told_as(PointError, what):
+        x, y = _plain(source)
+        if isinstance(x, (str, bytes)) or isinstance(y, (str, bytes)):
+            raise PointError(what)
+        point = (float(x), float(y))
+    if not all(map(math.isfinite, point)):
+        raise PointError(what)
+    return point
+
+
+def _plain(source: Any) -> Any:
+    """Return lists of numbers from another library's tensor, on any device; else the source."""
+    if hasattr(source, "detach"):
+        return source.detach().cpu().double().tolist()
+    if isinstance(source, (list, tuple)):
+        return [_plain(row) for row in source]
+    return source
+
+
 def _paired(rows: list[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
     """Return pairs [2, 2] of handle and target from points in turn."""
     if len(rows) % 2:
@@ -111,7 +138,7 @@ def _parsed(text: str) -> tuple[float, ...]:
         return float(handle_x), float(handle_y), float(target_x), float(target_y)
     except ValueError as malformed:
         raise PointError(
-            f"{text!r} is not a drag; write it as x,y:x,y, handle before target, "
+            f"{shown(text)} is not a drag; write it as x,y:x,y, handle before target, "
             "for example 60,40:80,40"
         ) from malformed
 
