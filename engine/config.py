@@ -38,15 +38,18 @@ def shown(value: object) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def whole(name: str, value: Any, low: int, high: int) -> int:
+def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
     """Return a whole number of any library's kind (NumPy's, for example) as Python's.
 
     Raises:
-        ConfigError: Naming the value and its range.
+        ConfigError: Naming the value and its range. high: None: as large as one likes.
     """
-    if isinstance(value, (int, np.integer)) and type(value) is not bool and low <= value <= high:
-        return int(value)
-    raise ConfigError(f"{name} must be a whole number from {low} to {high}, got {shown(value)}")
+    if isinstance(value, (int, np.integer)) and type(value) is not bool:
+        number = int(value)
+        if low <= number and (high is None or number <= high):
+            return number
+    allowed = f"{low} or more" if high is None else f"a whole number from {low} to {high}"
+    raise ConfigError(f"{name} must be {allowed}, got {shown(value)}")
 
 
 def real(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> float:
@@ -114,7 +117,7 @@ class Settings:
         """
         try:
             card = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as malformed:
+        except (ValueError, RecursionError) as malformed:
             message = f"{str(path)!r} is not JSON ({malformed}); mend or remove it"
             raise ConfigError(message) from malformed
         if not isinstance(card, dict):

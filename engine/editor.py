@@ -13,7 +13,7 @@ from dragnoise.kernels.has_native import tell_of_formulas
 
 from .backends import Artefacts, Backend, Choice, Placement, choose, fastest_placement
 from .cache import Store, default_folder
-from .config import DiffusionSettings, DragConfig, Settings
+from .config import LIMITS, DiffusionSettings, DragConfig, PictureLimits, Settings, flag, whole
 from .diffusion.load import load, of_pipeline
 from .diffusion.lora.adapter import Adapter, AdapterUse
 from .diffusion.lora.merge import Adapters
@@ -23,7 +23,7 @@ from .errors import ConfigError
 from .inputs.image import ImageLike
 from .inputs.points import PointsLike
 from .inputs.prompt import check_prompts
-from .pipelines.generate import Generated, check_seed, generate_image, picture_size
+from .pipelines.generate import Generated, checked_seed, generate_image, picture_size
 from .pipelines.runtime import Runtime
 from .pipelines.source import Source
 from .run import Run
@@ -53,6 +53,8 @@ class EditorOptions(TypedDict, total=False):
     preview_vae: "AutoencoderTiny | None"
     exported: str | os.PathLike[str] | None
     build_missing: bool
+    limits: PictureLimits
+    check_pictures: bool
 
 
 class Editor:
@@ -79,6 +81,10 @@ class Editor:
             the user's cache folder.
         build_missing: Make exported parts that are missing, in a process of its own, instead of
             raising PlanError with the command.
+        limits: How large a picture may be that is read, edited or generated.
+        check_pictures: Say (InputWarning) when a picture is far larger than the model's own, or
+            its VAE rebuilds it with less than 26 dB: once a picture, before the first drag. It
+            costs one pass of the VAE's decoder and changes no result.
 
     Raises:
         BackendError: Where what was asked for cannot serve.
@@ -98,13 +104,18 @@ class Editor:
         preview_vae: "AutoencoderTiny | None" = None,
         exported: str | os.PathLike[str] | None = None,
         build_missing: bool = False,
+        limits: PictureLimits = LIMITS,
+        check_pictures: bool = True,
     ) -> None:
         on_cuda = model.device.type == "cuda"
         if not on_cuda:
             tell_of_formulas()
-        every = poll_every if poll_every is not None else (8 if on_cuda else 1)
-        if every < 1:
-            raise ConfigError(f"poll_every must be 1 or more, got {poll_every}")
+        every = (8 if on_cuda else 1) if poll_every is None else poll_every
+        every = whole("poll_every", every, 1)
+        given: object = limits
+        if not isinstance(given, PictureLimits):
+            seen = type(given).__name__
+            raise ConfigError(f"limits must be PictureLimits, got {seen}; see its docstring")
         folder = default_folder() / "exported" if exported is None else Path(exported)
         artefacts = Artefacts(folder, build_missing)
         measured = None
@@ -120,6 +131,8 @@ class Editor:
             adapters=Adapters(chosen),
             worker=Worker(),
             preview_vae=preview_vae,
+            limits=limits,
+            check_pictures=flag("check_pictures", check_pictures),
         )
 
     @classmethod
@@ -296,8 +309,8 @@ class Editor:
             ConfigError: A setting is out of its range.
             AdapterError: The adapter does not fit the model.
         """
-        limit = _bytes(undo_bytes)
-        source = Source.of(image, prompt, negative_prompt)
+        limit = whole("undo_bytes", undo_bytes, 0)
+        source = Source.of(image, prompt, negative_prompt, self._runtime.limits)
         own = self.defaults if source.generated is None else source.generated.config
         if adapter is not None and not isinstance(adapter, Adapter):
             adapter = Adapter.load(adapter)
@@ -348,8 +361,8 @@ class Editor:
         settings = config or self.defaults
         report = progress or silent
         runtime = self._runtime
-        shape = picture_size(self.model, size)
-        check_seed(seed)
+        shape = picture_size(self.model, size, runtime.limits)
+        seed = checked_seed(seed)
         check_prompts(prompt=prompt, negative_prompt=negative_prompt)
 
         def work(job: Job[Generated]) -> Generated:

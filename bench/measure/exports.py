@@ -73,7 +73,9 @@ def measure(
         if BACKENDS[runner].objections(here):
             return record
         placement = Placement.everywhere(runner)
-        editor = Editor(here, backend=placement.with_drag("eager"), exported=folder)
+        editor = Editor(
+            here, backend=placement.with_drag("eager"), exported=folder, check_pictures=False
+        )
         for row in rows:
             watch(f"timing {row['part']}")
             parts = editor.running.exported[runner]
@@ -119,8 +121,13 @@ def _edits(
 ) -> dict[str, Any]:
     """Time a whole edit by the usual backend, and with everything placed that can be."""
     inputs = case.inputs()
-    usual = Editor(model)
-    placed = Editor(model, backend=placement.with_drag(usual.running.backend), exported=folder)
+    usual = Editor(model, check_pictures=False)
+    placed = Editor(
+        model,
+        backend=placement.with_drag(usual.running.backend),
+        exported=folder,
+        check_pictures=False,
+    )
     for editor in (usual, placed):
         editor.edit(**inputs)
     results: dict[str, list[EditResult]] = {"usual": [], "exported": []}

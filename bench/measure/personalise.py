@@ -51,7 +51,7 @@ def measure(
     Returns:
         The figures, as the record holds them; `once_ms` is what is done once.
     """
-    editor = Editor(model)
+    editor = Editor(model, check_pictures=False)
     pixels = Frame.of(image, model.factor).pixels(image).to(model.device)
     with torch.no_grad():
         text = stages.embed(editor.model, "")
@@ -173,7 +173,7 @@ def fidelity(
         watch: Called before every picture.
         sheet: A PNG of all pictures to write: source, rebuilt and dragged without, and with.
     """
-    editor = Editor(model)
+    editor = Editor(model, check_pictures=False)
     side = model.unet.network.config["sample_size"] * model.factor
     rows: list[Fidelity] = []
     strips = []

@@ -118,21 +118,21 @@ def _plain_unet(model: Model, attention: Attention) -> tuple[UNet, Gates]:
 
 # PyTorch's own layout and normalisation on every device, which on CUDA `eager` has not.
 _PLAIN = Backend("plain", "PyTorch's operators, without graphs", lambda model: [], _plain_unet)
-_plain_editor = partial(Editor, backend=_PLAIN)
+_plain_editor = partial(Editor, check_pictures=False, backend=_PLAIN)
 
 
 ROWS: tuple[Row, ...] = (
     Row(
         "baseline-plain",
         "what the published code executes without an adapter",
-        partial(Editor, backend="eager"),
+        partial(Editor, check_pictures=False, backend="eager"),
         METHODS["baseline-plain"],
         only_by_name=True,
     ),
     Row(
         "baseline",
         "what the published code executes, attention fused",
-        partial(Editor, backend="eager"),
+        partial(Editor, check_pictures=False, backend="eager"),
         METHODS["baseline"],
     ),
     Row(
@@ -147,28 +147,28 @@ ROWS: tuple[Row, ...] = (
     Row(
         "packed",
         "oneDNN weights packed once, channels_last",
-        partial(Editor, backend="packed"),
+        partial(Editor, check_pictures=False, backend="packed"),
         DRAGNOISE,
         devices=("cpu",),
     ),
     Row(
         "graphs",
         "channels_last, our normalisation, CUDA graphs",
-        partial(Editor, backend="eager"),
+        partial(Editor, check_pictures=False, backend="eager"),
         DRAGNOISE,
         devices=("cuda",),
     ),
     Row(
         "compiled",
         "torch.compile behind its gate",
-        partial(Editor, backend="compiled"),
+        partial(Editor, check_pictures=False, backend="compiled"),
         DRAGNOISE,
         devices=("cuda",),
     ),
     Row(
         "onnxruntime",
         "what needs no gradient by onnxruntime",
-        partial(Editor, backend=Placement.everywhere("onnxruntime")),
+        partial(Editor, check_pictures=False, backend=Placement.everywhere("onnxruntime")),
         DRAGNOISE,
         devices=("cpu",),
         only_by_name=True,
@@ -177,7 +177,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "tensorrt",
         "what needs no gradient by TensorRT",
-        partial(Editor, backend=Placement.everywhere("tensorrt")),
+        partial(Editor, check_pictures=False, backend=Placement.everywhere("tensorrt")),
         DRAGNOISE,
         devices=("cuda",),
         only_by_name=True,

@@ -3,7 +3,9 @@
 The engine's own pipeline runs at full size on the meta device, which knows every shape and computes
 nothing. A long stage repeats one thing (a step, an iteration), so a few repeats are run and the
 rest follows from them: the last two are first compared, operator by operator. Counts belong to a
-resident model that has dragged before: what it prepares once is not counted.
+resident model that has dragged before: what it prepares once is not counted. Nor is the check of
+the picture before its first drag (`check_pictures`, one pass of the VAE's decoder), which the
+published code does not have.
 """
 
 import dataclasses

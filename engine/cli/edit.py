@@ -7,11 +7,13 @@ from ..system.files import Outputs
 from .options import (
     add_cache_option,
     add_json_option,
+    add_limit_options,
     add_mask_option,
     add_method_options,
     add_model_options,
     beside,
     drag_settings,
+    limits_of,
     load_editor,
     mask_of,
     model_inputs,
@@ -24,7 +26,7 @@ __all__ = ["EDIT"]
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("image", help="PNG, JPEG, WebP, BMP or TIFF")
+    parser.add_argument("image", help="PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or HEIF")
     parser.add_argument(
         "--drag",
         action="append",
@@ -56,6 +58,7 @@ def _add_options(parser: ArgumentParser) -> None:
     add_method_options(parser)
     add_model_options(parser)
     add_cache_option(parser)
+    add_limit_options(parser)
 
 
 def _run(parsed: Namespace) -> int:
@@ -67,7 +70,9 @@ def _run(parsed: Namespace) -> int:
         gif = outputs.add("--trajectory", parsed.trajectory, (".gif",))
     inputs = {"image": parsed.image, "mask": parsed.mask, "adapter": parsed.adapter}
     outputs.check_apart(inputs | model_inputs(parsed))
-    image = Image.of(parsed.image)
+    limits = limits_of(parsed)
+    image = Image.of(parsed.image, limits)
+    limits.check_edit(image.width, image.height)
     check_room(output.suffix, image.width, image.height)
     points = points_of(parsed.drag)
     points.check_inside(image.width, image.height)

@@ -9,10 +9,12 @@ from ..system.files import Outputs
 from .options import (
     add_cache_option,
     add_json_option,
+    add_limit_options,
     add_mask_option,
     add_method_options,
     add_model_options,
     drag_settings,
+    limits_of,
     load_editor,
     mask_of,
     model_inputs,
@@ -62,6 +64,7 @@ def _add_options(parser: ArgumentParser) -> None:
     add_method_options(parser, guidance=_GUIDANCE)
     add_model_options(parser)
     add_cache_option(parser)
+    add_limit_options(parser)
 
 
 def _run(parsed: Namespace) -> int:
@@ -74,11 +77,14 @@ def _run(parsed: Namespace) -> int:
         outputs.add("the dragged image's file", dragged)
     outputs.check_apart({"mask": parsed.mask} | model_inputs(parsed))
     drag_settings(parsed)
+    limits = limits_of(parsed)
+    if parsed.size is not None:
+        limits.check_edit(parsed.size[1], parsed.size[0])
 
     editor = load_editor(parsed)
     from ..pipelines.generate import picture_size
 
-    height, width = picture_size(editor.model, parsed.size)
+    height, width = picture_size(editor.model, parsed.size, limits)
     check_room(output.suffix, width, height)
     mask = mask_of(parsed.mask, width, height)
     if points is not None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import DragConfig
+from ..config import DragConfig, PictureLimits
 from ..errors import ConfigError, ImageError
 from ..inputs.mask import Mask
 from ..inputs.points import Points
@@ -29,6 +29,7 @@ __all__ = [
     "METHOD_SETTINGS",
     "add_cache_option",
     "add_json_option",
+    "add_limit_options",
     "add_mask_option",
     "add_method_options",
     "add_model_options",
@@ -36,6 +37,7 @@ __all__ = [
     "beside",
     "drag_settings",
     "given_settings",
+    "limits_of",
     "load_editor",
     "mask_of",
     "model_inputs",
@@ -187,6 +189,22 @@ def add_json_option(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
+def add_limit_options(parser: ArgumentParser) -> None:
+    """Add the options that `limits_of` and `load_editor` read: how large a picture may be."""
+    limits = PictureLimits()
+    add_settings(parser, "how large a picture may be", PictureLimits, **limits.to_dict())
+    parser.add_argument(
+        "--no-check",
+        action="store_true",
+        help="do not look whether the model knows such pictures",
+    )
+
+
+def limits_of(parsed: Namespace) -> PictureLimits:
+    """Return how large a picture may be. Raises ConfigError."""
+    return PictureLimits().replace(**given_settings(parsed, PictureLimits))
+
+
 def add_cache_option(parser: ArgumentParser) -> None:
     """Add `--cache`."""
     parser.add_argument(
@@ -274,4 +292,6 @@ def load_editor(parsed: Namespace) -> "Editor":
         build_missing=parsed.build_missing,
         attention=parsed.attention,
         cache=_store_of(getattr(parsed, "cache", None)),
+        limits=limits_of(parsed),
+        check_pictures=not getattr(parsed, "no_check", False),
     )

@@ -14,10 +14,12 @@ from ..system.incoming import told_as
 from .options import (
     add_cache_option,
     add_json_option,
+    add_limit_options,
     add_model_options,
     add_settings,
     beside,
     given_settings,
+    limits_of,
     load_editor,
     model_inputs,
 )
@@ -35,7 +37,7 @@ _DEFAULTS = PersonaliseConfig().to_dict()
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("image", help="PNG, JPEG, WebP, BMP or TIFF")
+    parser.add_argument("image", help="PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or HEIF")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="what the image shows")
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="where to write (default: IMAGE_adapter.safetensors)"
@@ -47,6 +49,7 @@ def _add_options(parser: ArgumentParser) -> None:
     add_settings(parser, "settings", PersonaliseConfig, **_DEFAULTS)
     add_model_options(parser)
     add_cache_option(parser)
+    add_limit_options(parser)
 
 
 def _run(parsed: Namespace) -> int:
@@ -55,7 +58,9 @@ def _run(parsed: Namespace) -> int:
     output = outputs.add("-o", usual if parsed.output is None else parsed.output, _ADAPTERS)
     state = None if parsed.state is None else outputs.add("--state", parsed.state, _ADAPTERS)
     outputs.check_apart({"image": parsed.image} | model_inputs(parsed))
-    image = Image.of(parsed.image)
+    limits = limits_of(parsed)
+    image = Image.of(parsed.image, limits)
+    limits.check_edit(image.width, image.height)
     config = PersonaliseConfig(**given_settings(parsed, PersonaliseConfig))
 
     session = load_editor(parsed).open(image, prompt=parsed.prompt)

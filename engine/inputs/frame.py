@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import ConfigError
 from .image import Image
 from .mask import Mask
 from .points import Point, Points
@@ -36,9 +37,14 @@ class Frame:
 
     @classmethod
     def of(cls, image: Image, factor: int, published: bool = False) -> "Frame":
-        """Return the frame of an image under a VAE that shrinks by `factor`."""
+        """Return the frame of an image under a VAE that shrinks by `factor`.
+
+        Raises:
+            ConfigError: For a published one of an image that leaves the VAE nothing.
+        """
         size = (image.height, image.width)
         if published:
+            _check_published(size, factor)
             return cls(size, size, published)
         padded = (-(-size[0] // factor) * factor, -(-size[1] // factor) * factor)
         return cls(size, padded, published)
@@ -103,3 +109,12 @@ class Frame:
         below = self.padded[0] - self.image[0]
         right = self.padded[1] - self.image[1]
         return np.pad(array, ((0, below), (0, right)) + ((0, 0),) * (array.ndim - 2), mode="edge")
+
+
+def _check_published(size: tuple[int, int], factor: int) -> None:
+    """Check that the published treatment, which pads nothing, leaves a latent to drag in."""
+    if min(size) < factor:
+        raise ConfigError(
+            f"parity keeps the picture unpadded, and the model needs {factor} pixels a side, got "
+            f"{size[1]}x{size[0]}; leave parity out, or give a larger picture"
+        )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from ..errors import DragnoiseError, ImageError, InputWarning, MaskError
+from ..errors import ImageError, InputWarning, MaskError
 from ..system.incoming import open_regular, told_as
 from .colours import Transform, srgb_transform
 
@@ -383,7 +383,7 @@ def _grey(picture: Picture, name: str) -> npt.NDArray[Any]:
         return np.asarray(picture)
     if _is_deep(picture):
         return to_rgb(picture, MaskError, name)[..., 0]
-    return np.asarray(picture.convert("L"))
+    return np.asarray(picture.convert("RGB").convert("L"))
 
 
 def to_mask(array: npt.NDArray[Any]) -> Bits:

@@ -37,6 +37,7 @@ from .pipeline import Finished, OnStep, Pipeline, Prepared
 from .prompts import notice_prompts
 from .record import Record
 from .source import Source, preparation_key
+from .unknown import notice_picture
 
 __all__ = ["DIFFUSION", "finish", "prepare"]
 
@@ -153,4 +154,4 @@ def _known_trajectory(
     return generated.trajectory[: how.active_steps + 1]
 
 
-DIFFUSION = Pipeline("diffusion", prepare, finish, _preview, _record)
+DIFFUSION = Pipeline("diffusion", prepare, finish, _preview, _record, notice_picture)

@@ -1,8 +1,9 @@
 """A picture of a prompt, with the trajectory that it came by, so that it needs no inversion."""
 
 from collections.abc import Callable
+from typing import Any
 
-from ..config import DiffusionSettings
+from ..config import LIMITS, DiffusionSettings, PictureLimits, shown, whole
 from ..diffusion.model import Model
 from ..errors import ConfigError, ImageError
 from ..inputs.frame import Frame
@@ -11,9 +12,7 @@ from ..stages import condition, decode, draw_noise, embed, generate
 from .generated import Generated
 from .prompts import notice_prompts
 
-__all__ = ["Generated", "check_seed", "generate_image", "picture_size"]
-
-_SEEDS = 2**63
+__all__ = ["Generated", "checked_seed", "generate_image", "picture_size"]
 
 
 def generate_image(
@@ -45,27 +44,34 @@ def generate_image(
     return Generated(image, trajectory, prompt, negative or "", seed, config, model.name, {})
 
 
-def check_seed(seed: int) -> None:
-    """Raise ConfigError for a seed that is not a whole number from 0 to 2^63 - 1."""
-    if type(seed) is not int or not 0 <= seed < _SEEDS:
-        raise ConfigError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
+def checked_seed(seed: int) -> int:
+    """Return a seed. Raises ConfigError if it is not a whole number from 0 to 2^63 - 1."""
+    return whole("seed", seed, 0, 2**63 - 1)
 
 
-def picture_size(model: Model, wanted: tuple[int, int] | None) -> tuple[int, int]:
+def picture_size(
+    model: Model, wanted: tuple[int, int] | None, limits: PictureLimits = LIMITS
+) -> tuple[int, int]:
     """Return (height, width) of a picture that the model can make.
 
     Args:
         wanted: Any number of latent cells, `factor` pixels each; None: what the model was trained
             on.
+        limits: How many pixels it may have.
 
     Raises:
-        ImageError: For another size, naming the nearest.
+        ImageError: For another size, naming the nearest, or for one beyond the limits.
+        ConfigError: For what is no size.
     """
     factor = model.factor
     if wanted is None:
         cells: int = model.unet.network.config["sample_size"]
         return cells * factor, cells * factor
-    height, width = wanted
+    given: Any = wanted
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise ConfigError(f"size must be (height, width) in pixels, got {shown(wanted)}")
+    height, width = (whole("a side of size", side, 0) for side in given)
+    limits.check_edit(width, height)
     if height < factor or width < factor or height % factor or width % factor:
         nearest = f"{_nearest(width, factor)} wide, {_nearest(height, factor)} high"
         raise ImageError(

@@ -131,6 +131,12 @@ class _Record(Protocol):
     ) -> Any: ...
 
 
+class _Notice(Protocol):
+    def __call__(
+        self, run: Run, model: Any, source: Source, method: AnyMethod, settings: Any
+    ) -> tuple[str, ...]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Pipeline:
     """A row of functions that a method names.
@@ -140,6 +146,7 @@ class Pipeline:
         finish: Everything after the drag.
         preview: Pixels float32 [1, 3, H, W] of what an iteration is expected to become.
         record: Every intermediate of an edit, for those who ask for it.
+        notice: What a person should know of a picture before any work is done on it; None: nothing.
     """
 
     name: str
@@ -147,3 +154,4 @@ class Pipeline:
     finish: _Finish
     preview: _Preview
     record: _Record
+    notice: _Notice | None = None

@@ -9,7 +9,7 @@ import torch
 
 from ..backends import Choice
 from ..cache import Store
-from ..config import Settings
+from ..config import LIMITS, PictureLimits, Settings
 from ..diffusion.lora.adapter import AdapterUse
 from ..diffusion.lora.merge import Adapters
 from ..diffusion.model import Model
@@ -36,6 +36,8 @@ class Runtime:
         adapters: Which adapter is merged into the weights now.
         worker: Does all work on the device, one job at a time.
         preview_vae: A small decoder for previews; None: the model's own.
+        limits: How large a picture may be.
+        check_pictures: Whether a picture that the model does not know is said.
     """
 
     model: Model
@@ -46,6 +48,8 @@ class Runtime:
     adapters: Adapters
     worker: Worker
     preview_vae: Any = None
+    limits: PictureLimits = LIMITS
+    check_pictures: bool = True
     _process: int = field(default_factory=os.getpid)
 
     def submit(

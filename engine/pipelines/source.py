@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..cache.digest import digest
-from ..config import DragSettings
+from ..config import LIMITS, DragSettings, PictureLimits
 from ..diffusion.lora.adapter import AdapterUse
 from ..drag.method import AnyMethod
 from ..inputs.image import Image, ImageLike
@@ -36,16 +36,24 @@ class Source:
     inversions: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, image: "ImageLike | Generated", prompt: str, negative_prompt: str) -> "Source":
+    def of(
+        cls,
+        image: "ImageLike | Generated",
+        prompt: str,
+        negative_prompt: str,
+        limits: PictureLimits = LIMITS,
+    ) -> "Source":
         """Return the source of a picture, or of a `Generated` one, which has its own prompts.
 
         Raises:
             ConfigError: For prompts that are no text, or others than a generated picture's own.
-            ImageError: For what is no picture.
+            ImageError: For what is no picture, or one larger than the limits.
         """
         check_prompts(prompt=prompt, negative_prompt=negative_prompt)
         if not isinstance(image, Generated):
-            return cls(Image.of(image), prompt, negative_prompt)
+            picture = Image.of(image, limits)
+            limits.check_edit(picture.width, picture.height)
+            return cls(picture, prompt, negative_prompt)
         image.check(
             prompt=prompt or image.prompt,
             negative_prompt=negative_prompt or image.negative_prompt,

@@ -114,10 +114,13 @@ class Dragger:
         """Return a source as a method drags on it; what is remembered is not computed again."""
         model = self.runtime.model
         pipeline = method.pipeline
+        notices: tuple[str, ...] = ()
+        if self.runtime.check_pictures and pipeline.notice is not None:
+            notices = pipeline.notice(run, model, source, method, settings)
         prepared: Prepared[Any] = pipeline.prepare(
             run, model, source, method, settings, self.use, on_step=on_step
         )
-        return prepared
+        return replace(prepared, notices=(*notices, *prepared.notices)) if notices else prepared
 
     def preview(self, method: AnyMethod, moment: Moment) -> Image:
         """Return what the picture is expected to become."""

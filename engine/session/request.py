@@ -7,10 +7,10 @@ from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 
-from ..config import DragSettings
+from ..config import DragSettings, shown, whole
 from ..drag.loop import Iteration
 from ..drag.method import AnyMethod
-from ..errors import ConfigError, InputWarning, SessionError
+from ..errors import ConfigError, InputWarning, PointError, SessionError
 from ..inputs.image import Image
 from ..inputs.mask import Mask, MaskLike
 from ..inputs.points import Points, PointsLike
@@ -20,6 +20,9 @@ from ..system.worker import Job
 from .result import Progress, silent
 
 __all__ = ["Base", "DragOptions", "DragRequest"]
+
+_HISTORY = 2**24
+"""Most places of handles that a drag keeps, 16 bytes each."""
 
 Base = Literal["source", "result", "inverted", "last"]
 """The beginning of a drag: see session.py."""
@@ -95,13 +98,18 @@ class DragRequest:
         if base not in get_args(Base):
             known = ", ".join(get_args(Base))
             raise SessionError(f"there is no base {base!r}; known: {known}")
-        if timeout_s is not None and not timeout_s > 0:
-            raise ConfigError(f"timeout_s must be above 0, got {timeout_s!r}")
+        if timeout_s is not None:
+            _check_timeout(timeout_s)
+        for name, call in (("progress", progress), ("on_iteration", on_iteration)):
+            if call is not None and not callable(call):
+                raise ConfigError(f"{name} must be a function, got {shown(call)}")
+        priority = whole("priority", priority, -(2**63), 2**63)
         settings = _settings(row, config, defaults)
         pairs = Points.of(points)
         pairs.check_inside(image.width, image.height)
+        _check_history(len(pairs), settings.iterations)
         limit = _limit(mask, image, parity=getattr(settings, "parity", False))
-        notices = _notices(mask, limit)
+        notices = _notices(mask, limit, pairs, settings)
         for notice in notices:
             warnings.warn(notice, InputWarning, stacklevel=4)
         return cls(
@@ -162,10 +170,44 @@ def _limit(mask: "MaskLike | None", image: Image, parity: bool) -> Mask | None:
     return None
 
 
-def _notices(mask: "MaskLike | None", limit: Mask | None) -> tuple[str, ...]:
-    if mask is None or limit is None or limit.editable.any():
+def _notices(
+    mask: "MaskLike | None", limit: Mask | None, points: Points, settings: Any
+) -> tuple[str, ...]:
+    """Return what a person should know of the mask that was given."""
+    if mask is None or limit is None:
         return ()
-    return (
-        "the mask marks nothing as editable (white), so the whole picture is held in place; "
-        "leave the mask out to set no limit",
-    )
+    editable = limit.editable
+    if not editable.any():
+        return (
+            "the mask marks nothing as editable (white), so the whole picture is held in place; "
+            "leave the mask out to set no limit",
+        )
+    if editable.all():
+        return (
+            f"the mask marks all {editable.size} pixels as editable (white), so it holds nothing "
+            "in place; leave it out, or make black what shall stay",
+        )
+    held = [not editable[round(y), round(x)] for x, y in points.handles]
+    if settings.lam > 0 and all(held):
+        share = f"{editable.mean():.0%} of the picture are editable"
+        return (
+            f"every handle ({len(held)} of {len(held)}) lies where the mask holds the picture in "
+            f"place ({share}); the usual reason is an inverted mask: white may change",
+        )
+    return ()
+
+
+def _check_timeout(timeout_s: Any) -> None:
+    """Check a number of seconds, which may be as large as one likes. Raises ConfigError."""
+    number = isinstance(timeout_s, (int, float, np.integer, np.floating))
+    if not number or not timeout_s > 0:
+        raise ConfigError(f"timeout_s must be above 0, got {shown(timeout_s)}")
+
+
+def _check_history(points: int, iterations: int) -> None:
+    """Check what every handle's place in every iteration takes. Raises PointError."""
+    if points * iterations > _HISTORY:
+        raise PointError(
+            f"{points} points in {iterations} iterations are {points * iterations} places of "
+            f"handles to keep, {_HISTORY} at most; give fewer points or iterations"
+        )

@@ -10,6 +10,7 @@ from .generate import draw_noise, generate
 from .invert import invert
 from .preview import preview
 from .propagate import Denoising, propagate
+from .rebuild import rebuild
 
 __all__ = [
     "Denoising",
@@ -23,4 +24,5 @@ __all__ = [
     "preview",
     "prompt_notices",
     "propagate",
+    "rebuild",
 ]

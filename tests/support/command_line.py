@@ -10,7 +10,7 @@ from dragnoise.engine.cli import main
 from golden_cases import MODEL
 
 ON_GOLDEN = ("--model", str(MODEL), "--device", "cpu")
-QUICK = (*ON_GOLDEN, *shlex.split("--steps 10 --strength 0.3 --iterations 3"))
+QUICK = (*ON_GOLDEN, *shlex.split("--steps 10 --strength 0.3 --iterations 3 --no-check"))
 DRAG = ("--drag", "40,40:60,50")
 
 

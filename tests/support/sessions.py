@@ -32,7 +32,7 @@ REST = ["drag", "propagate", "decode", "total"]
 
 @cache
 def editor() -> Editor:
-    return Editor.from_pretrained(MODEL, device="cpu")
+    return Editor.from_pretrained(MODEL, device="cpu", check_pictures=False)
 
 
 def opened(editor: Editor | None = None, **how: Any) -> Session:

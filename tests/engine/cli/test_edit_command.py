@@ -39,7 +39,9 @@ def test_json_trajectory_mask_and_settings(
     mask = tmp_path / "mask.png"
     gif = tmp_path / "way.gif"
     out = tmp_path / "out.jpg"
-    PIL.Image.new("L", (91, 96), 255).save(mask)
+    half = PIL.Image.new("L", (91, 96), 255)
+    half.paste(0, (0, 80, 91, 96))
+    half.save(mask)
     words = [*DRAG, "--drag", "10,9:10,9", "--mask", mask, "--prompt", "a disc"]
     words += shlex.split("--lr 0.5 --lam 0 --end-step 2 --r-m 2 --r-p 4 --json")
     assert run("edit", picture, *words, *QUICK, "-o", out, "--trajectory", gif) == 0

@@ -26,7 +26,7 @@ needs_samples = pytest.mark.skipif(
 
 @cache
 def editor() -> Editor:
-    return Editor.from_pretrained(MODEL, device="cpu")
+    return Editor.from_pretrained(MODEL, device="cpu", check_pictures=False)
 
 
 def edited(sample: Sample) -> EditResult:

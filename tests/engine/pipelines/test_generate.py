@@ -37,7 +37,9 @@ DRAG = "20,20:40,30"
 
 @cache
 def editor(backend: str = "eager", dtype: str = "float32") -> Editor:
-    return Editor.from_pretrained(MODEL, device="cpu", backend=backend, dtype=dtype)
+    return Editor.from_pretrained(
+        MODEL, device="cpu", check_pictures=False, backend=backend, dtype=dtype
+    )
 
 
 @cache

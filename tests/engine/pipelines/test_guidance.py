@@ -41,7 +41,9 @@ def exact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @cache
 def editor(backend: str = "eager", dtype: str = "float32") -> Editor:
-    return Editor.from_pretrained(MODEL, device="cpu", backend=backend, dtype=dtype)
+    return Editor.from_pretrained(
+        MODEL, device="cpu", check_pictures=False, backend=backend, dtype=dtype
+    )
 
 
 def edit(editor: Editor, **changes: Any) -> EditResult:

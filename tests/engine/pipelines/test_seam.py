@@ -38,7 +38,7 @@ both = pytest.mark.parametrize("method", [LATENT, PIXELS], ids=lambda method: me
 
 @cache
 def editor() -> Editor:
-    return Editor.from_pretrained(MODEL, device="cpu")
+    return Editor.from_pretrained(MODEL, device="cpu", check_pictures=False)
 
 
 def edit(method: AnyMethod, points: str = POINTS, **how: Any) -> EditResult:
@@ -108,7 +108,9 @@ def test_its_streams_show_previews_and_end_alike(method: AnyMethod) -> None:
 
 @both
 def test_a_store_serves_it(method: AnyMethod, tmp_path: Path) -> None:
-    stored = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path))
+    stored = Editor.from_pretrained(
+        MODEL, device="cpu", check_pictures=False, cache=Store(folder=tmp_path)
+    )
     results = [
         stored.edit(SMALL, POINTS, method=method, config=SETTINGS[method.name]) for _ in range(2)
     ]
@@ -118,7 +120,9 @@ def test_a_store_serves_it(method: AnyMethod, tmp_path: Path) -> None:
 
 def test_what_cannot_be_kept_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A method of one's own has no digest: a store cannot know that its code is the same."""
-    stored = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path))
+    stored = Editor.from_pretrained(
+        MODEL, device="cpu", check_pictures=False, cache=Store(folder=tmp_path)
+    )
     session = opened(LATENT, stored)
     for points in (POINTS, OTHERS):
         session.drag(points, method=LATENT)
@@ -132,7 +136,7 @@ def test_the_encoder_half_is_in_the_loop() -> None:
     ran: dict[str, list[str]] = {}
     for method in (LATENT, METHODS["dragnoise"]):
         names = ran[method.name] = []
-        one = Editor.from_pretrained(MODEL, device="cpu", backend="eager")
+        one = Editor.from_pretrained(MODEL, device="cpu", check_pictures=False, backend="eager")
         unet = one.model.unet
         run_part = unet.run
 
@@ -169,7 +173,9 @@ def test_denoising_starts_where_the_method_says() -> None:
 
 def test_one_inversion_serves_two_methods(tmp_path: Path) -> None:
     """What they share is known by what it is made of, not by whose it is."""
-    stored = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path))
+    stored = Editor.from_pretrained(
+        MODEL, device="cpu", check_pictures=False, cache=Store(folder=tmp_path)
+    )
     ours = DragConfig(steps=6, strength=0.5, iterations=1)
     assert invert.__name__ in stored.edit(SMALL, POINTS, config=ours).timings_ms
     theirs = stored.edit(SMALL, POINTS, method=LATENT, config=SETTINGS[LATENT.name])
@@ -177,7 +183,7 @@ def test_one_inversion_serves_two_methods(tmp_path: Path) -> None:
 
 
 def test_without_diffusion_no_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = Editor.from_pretrained(MODEL, device="cpu")
+    one = Editor.from_pretrained(MODEL, device="cpu", check_pictures=False)
     monkeypatch.setattr(one.model.unet, "run", lambda part: pytest.fail(f"{part} was run"))
     monkeypatch.setattr(one.model.vae, "encode", lambda *_: pytest.fail("the VAE was run"))
     monkeypatch.setattr(one.model.vae, "decode", lambda *_: pytest.fail("the VAE was run"))

@@ -52,12 +52,16 @@ def test_prepared_ahead() -> None:
 
 def test_a_store_serves_other_sessions_and_other_processes(tmp_path: Path) -> None:
     alone = editor().edit(PICTURE, POINTS, prompt="a face", config=QUICK)
-    first = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path))
+    first = Editor.from_pretrained(
+        MODEL, device="cpu", cache=Store(folder=tmp_path), check_pictures=False
+    )
     assert_same(opened(first).drag(POINTS), alone)
     again = opened(first).drag(POINTS)
     assert list(again.timings_ms) == REST
     assert again.cache["stages"]["invert"]["hits"] == {"host": 1}
-    second = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path))
+    second = Editor.from_pretrained(
+        MODEL, device="cpu", cache=Store(folder=tmp_path), check_pictures=False
+    )
     found = second.edit(PICTURE, POINTS, prompt="a face", config=QUICK)
     assert list(found.timings_ms) == ["condition", "start", *REST]
     assert found.cache["stages"]["invert"] == found.cache["stages"]["invert"] | {
@@ -85,7 +89,7 @@ BEFORE: dict[str, Any] = {"image": PICTURE, "prompt": "a face", "config": QUICK}
     ids=["settings of the drag", "prompt", "steps", "strength", "guidance", "one bit", "method"],
 )
 def test_a_key_is_exactly_what_a_stage_depends_on(changes: dict[str, Any], made: set[str]) -> None:
-    editor = Editor.from_pretrained(MODEL, device="cpu", cache=Store())
+    editor = Editor.from_pretrained(MODEL, device="cpu", cache=Store(), check_pictures=False)
     editor.edit(points=POINTS, **BEFORE)
     result = editor.edit(points=POINTS, **(BEFORE | changes))
     assert result.timings_ms.keys() - set(REST) == made

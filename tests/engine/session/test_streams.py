@@ -70,9 +70,11 @@ def test_a_small_decoder_makes_the_previews() -> None:
     plain, small = (
         next(
             iter(
-                opened(Editor.from_pretrained(MODEL, device="cpu", preview_vae=vae)).drag_stream(
-                    POINTS, previews=1
-                )
+                opened(
+                    Editor.from_pretrained(
+                        MODEL, device="cpu", check_pictures=False, preview_vae=vae
+                    )
+                ).drag_stream(POINTS, previews=1)
             )
         )
         for vae in (None, tiny)
@@ -154,7 +156,9 @@ def test_a_previews_share_is_of_the_loop_alone(monkeypatch: pytest.MonkeyPatch) 
         yield
         now[0] += took.get(stage, 0.0)
 
-    session = opened(Editor.from_pretrained(MODEL, device="cpu", observers=[moves]))
+    session = opened(
+        Editor.from_pretrained(MODEL, device="cpu", check_pictures=False, observers=[moves])
+    )
     session._preview_s = 2.0  # known from an earlier stream
     events = list(session.drag_stream(POINTS, config=QUICK.replace(iterations=10, lr=1e-6)))
     assert now[0] > 1000

@@ -21,7 +21,7 @@ class Busy:
     """An editor whose worker is busy with something else, until `leave` is set."""
 
     def __init__(self) -> None:
-        self.editor = Editor.from_pretrained(MODEL, device="cpu")
+        self.editor = Editor.from_pretrained(MODEL, device="cpu", check_pictures=False)
         self.leave = threading.Event()
         entered = threading.Event()
 
@@ -58,7 +58,7 @@ def adapter() -> Adapter:
 
 def test_a_slow_reader_of_a_stream_holds_nothing_but_its_session() -> None:
     """The next edit, also one with another adapter, is done between two events of the stream."""
-    one = Editor.from_pretrained(MODEL, device="cpu")
+    one = Editor.from_pretrained(MODEL, device="cpu", check_pictures=False)
     stream = opened(one).drag_stream(POINTS, mask=MASK)
     first = next(stream)
     assert first.iteration == 0
@@ -71,7 +71,7 @@ def test_a_slow_reader_of_a_stream_holds_nothing_but_its_session() -> None:
 
 
 def test_a_stream_is_computed_ahead_of_its_reader() -> None:
-    one = Editor.from_pretrained(MODEL, device="cpu")
+    one = Editor.from_pretrained(MODEL, device="cpu", check_pictures=False)
     done: list[int] = []
     stream = opened(one).drag_stream(
         POINTS, progress=lambda stage, step, of: done.append(step) if stage == "drag" else None
@@ -83,7 +83,7 @@ def test_a_stream_is_computed_ahead_of_its_reader() -> None:
 
 
 def test_a_reader_that_leaves_late_leaves_the_session_as_it_was() -> None:
-    one = Editor.from_pretrained(MODEL, device="cpu")
+    one = Editor.from_pretrained(MODEL, device="cpu", check_pictures=False)
     session = opened(one)
     stream = session.drag_stream(POINTS)
     next(stream)
@@ -151,7 +151,7 @@ def test_the_urgent_drag_is_next(busy: Busy) -> None:
 
 
 def test_a_callback_may_edit_but_not_with_its_own_session() -> None:
-    one = Editor.from_pretrained(MODEL, device="cpu")
+    one = Editor.from_pretrained(MODEL, device="cpu", check_pictures=False)
     session = opened(one)
     inner: list[EditResult] = []
 
