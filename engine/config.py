@@ -38,17 +38,27 @@ def shown(value: object) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
+def whole(
+    name: str, value: Any, low: int, high: int | None = None, allowed: str | None = None
+) -> int:
     """Return a whole number of any library's kind (NumPy's, for example) as Python's.
 
+    Args:
+        name: What a message calls it.
+        value: The number.
+        low: The least.
+        high: The greatest; None: as large as one likes.
+        allowed: The range, in words; None: its numbers.
+
     Raises:
-        ConfigError: Naming the value and its range. high: None: as large as one likes.
+        ConfigError: Naming the value and its range.
     """
     if isinstance(value, (int, np.integer)) and type(value) is not bool:
         number = int(value)
         if low <= number and (high is None or number <= high):
             return number
-    allowed = f"{low} or more" if high is None else f"a whole number from {low} to {high}"
+    if allowed is None:
+        allowed = f"{low} or more" if high is None else f"a whole number from {low} to {high}"
     raise ConfigError(f"{name} must be {allowed}, got {shown(value)}")
 
 

@@ -36,6 +36,10 @@ class Mask:
     editable: Bits
 
     def __post_init__(self) -> None:
+        given: object = self.editable
+        if not isinstance(given, np.ndarray):
+            kind = type(given).__name__
+            raise MaskError(f"a mask must be a numpy array, got {kind}; use Mask.of")
         shape = self.editable.shape
         if self.editable.dtype != np.bool_ or len(shape) != 2 or 0 in shape:
             raise MaskError(
