@@ -70,7 +70,9 @@ def picture_size(
     given: Any = wanted
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise ConfigError(f"size must be (height, width) in pixels, got {shown(wanted)}")
-    height, width = (whole("a side of size", side, -(2**63), None, "a whole number") for side in given)
+    height, width = (
+        whole("a side of size", side, -(2**63), None, "a whole number") for side in given
+    )
     limits.check_edit(width, height)
     if height < factor or width < factor or height % factor or width % factor:
         nearest = f"{_nearest(width, factor)} wide, {_nearest(height, factor)} high"
