@@ -1,6 +1,6 @@
 """The table of drag methods. A method is one file that ends in its row."""
 
-from ..drag.method import AnyMethod
+from ..drag.method import AnyMethod, Method
 from ..errors import ConfigError
 from .baseline import BASELINE, BASELINE_PLAIN
 from .dragnoise import DRAGNOISE
@@ -16,10 +16,11 @@ def method_row(method: str | AnyMethod) -> AnyMethod:
     """Return the row of a name, or a row of one's own as it is.
 
     Raises:
-        ConfigError: For a name that is not in the table.
+        ConfigError: For a name that is not in the table, or what is neither.
     """
-    if not isinstance(method, str):
+    if isinstance(method, Method):
         return method
-    if method not in METHODS:
+    given: object = method
+    if not isinstance(given, str) or method not in METHODS:
         raise ConfigError(f"there is no method {method!r}; known: {', '.join(METHODS)}")
     return METHODS[method]

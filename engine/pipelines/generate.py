@@ -71,7 +71,7 @@ def picture_size(
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise ConfigError(f"size must be (height, width) in pixels, got {shown(wanted)}")
     height, width = (
-        whole("a side of size", side, -(2**63), None, "a whole number") for side in given
+        whole("a side of size", side, -(2**63), 2**63, "a whole number") for side in given
     )
     limits.check_edit(width, height)
     if height < factor or width < factor or height % factor or width % factor:
