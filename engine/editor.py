@@ -309,7 +309,7 @@ class Editor:
             ConfigError: A setting is out of its range.
             AdapterError: The adapter does not fit the model.
         """
-        limit = whole("undo_bytes", undo_bytes, 0)
+        limit = _bytes(undo_bytes)
         source = Source.of(image, prompt, negative_prompt, self._runtime.limits)
         own = self.defaults if source.generated is None else source.generated.config
         if adapter is not None and not isinstance(adapter, Adapter):
