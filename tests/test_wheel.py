@@ -4,6 +4,7 @@ It has every room, the native module and the model, and neither tests, C++ sourc
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -75,3 +76,21 @@ def test_wheel_has_the_model_the_types_and_the_licence(names: list[str]) -> None
         f"dragnoise/{room}/py.typed" for room in ("kernels", "engine", "export", "bench")
     } <= set(names)
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
+
+
+@pytest.mark.skipif(not shutil.which("cmake"), reason="no cmake on PATH")
+def test_without_a_compiler_nothing_is_built_and_it_is_said(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("cmake", "ninja", "make"):
+        found = shutil.which(tool)
+        if found is not None:
+            (tools / tool).symlink_to(found)
+    made = subprocess.run(
+        [str(tools / "cmake"), "-S", str(ROOT), "-B", str(tmp_path / "build")],
+        env={"PATH": str(tools), "CXX": "/nowhere/c++"},
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 0, made.stderr
+    assert "there is no C++ compiler" in made.stderr

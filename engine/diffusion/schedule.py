@@ -8,6 +8,7 @@ latent's time and a' at the time it goes to:
 For a model that predicts v, eps = sqrt(a) v + sqrt(1 - a) x, with a at the time the model read.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,7 @@ class Schedule:
             )
         with told_as(ModelError, "this model's scheduler cannot be used"):
             ddim = DDIMScheduler.from_config(
-                dict(config),
+                {name: value for name, value in config.items() if _is_read(name)},
                 clip_sample=False,
                 set_alpha_to_one=False,
                 steps_offset=1,
@@ -125,6 +126,11 @@ class Schedule:
     @staticmethod
     def _move(eps: Tensor, latent: Tensor, a: Tensor, after: Tensor) -> Tensor:
         return after.sqrt() * _clean(eps, latent, a) + (1 - after).sqrt() * eps
+
+
+def _is_read(name: str) -> bool:
+    """Whether DDIM reads a setting of a scheduler; of others it would speak at every edit."""
+    return name.startswith("_") or name in inspect.signature(DDIMScheduler).parameters
 
 
 def _falls(alphas: Tensor) -> bool:
