@@ -52,8 +52,10 @@ def read_checkpoint(
             "run code) with allow_pickle=True (--allow-pickle)"
         )
     with open_weights([path]) as stored:
-        folder = _cached_configuration(path, stored) if config is None else Path(config)
-        if not folder.is_dir():
+        with told_as(ModelError, f"{config!r} is no path of a configuration"):
+            folder = _cached_configuration(path, stored) if config is None else Path(config)
+            there = folder.is_dir()
+        if not there:
             raise ModelError(
                 f"no configuration folder at {str(config)!r}; "
                 "give a diffusers folder of the same architecture"
