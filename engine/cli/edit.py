@@ -12,6 +12,7 @@ from .options import (
     add_method_options,
     add_model_options,
     beside,
+    check_adapter,
     drag_settings,
     limits_of,
     load_editor,
@@ -70,6 +71,7 @@ def _run(parsed: Namespace) -> int:
         gif = outputs.add("--trajectory", parsed.trajectory, (".gif",))
     inputs = {"image": parsed.image, "mask": parsed.mask, "adapter": parsed.adapter}
     outputs.check_apart(inputs | model_inputs(parsed))
+    check_adapter(parsed.adapter)
     limits = limits_of(parsed)
     image = Image.of(parsed.image, limits)
     limits.check_edit(image.width, image.height)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import DragConfig, PictureLimits
-from ..errors import ConfigError, ImageError
+from ..errors import AdapterError, ConfigError, ImageError, MaskError
 from ..inputs.mask import Mask
 from ..inputs.points import Points
 from ..system.incoming import open_regular
@@ -35,6 +35,7 @@ __all__ = [
     "add_model_options",
     "add_settings",
     "beside",
+    "check_adapter",
     "drag_settings",
     "given_settings",
     "limits_of",
@@ -85,7 +86,16 @@ def points_of(drags: Sequence[str]) -> Points:
 
 def mask_of(path: str | None, width: int, height: int) -> Mask | None:
     """Return the mask of `--mask` for an image of this size. Raises MaskError."""
-    return None if path is None else Mask.of(path, width, height)
+    if path is None:
+        return None
+    open_regular(path, MaskError).close()
+    return Mask.of(path, width, height)
+
+
+def check_adapter(path: str | None) -> None:
+    """Check that there is a file or a folder, before a model is loaded. Raises AdapterError."""
+    if path is not None and not (path and os.path.isdir(path)):
+        open_regular(path, AdapterError).close()
 
 
 # Settings: options from dataclasses.
