@@ -22,6 +22,8 @@ _SIGNALS = tuple(
 _BOUNCE_S = 2.0
 """For so long after a signal others are the same one: programs in between often send two."""
 
+_SOON_S = 0.01
+
 
 class _Interrupted(KeyboardInterrupt):
     """An interruption by another signal than Ctrl-C's."""
@@ -56,9 +58,12 @@ class _Handler:
         raise KeyboardInterrupt if number == signal.SIGINT else _Interrupted(number)
 
     def again(self, number: int) -> None:
-        """Raise once more for a signal whose interruption was lost."""
+        """Raise once more for a signal whose interruption was lost, in a moment: not here."""
         self._raised_s = None
-        signal.raise_signal(signal.Signals(number))
+        if sys.platform == "win32":
+            return
+        main = threading.main_thread().ident
+        threading.Timer(_SOON_S, signal.pthread_kill, [main, number]).start()
 
 
 @contextmanager

@@ -70,6 +70,8 @@ def writable(path: _Path, suffixes: Sequence[str] = PICTURES) -> Path:
         raise OutputError(
             f"{str(path)!r} does not end in a known kind of file; use one of {', '.join(suffixes)}"
         )
+    if os.fspath(path).endswith(os.sep):
+        raise OutputError(f"{str(path)!r} is the name of a folder; give that of a file")
     _check_replaceable(target)
     if not target.parent.is_dir():
         raise OutputError(f"the folder {str(target.parent)!r} does not exist; make it first")
@@ -88,6 +90,9 @@ def writable_folder(path: _Path) -> Path:
     cannot = f"the folder {str(path)!r} cannot be made"
     with told_as(OutputError, cannot):
         there = _nearest(Path(path))
+        for name in Path(path).parts[len(there.parts) :]:
+            with contextlib.suppress(FileNotFoundError):
+                (there / name).lstat()  # it may be too long
     if not there.is_dir():
         raise OutputError(f"{cannot} ({str(there)!r} is none); choose another")
     _try_folder(there)
@@ -203,10 +208,10 @@ def _would_replace(target: Path, path: _Path) -> bool:
 def _is_same(one: _Path, other: _Path) -> bool:
     """Whether two paths lead to one file, or would if it were made."""
     try:
-        return os.path.samefile(one, other)
-    except OSError:
+        if os.path.exists(one) and os.path.exists(other):
+            return os.path.samefile(one, other)
         return os.path.realpath(one) == os.path.realpath(other)
-    except ValueError:  # a null byte
+    except (OSError, ValueError):  # no file has such a name
         return False
 
 

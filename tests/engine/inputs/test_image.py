@@ -208,3 +208,25 @@ def test_refused_formats() -> None:
     wide = Image(np.zeros((1, 16384, 3), np.uint8))
     with pytest.raises(OutputError, match="16384x1 cannot be written as webp"):
         wide.to_bytes("webp")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".WEBP", ".bmp", ".tif", ".TIFF"])
+def test_every_pixel_is_kept(suffix: str, tmp_path: Path) -> None:
+    noise = Image(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))
+    assert np.array_equal(Image.of(noise.save(tmp_path / f"a{suffix}")).pixels, noise.pixels)
+    assert np.array_equal(Image.from_bytes(noise.to_bytes(suffix)).pixels, noise.pixels)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".JPG"])
+def test_jpeg_keeps_colours_at_full_resolution(suffix: str, tmp_path: Path) -> None:
+    """Noise is the worst there is: the largest difference of quality 75 is over 100."""
+    noise = Image(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))
+    path = noise.save(tmp_path / f"a{suffix}")
+    assert path.read_bytes() == noise.to_bytes(suffix)
+    assert np.abs(Image.of(path).pixels.astype(int) - noise.pixels).max() <= 16
+
+
+def test_a_format_without_room_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="65501x1 cannot be written as jpg"):
+        Image(np.zeros((1, 65501, 3), np.uint8)).save(tmp_path / "a.jpg")
+    assert list(tmp_path.iterdir()) == []
