@@ -144,7 +144,7 @@ class Image:
         Raises:
             OutputError: The format is another, or has no room for a picture of this size.
         """
-        suffix = f".{format.lower().removeprefix('.')}"
+        suffix = f".{str(format).lower().removeprefix('.')}"
         if suffix not in PICTURES:
             known = ", ".join(name.removeprefix(".") for name in PICTURES)
             raise OutputError(f"{format!r} is not a known kind of picture; use one of {known}")

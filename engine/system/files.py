@@ -65,7 +65,8 @@ def writable(path: _Path, suffixes: Sequence[str] = PICTURES) -> Path:
     Raises:
         OutputError: No file can be made there.
     """
-    target = Path(path)
+    with told_as(OutputError, f"{path!r} is no path of a file"):
+        target = Path(path)
     if suffixes and target.suffix.lower() not in suffixes:
         raise OutputError(
             f"{str(path)!r} does not end in a known kind of file; use one of {', '.join(suffixes)}"

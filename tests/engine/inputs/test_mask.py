@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dragnoise.engine import Mask, MaskError
+from dragnoise.engine import InputWarning, Mask, MaskError
 
 HALF = np.zeros((12, 10), np.bool_)
 HALF[:, 5:] = True
@@ -65,3 +65,36 @@ def test_mask_file_of_zeros_and_ones(tmp_path: Path) -> None:
 def test_refused_masks(source: Any, says: str) -> None:
     with pytest.raises(MaskError, match=says):
         Mask.of(source, 10, 12)
+
+
+WHITE, BLACK, RED, CLEAR = (255,) * 4, (0, 0, 0, 255), (255, 0, 0, 255), (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("painted", "rest", "mode"),
+    [
+        (WHITE, CLEAR, "RGBA"),
+        (RED, CLEAR, "RGBA"),
+        (BLACK, CLEAR, "RGBA"),
+        (WHITE, (255, 255, 255, 0), "RGBA"),
+        (BLACK, (255, 255, 255, 0), "LA"),
+        (WHITE, BLACK, "RGBA"),
+        ((255, 255, 255, 100), (0, 0, 0, 100), "RGBA"),
+    ],
+)
+def test_layers(painted: Any, rest: Any, mode: str) -> None:
+    layer = np.where(HALF[..., None], np.uint8(painted), np.uint8(rest))
+    seen = Mask.of(PIL.Image.fromarray(layer).convert(mode), 10, 12).editable
+    np.testing.assert_array_equal(seen, HALF)
+
+
+def test_a_black_and_white_layer_counts_by_its_white() -> None:
+    layer = np.where(HALF[..., None], np.uint8(WHITE), np.uint8(BLACK))
+    layer[:2] = CLEAR
+    seen = Mask.of(PIL.Image.fromarray(layer), 10, 12).editable
+    np.testing.assert_array_equal(seen, HALF & (np.arange(12) >= 2)[:, None])
+
+
+def test_a_layer_with_nothing_on_it_is_said() -> None:
+    with pytest.warns(InputWarning, match="alpha 0 at all 120 pixels"):
+        assert not Mask.of(PIL.Image.new("RGBA", (10, 12)), 10, 12).editable.any()
