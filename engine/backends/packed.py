@@ -4,8 +4,8 @@ PyTorch's convolution hands oneDNN its weights as they lie, and oneDNN reorders 
 which for small maps costs more than the sum itself (1280 x 1280 x 3 x 3 on an 8 x 8 map: 22 ms as
 they lie, 7 ms packed; float32, two threads of a Xeon with AMX). Frozen weights are packed once. For
 the gradient of a map, which is a convolution with the weights turned round, they are packed a
-second time when the first gradient is wanted. bfloat16 linear maps are packed likewise; in float32
-the matrix product reads plain weights as fast.
+second time when the first gradient is wanted; what runs once a drag is packed for that one call.
+bfloat16 linear maps are packed likewise; in float32 the matrix product reads plain weights as fast.
 
 The packing operators are the ones that torch.compile uses when it freezes a network
 (`torch.ops.mkldnn`); `objections_to` finds out whether they are here.
@@ -70,10 +70,12 @@ class _PackedConv:
 
     Attributes:
         plain: The convolution; its weight is [O, C, k, k].
+        kept: Whether what is packed is kept for the next call.
         packed: (version of the weight, packed weight) by direction, "forward" or "backward".
     """
 
     plain: Conv
+    kept: bool = True
     packed: dict[str, tuple[int, Tensor]] = field(default_factory=dict)
 
     def __call__(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -118,6 +120,8 @@ class _PackedConv:
 
     def _forward_weight(self, size: torch.Size) -> Tensor:
         plain = self.plain
+        if not self.kept:
+            return _pack(plain.weight.detach(), plain.padding, plain.stride, size)
         version = plain.weight._version
         if self.packed.get("forward", (None,))[0] != version:
             packed = _pack(plain.weight.detach(), plain.padding, plain.stride, size)
@@ -154,7 +158,7 @@ class _DifferentiableConv(torch.autograd.Function):
 
 def _pack(weight: Tensor, padding: int, stride: int, size: torch.Size) -> Tensor:
     packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]
-        weight.to_mkldnn(), [padding] * 2, [stride] * 2, [1, 1], 1, list(size)
+        weight.contiguous().to_mkldnn(), [padding] * 2, [stride] * 2, [1, 1], 1, list(size)
     )
     return packed
 
@@ -229,13 +233,27 @@ def _conv(weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> _Pa
     return _PackedConv(Conv(weight, bias, stride, padding))
 
 
+def _conv_once(weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> _PackedConv:
+    return _PackedConv(Conv(weight, bias, stride, padding), kept=False)
+
+
+def _as_it_lies(view: Tensor) -> Tensor:
+    """Return a part of a weight uncopied: packing copies it."""
+    return view
+
+
 def _linear(weight: Tensor, bias: Tensor | None) -> Linear | _PackedLinear:
     plain = Linear(weight, bias)
     return _PackedLinear(plain) if weight.dtype == torch.bfloat16 else plain
 
 
 PACKED_OPERATORS = Operators(
-    memory_format=torch.channels_last, conv=_conv, linear=_linear, norm=Norm
+    memory_format=torch.channels_last,
+    conv=_conv,
+    linear=_linear,
+    norm=Norm,
+    once=_conv_once,
+    part=_as_it_lies,
 )
 """What layers are computed with."""
 

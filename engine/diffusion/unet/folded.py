@@ -94,8 +94,8 @@ class FoldedResnet:
         def norm_of(part: slice, groups: int) -> Layer:
             return operators.norm(norm.weight[part], norm.bias[part], groups, norm.eps, True)
 
-        def conv_of(part: slice) -> Biased:
-            return operators.conv(conv.weight[:, part].contiguous(), None, 1, padding)
+        def part_of(part: slice) -> Tensor:
+            return operators.part(conv.weight[:, part])
 
         first = slice(bound)
         rest = slice(bound, None)
@@ -106,11 +106,11 @@ class FoldedResnet:
             dynamic,
             bound,
             norm=norm_of(first, groups),
-            conv=conv_of(first),
+            conv=operators.conv(part_of(first), None, 1, padding),
             rest_norm=None if all_dynamic else norm_of(rest, norm.num_groups - groups),
-            rest_conv=None if all_dynamic else conv_of(rest),
-            shortcut=operators.conv(weight[:, :dynamic].contiguous(), None, 1, 0),
-            rest_shortcut=operators.conv(weight[:, dynamic:].contiguous(), bias, 1, 0),
+            rest_conv=None if all_dynamic else operators.once(part_of(rest), None, 1, padding),
+            shortcut=operators.conv(operators.part(weight[:, :dynamic]), None, 1, 0),
+            rest_shortcut=operators.once(operators.part(weight[:, dynamic:]), bias, 1, 0),
         )
 
     def constants(self, skip: Tensor, times: Tensor) -> Constants:

@@ -137,6 +137,9 @@ class Operators:
         linear: (weight [O, C], bias [O]) -> a linear map.
         norm: (weight [C], bias [C], groups, eps, silu) -> a group normalisation.
         attention: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
+        once: As `conv`, for a layer that runs once a drag: what it prepares is not kept.
+        part: A view of some of a convolution's weights -> what `conv` is given in its place: a copy
+            that lies as whole weights do, unless the layer copies them itself.
     """
 
     memory_format: torch.memory_format = torch.contiguous_format
@@ -144,3 +147,5 @@ class Operators:
     linear: Callable[[Tensor, Tensor | None], Biased] = Linear
     norm: Callable[[Tensor, Tensor, int, float, bool], Layer] = Norm
     attention: Callable[[Tensor, Tensor, Tensor], Tensor] = sdpa
+    once: Callable[[Tensor, Tensor | None, int, int], Biased] = Conv
+    part: Callable[[Tensor], Tensor] = Tensor.contiguous

@@ -96,3 +96,29 @@ def test_packed_is_tried_before_it_is_believed(monkeypatch: pytest.MonkeyPatch) 
 def test_packed_objects() -> None:
     assert "packed weights are the CPU's" in objections_to(torch.device("cuda:0"), torch.float32)[0]
     assert "torch.float16 are not packed" in objections_to(CPU, torch.float16)[0]
+
+
+@can_pack
+@pytest.mark.parametrize("part", [slice(3), slice(3, None)], ids=["first", "rest"])
+def test_part_of_a_weight_is_packed_from_where_it_lies(part: slice) -> None:
+    """No copy is kept beside the packed one, the bits are a copy's, and changes are seen."""
+    torch.manual_seed(0)
+    weight = torch.randn(6, 5, 3, 3)
+    view = PACKED_OPERATORS.part(weight[:, part])
+    assert view.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()
+    conv = PACKED_OPERATORS.conv(view, None, 1, 1)
+    hidden = torch.randn(1, view.shape[1], 8, 8).contiguous(memory_format=torch.channels_last)
+    for _ in range(2):
+        mine, yours = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+        copied = PACKED_OPERATORS.conv(weight[:, part].contiguous(), None, 1, 1)
+        found, expected = conv(mine), copied(yours)
+        assert torch.equal(found, expected)
+        assert torch.equal(PACKED_OPERATORS.once(view, None, 1, 1)(hidden), expected)
+        along = torch.randn(found.shape)
+        assert torch.equal(
+            *(
+                torch.autograd.grad(out, of, along)[0]
+                for out, of in ((found, mine), (expected, yours))
+            )
+        )
+        weight.mul_(-0.5)
