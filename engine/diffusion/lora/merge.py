@@ -111,10 +111,12 @@ class Adapters:
         layers = {}
         for name, down, up in adapter.matrices:
             weight = self._weight(name)
-            if weight.flatten(1).shape != (len(up), down.shape[1]):
+            rows, columns = weight.flatten(1).shape
+            rank = len(down) if down.ndim else 0
+            if (up.shape, down.shape) != ((rows, rank), (rank, columns)):
                 raise AdapterError(
-                    f"the adapter changes {shown(name)} by [{len(up)}, {down.shape[1]}], which is "
-                    f"{list(weight.shape)} here: it was made for another model"
+                    f"the adapter changes {shown(name)} by {list(up.shape)} x {list(down.shape)}, "
+                    f"which is {list(weight.shape)} here: it was made for another model"
                     f"{self._family(adapter)}"
                 )
             layers[name] = weight
@@ -146,7 +148,7 @@ class Adapters:
         """Say for which family an adapter was made, by the width of the text that it reads."""
         ours = self._model.unet.network.config["cross_attention_dim"]
         for name, down, _ in adapter.matrices:
-            width = down.shape[1]
+            width = down.shape[-1] if down.ndim else 0
             if name.endswith("attn2.to_k") and width != ours and width in _FAMILIES:
                 return f", {_FAMILIES[width]} (its text is {width} wide, this model's {ours})"
         return ""

@@ -290,6 +290,9 @@ def test_an_adapter_of_another_model_changes_nothing(merging: tuple[Editor, Adap
     name, down, up = adapter().matrices[0]
     wrong = [
         (Adapter(((name, down[:, :-1], up),)), r"it was made for another model"),
+        (Adapter(((name, down[0], up),)), r"it was made for another model"),
+        (Adapter(((name, down[0, 0], up[None]),)), r"it was made for another model"),
+        (Adapter(((name, down[1:], up),)), r"it was made for another model"),
         (
             Adapter((*adapter().matrices, ("none.to_q", down, up))),
             "none.to_q, which this model does not have",
