@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -137,7 +138,12 @@ def _run(words: list[str]) -> Ended:
     out, err = io.StringIO(), io.StringIO()
     code: object = None
     error = ""
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("always")
         try:
             code = main(words)
         except SystemExit as ended:
