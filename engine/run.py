@@ -22,6 +22,7 @@ from .cache.digest import UndigestedError, digest, environment_digest
 from .cache.switches import switches
 from .system.finite import check_finite
 from .system.timers import Observer
+from .system.worker import check_current
 
 __all__ = ["Run", "StageCache", "kept"]
 
@@ -221,6 +222,7 @@ class Run:
         """
 
         def make() -> T:
+            check_current()  # between two stages: few of them look while they run
             with self.watched(stage.__name__):
                 result = stage(*inputs, **watch)
             return check_finite(stage.__name__, result)

@@ -71,4 +71,12 @@ def _entry(path: Path, read: Callable[[Path], object]) -> ListedFile:
         read(path)
     except PlanError as error:
         reason = str(error)
-    return ListedFile(path.name, sum(file.stat().st_size for file in files_of(path)), reason)
+    return ListedFile(path.name, sum(_size(file) for file in files_of(path)), reason)
+
+
+def _size(file: Path) -> int:
+    """Return a file's bytes, 0 where they are not told."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0

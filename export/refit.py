@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dragnoise.engine.backends.tensorrt import Device, Engine, Library
 from dragnoise.engine.diffusion.model import Model
-from dragnoise.engine.errors import ExportError
+from dragnoise.engine.errors import ExportError, PlanError
 from dragnoise.engine.exported import (
     DTYPES,
     SUFFIX,
@@ -97,7 +97,10 @@ def refit_plan(
 def _base(built: PlanId, folder: Path) -> tuple[Path, PlanId]:
     """Return a plan that differs from `built` in the adapter alone. Raises ExportError."""
     for path in sorted(folder.glob(f"{built.graph.part}*.refittable{SUFFIX}")):
-        plan, _ = about_plan(path)
+        try:
+            plan, _ = about_plan(path)
+        except PlanError:  # a broken neighbour
+            continue
         graph = dataclasses.replace(plan.graph, adapter=built.graph.adapter)
         if dataclasses.replace(plan, graph=graph) == built:
             return path, plan

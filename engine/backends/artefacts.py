@@ -63,8 +63,8 @@ class Artefacts:
             path = self.folder / wanted.file
             if path.exists():
                 return path, wanted
-            for path in self._dynamic(model, wanted, extent, ".onnx"):
-                return path, replace(wanted, profile=about_graph(path)[0].profile)
+            for path, seen in self._dynamic(model, wanted, extent, ".onnx", about_graph):
+                return path, replace(wanted, profile=seen.profile)
             return None
 
         return find() or self._make("onnx", model, wanted, find)
@@ -91,19 +91,25 @@ class Artefacts:
                 if path.exists():
                     return path, plan
                 ending = plan.file.removeprefix(graph.stem)
-                for path in self._dynamic(model, graph, extent, ending):
-                    profile = about_plan(path)[0].graph.profile
+                for path, seen in self._dynamic(model, graph, extent, ending, about_plan):
+                    profile = seen.graph.profile
                     return path, replace(plan, graph=replace(graph, profile=profile))
             return None
 
         return find() or self._make("plan", model, graph, find, library)
 
     def _dynamic(
-        self, model: Model, wanted: GraphId, extent: Extent, ending: str
-    ) -> Iterator[Path]:
+        self,
+        model: Model,
+        wanted: GraphId,
+        extent: Extent,
+        ending: str,
+        about: Callable[[Path], tuple[T, object]],
+    ) -> Iterator[tuple[Path, T]]:
         """Yield dynamic files whose size range, read from the name, covers `extent`.
 
-        The size that they were tuned for is in the header only.
+        The size that they were tuned for is in the header only: with each comes what it says of
+        itself. One whose header cannot be read is passed over; it does not stop its neighbours.
         """
         multiple = multiple_px(model)
         if extent.height % multiple or extent.width % multiple:
@@ -116,7 +122,12 @@ class Artefacts:
             except ValueError:
                 continue
             if profile.covers(extent):
-                yield path
+                try:
+                    identity, _ = about(path)
+                except PlanError as broken:
+                    _log.warning("%s is not used: %s", path.name, broken)
+                    continue
+                yield path, identity
 
     def _make(
         self,

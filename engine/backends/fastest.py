@@ -8,7 +8,7 @@ text. Only what has passed its own checks (gate, graph, plan) is a candidate.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -19,6 +19,7 @@ from ..diffusion.model import Model
 from ..diffusion.parts import DOWN, FOLDED, MIDDLE, UP, VAE_DECODER
 from ..diffusion.unet import FEATURE_BLOCK, Step, UNet
 from ..errors import DragnoiseError
+from ..system.schema import Each, Fields, MismatchError, Plain, Real, Text
 from .artefacts import Artefacts
 from .placement import Placement
 from .registry import BACKENDS, ORDER, choose
@@ -49,11 +50,31 @@ def fastest_placement(
         model.weights.digest, str(model.dtype), attention, environment_digest(model.device), files
     )
     verdicts = Verdicts(artefacts.folder / "measured")
-    times = _times_in(verdicts.read(key))
+    times = _times_in(verdicts.read(key), _candidates(model))
     if times is None:
         times = _measure(model, attention, artefacts)
         verdicts.keep(key, times)
     return _placement(times), times
+
+
+def _candidates(model: Model) -> dict[str, tuple[str, ...]]:
+    """Return the names that a verdict may have here, by field of `Placement`."""
+    drag = tuple(name for name in _of_device(model) if not BACKENDS[name].objections(model))
+    parts = (*drag, *_exporting(model))
+    return {_DRAG: drag, **dict.fromkeys(_UNET_PARTS, parts), _VAE: ("eager", *_exporting(model))}
+
+
+def _of_device(model: Model) -> tuple[str, ...]:
+    return tuple(ORDER.get(model.device.type, ("eager",)))
+
+
+def _exporting(model: Model) -> tuple[str, ...]:
+    """Return the names of backends that run exported parts, and can serve."""
+    return tuple(
+        name
+        for name, row in BACKENDS.items()
+        if row.open_parts is not None and not row.objections(model)
+    )
 
 
 def _placement(times: Times) -> Placement:
@@ -70,17 +91,12 @@ def _measure(model: Model, attention: str, artefacts: Artefacts) -> Times:
     """Time every candidate. All parts but the drag's are timed without gradients."""
     inputs = _inputs(model)
     times: Times = {name: {} for name in (_DRAG, *_UNET_PARTS, _VAE)}
-    for name in ORDER.get(model.device.type, ("eager",)):
+    for name in _of_device(model):
         if not BACKENDS[name].objections(model):
             candidate = choose(model, name, attention)[0]
             times[_DRAG][name] = _ms(model, partial(_iteration, candidate, inputs))
     drag = min(times[_DRAG], key=lambda name: times[_DRAG][name])
-    exporting = [
-        name
-        for name, row in BACKENDS.items()
-        if row.open_parts is not None and not row.objections(model)
-    ]
-    for name in (drag, *exporting):
+    for name in (drag, *_exporting(model)):
         candidate = choose(model, name, attention, Artefacts(artefacts.folder))[0]
         for part, work in _work(candidate, inputs).items():
             runs_it = "eager" if part == _VAE and name == drag else name
@@ -155,13 +171,15 @@ def _ms(model: Model, work: Callable[[], object]) -> float:
     return round(min(times[1:]), 4)
 
 
-def _times_in(verdict: object) -> Times | None:
-    """Return the times that were kept; None where they are not whole."""
-    if not isinstance(verdict, dict) or set(verdict) != {_DRAG, *_UNET_PARTS, _VAE}:
+def _times_in(verdict: object, candidates: Mapping[str, tuple[str, ...]]) -> Times | None:
+    """Return the times that were kept; None where they are not whole, or not of candidates."""
+    try:
+        Fields({part: Plain() for part in candidates}).check(verdict, "verdict")
+        times: Times = verdict  # type: ignore[assignment]
+        for part, names in candidates.items():
+            own = {name: Real(low=0) for name in names if name in times[part]}
+            Fields(own).check(times[part], part)
+            Each(Text(), least=1).check(list(own), part)
+    except (MismatchError, TypeError):
         return None
-    for candidates in verdict.values():
-        if not isinstance(candidates, dict) or not candidates:
-            return None
-        if not all(isinstance(ms, float) for ms in candidates.values()):
-            return None
-    return verdict
+    return times

@@ -1,15 +1,21 @@
-"""Keep verdicts about this machine: one JSON file each."""
+"""Keep verdicts about this machine: one JSON file each, with a digest."""
 
 import json
 import logging
 from pathlib import Path
 
+from ..cache.digest import bytes_digest
 from ..errors import OutputError
 from ..system.files import write_whole
+from ..system.incoming import read_json
+from ..system.schema import Fields, Plain, Text
 
 __all__ = ["Verdicts"]
 
 _log = logging.getLogger("dragnoise")
+
+_LARGEST_BYTES = 2**20
+_KEPT = Fields({"verdict": Plain(), "digest": Text(longest=64)})
 
 
 class Verdicts:
@@ -23,16 +29,21 @@ class Verdicts:
         self._folder = folder
 
     def read(self, key: str) -> object:
-        """Return the verdict under `key` as JSON has it; None where none can be read."""
+        """Return the verdict under `key` as JSON has it; None where none can be read.
+
+        One that is not what was written under this key, bit for bit, is none.
+        """
         try:
-            verdict: object = json.loads(self._path(key).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            kept = read_json(self._path(key), OutputError, _LARGEST_BYTES)
+            _KEPT.check(kept, "verdict")
+        except ValueError:  # of the reader and the rule: it is judged again
             return None
-        return verdict
+        verdict: object = kept["verdict"]
+        return verdict if kept["digest"] == _digest(key, verdict) else None
 
     def keep(self, key: str, verdict: object) -> None:
         """Write a verdict, whole or not at all; log where that is impossible."""
-        text = json.dumps(verdict, indent=1)
+        text = json.dumps({"verdict": verdict, "digest": _digest(key, verdict)}, indent=1)
         path = self._path(key)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -42,3 +53,7 @@ class Verdicts:
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.json"
+
+
+def _digest(key: str, verdict: object) -> str:
+    return bytes_digest(json.dumps([key, verdict], sort_keys=True).encode())

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor
 
+from ..system.worker import wait_for
 from .disk import Disk
 from .memory import Tier
 from .structure import StructureError, flatten, kinds_of, moved, nbytes, rebuild
@@ -181,7 +182,7 @@ class Store:
                     promise = self._making[name] = Future()
             if making is None:
                 return self._find_or_make(name, make, promise, stage, disk, device)
-            if making.exception() is None:
+            if wait_for(making) is None:
                 kept = making.result()
                 self._count_hit(stage, _tier_on(device), kept.made_ms, started)
                 return kept.value  # type: ignore[no-any-return]

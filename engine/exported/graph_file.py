@@ -13,9 +13,25 @@ from typing import Any
 from ..cache.digest import file_digest
 from ..errors import PlanError
 from ..system.files import write_whole
+from ..system.incoming import open_regular, read_json, told_as
+from ..system.schema import Fields, Plain, Text, Whole
 from .identity import GraphId, differences, read_graph_id
 
-__all__ = ["about_graph", "check_graph", "files_of", "write_report"]
+__all__ = ["LARGEST_BYTES", "about_graph", "check_graph", "files_of", "write_report"]
+
+LARGEST_BYTES = 16 * 2**30
+"""The longest file of a graph or a plan: it is read to its end."""
+
+_LARGEST_REPORT = 2**20
+_REPORT = Fields(
+    {
+        "graph": Plain(),
+        "bytes": Whole(0, LARGEST_BYTES),
+        "digest": Text(longest=64),
+        "check": Fields({}, more=True),
+    },
+    more=True,
+)
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
@@ -53,17 +69,10 @@ def about_graph(path: Path) -> tuple[GraphId, dict[str, Any]]:
         PlanError: Where the report cannot be read.
     """
     beside = path.with_suffix(".json")
-    try:
-        report = json.loads(beside.read_text(encoding="utf-8"))
-        graph = read_graph_id(report["graph"])
-        kinds = {"bytes": int, "digest": str, "check": dict}
-        if not all(isinstance(report[name], kind) for name, kind in kinds.items()):
-            raise TypeError("a field is of another type")
-    except (OSError, ValueError, KeyError, TypeError) as wrong:
-        raise PlanError(
-            f"the report {str(beside)!r} cannot be read ({wrong}); export the graph again"
-        ) from wrong
-    return graph, report
+    report = read_json(beside, PlanError, _LARGEST_REPORT)
+    with told_as(PlanError, f"the report {str(beside)!r} cannot be read; export the graph again"):
+        _REPORT.check(report, "report")
+        return read_graph_id(report["graph"]), report
 
 
 def check_graph(path: Path, wanted: GraphId) -> dict[str, Any]:
@@ -79,13 +88,17 @@ def check_graph(path: Path, wanted: GraphId) -> dict[str, Any]:
             f"the graph {str(path)!r} is another's: {'; '.join(wrong)}; export it again"
         )
     files = files_of(path)
+    for file in files:
+        open_regular(file, PlanError).close()  # what is no file has no end
     size = _size(files)
     if size != report["bytes"]:
         raise PlanError(
             f"the graph {str(path)!r} is cut off: it has {size} bytes of {report['bytes']}; "
             "export it again"
         )
-    if file_digest(*files) != report["digest"]:
+    with told_as(PlanError, f"the graph {str(path)!r} cannot be read; export it again"):
+        digest = file_digest(*files)
+    if digest != report["digest"]:
         raise PlanError(
             f"the graph {str(path)!r} is corrupt: its digest does not match; export it again"
         )

@@ -17,6 +17,7 @@ from ..cache.digest import code_digest, digest
 from ..diffusion.model import Model
 from ..diffusion.parts import Part
 from ..errors import ExportError
+from ..system.schema import FLAG, Fields, Maybe, Text, Whole
 from .parts import Extent, multiple_px, part_named, precision_of
 
 __all__ = [
@@ -236,13 +237,31 @@ def _check(model: Model, profile: Profile) -> None:
         )
 
 
+_SHORT = Text(longest=1000)
+_EXTENT = Fields({"height": Whole(), "width": Whole(), "batch": Whole()})
+_GRAPH = Fields(
+    {
+        "part": _SHORT,
+        "features": Maybe(Whole()),
+        "model": _SHORT,
+        "adapter": _SHORT,
+        "profile": Fields({"least": _EXTENT, "usual": _EXTENT, "most": _EXTENT}),
+        "dtype": Text(among=tuple(DTYPES)),
+        "code": _SHORT,
+    }
+)
+_PLAN = Fields(
+    {"graph": _GRAPH, "flavour": _SHORT, "version": _SHORT, "target": _SHORT, "refittable": FLAG}
+)
+
+
 def read_graph_id(fields: Mapping[str, Any]) -> GraphId:
     """Read what `GraphId.to_dict` wrote.
 
     Raises:
-        TypeError: For anything else.
-        KeyError: Likewise.
+        MismatchError: For anything else.
     """
+    _GRAPH.check(fields, "graph")
     extents = {name: Extent(**fields["profile"][name]) for name in ("least", "usual", "most")}
     return GraphId(**{**fields, "profile": Profile(**extents)})
 
@@ -251,9 +270,9 @@ def read_plan_id(fields: Mapping[str, Any]) -> PlanId:
     """Read what `PlanId.to_dict` wrote.
 
     Raises:
-        TypeError: For anything else.
-        KeyError: Likewise.
+        MismatchError: For anything else.
     """
+    _PLAN.check(fields, "plan")
     return PlanId(**{**fields, "graph": read_graph_id(fields["graph"])})
 
 

@@ -16,6 +16,9 @@ from typing import Any, BinaryIO
 from ..cache.digest import bytes_digest
 from ..errors import PlanError
 from ..system.files import write_whole
+from ..system.incoming import open_regular, told_as
+from ..system.schema import Fields, Plain, Text, Whole
+from .graph_file import LARGEST_BYTES
 from .identity import PlanId, differences, read_plan_id
 
 __all__ = ["SUFFIX", "about_plan", "read_plan", "write_plan"]
@@ -24,6 +27,14 @@ SUFFIX = ".plan"
 _MAGIC = b"DRAGNOISE PLAN 1\n"
 _LENGTH_BYTES = 8
 _LARGEST_HEADER = 2**20
+_HEADER = Fields(
+    {
+        "built": Plain(),
+        "bytes": Whole(0, LARGEST_BYTES),
+        "digest": Text(longest=64),
+        "made": Fields({}, more=True),
+    }
+)
 
 
 def write_plan(
@@ -78,9 +89,10 @@ def read_plan(path: Path, wanted: PlanId) -> bytes:
     wrong = differences(identity.to_dict(), wanted.to_dict())
     if wrong:
         raise PlanError(f"the plan {str(path)!r} is another's: {'; '.join(wrong)}; build it again")
-    with path.open("rb") as file:
+    what = f"the plan {str(path)!r} cannot be read"
+    with told_as(PlanError, what), open_regular(path, PlanError) as file:
         file.seek(start)
-        plan = file.read()
+        plan = file.read(fields["bytes"] + 1)
     if len(plan) < fields["bytes"]:
         raise PlanError(
             f"the plan {str(path)!r} is cut off: it has {len(plan)} bytes of {fields['bytes']}; "
@@ -95,22 +107,15 @@ def read_plan(path: Path, wanted: PlanId) -> bytes:
 
 def _read_header(path: Path) -> tuple[PlanId, dict[str, Any], int]:
     """Return a plan's identity, its header's fields, and where the plan begins in the file."""
-    try:
-        with path.open("rb") as file:
-            header = _header_bytes(path, file)
-            start = file.tell()
-    except OSError as refused:
-        raise PlanError(f"the plan {str(path)!r} cannot be read ({refused})") from refused
-    try:
+    what = f"the plan {str(path)!r} cannot be read"
+    with told_as(PlanError, what), open_regular(path, PlanError) as file:
+        header = _header_bytes(path, file)
+        start = file.tell()
+    what = f"the plan {str(path)!r} has a header that cannot be read; build it again"
+    with told_as(PlanError, what):
         fields = json.loads(header)
+        _HEADER.check(fields, "header")
         identity = read_plan_id(fields["built"])
-        kinds = {"bytes": int, "digest": str, "made": dict}
-        if not all(isinstance(fields[name], kind) for name, kind in kinds.items()):
-            raise TypeError("a field is of another type")
-    except (ValueError, KeyError, TypeError) as wrong:
-        raise PlanError(
-            f"the plan {str(path)!r} has a header that cannot be read ({wrong}); build it again"
-        ) from wrong
     return identity, fields, start
 
 

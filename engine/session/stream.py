@@ -124,31 +124,16 @@ def read_events(
     """
     events: queue.SimpleQueue[Event | type[_End]] = queue.SimpleQueue()
 
-    def watched(job: Job[T]) -> T:
-        try:
-            return work(job, events.put)
-        finally:
-            events.put(_End)
-
-    job = submit(watched)
+    job = submit(lambda job: work(job, events.put))
+    job.when_ended(lambda: events.put(_End))  # also of one that was withdrawn, and never ran
     try:
         job.wait_for_start()
-        while not isinstance(event := _next(events, job), type):
+        while not isinstance(event := events.get(), type):
             yield event
         return job.result()
     finally:
         job.cancel()
         job.wait()
-
-
-def _next(events: "queue.SimpleQueue[Any]", job: Job[Any]) -> Any:
-    """Return the next event, or the mark; a job that was withdrawn leaves none."""
-    while True:
-        try:
-            return events.get(timeout=1.0)
-        except queue.Empty:
-            if job.has_ended() and events.empty():
-                return _End
 
 
 def _check(every: Any) -> None:

@@ -31,6 +31,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
@@ -39,9 +41,35 @@ from ..errors import CancelledError, ConfigError, DeadlineError, ForkError
 from .numerics import own_numerics
 from .openmp import release_openmp, release_openmp_at_forks
 
-__all__ = ["Job", "Worker"]
+__all__ = ["Job", "Worker", "check_current", "wait_for"]
 
 T = TypeVar("T")
+
+_POLL_S = 0.1
+"""Seconds between two looks at whether a job that waits for somebody else is to end."""
+
+_DOING: "contextvars.ContextVar[Job[Any] | None]" = contextvars.ContextVar("doing", default=None)
+"""The job whose work this is."""
+
+
+def check_current() -> None:
+    """Raise CancelledError or DeadlineError if the job whose work this is is to end."""
+    job = _DOING.get()
+    if job is not None:
+        job.check()
+
+
+def wait_for(promise: "Future[Any]") -> BaseException | None:
+    """Wait for what somebody else makes, and return its error; None: it is made.
+
+    Raises:
+        CancelledError, DeadlineError: The job whose work this is is to end meanwhile.
+    """
+    while True:
+        try:
+            return promise.exception(timeout=_POLL_S)
+        except TimeoutError:
+            check_current()
 
 
 class _Latch:
@@ -98,6 +126,7 @@ class Job(Generic[T]):
         self.what = what
         self.priority = priority
         self._work: Callable[[Job[T]], T] | None = work
+        self._outer = _DOING.get()  # of a callback that edits
         self._context = contextvars.copy_context()
         self._threads = torch.get_num_threads()
         self._cuda = torch.cuda.current_device() if torch.cuda.is_initialized() else None
@@ -109,6 +138,7 @@ class Job(Generic[T]):
         self._ended = _Latch()
         self._result: T | None = None
         self._error: BaseException | None = None
+        self._tell: list[Callable[[], object]] = []
         self._state = threading.Lock()
 
     def cancel(self) -> None:
@@ -119,6 +149,8 @@ class Job(Generic[T]):
 
     def check(self) -> None:
         """Raise CancelledError or DeadlineError if the job is to end; called by its work."""
+        if self._outer is not None:
+            self._outer.check()
         if self._cancelled:
             raise CancelledError(f"{self.what} was cancelled")
         if self._overdue():
@@ -132,6 +164,18 @@ class Job(Generic[T]):
     def wait(self) -> None:
         """Wait until the job has ended, however it ended."""
         self._ended.wait()
+
+    def when_ended(self, tell: Callable[[], object]) -> None:
+        """Call `tell` once, when the job has ended, however it ended: at once if it has."""
+        self._tell.append(tell)
+        if self._ended.is_open():
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        """Tell everybody, each once, whichever thread comes first: taking one off is atomic."""
+        while self._tell:
+            with suppress(IndexError):
+                self._tell.pop()()
 
     def has_ended(self) -> bool:
         """Whether the job has ended, however it ended."""
@@ -168,13 +212,17 @@ class Job(Generic[T]):
             torch.cuda.set_device(self._cuda)  # a thread begins with the first
         try:
             self.check()
-            assert self._work is not None
             with own_numerics():
-                result = self._context.run(self._work, self)
+                result = self._context.run(self._doing)
         except BaseException as error:  # noqa: BLE001 the caller is told, whatever it is
             self._end(error=error)
         else:
             self._end(result=result)
+
+    def _doing(self) -> T:
+        assert self._work is not None
+        _DOING.set(self)
+        return self._work(self)
 
     def _claim(self) -> bool:
         """Whether this caller is the first to start or withdraw the job."""
@@ -189,6 +237,7 @@ class Job(Generic[T]):
         self._error = error
         self._work = None
         self._ended.open()
+        self._tell_all()
 
     def _left_s(self) -> float | None:
         if self._timeout_s is None:

@@ -111,7 +111,7 @@ def test_the_gate_lets_right_code_through_and_remembers(tmp_path: Path) -> None:
     assert not first.reasons
     assert len(calls) == 1 + 2
     (kept,) = tmp_path.iterdir()
-    assert json.loads(kept.read_text())["objection"] == ""
+    assert json.loads(kept.read_text())["verdict"]["objection"] == ""
     second = dataclasses.replace(gate(compiled, tmp_path), eager=that_fails)
     second(*given())
     assert len(calls) == 1 + 2 + 1
@@ -121,7 +121,7 @@ def test_the_gate_lets_right_code_through_and_remembers(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
     kept.write_text("{")
     dataclasses.replace(first, _chosen={})(*given())
-    assert json.loads(kept.read_text())["objection"] == ""
+    assert json.loads(kept.read_text())["verdict"]["objection"] == ""
 
 
 def test_a_kept_objection_holds_without_trying_again(tmp_path: Path) -> None:

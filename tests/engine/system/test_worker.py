@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from dragnoise.engine import CancelledError, ConfigError, DeadlineError
+from dragnoise.engine import CancelledError, ConfigError, DeadlineError, Store
 from dragnoise.engine.system.worker import Job, Worker
 
 LONG_S = 30.0
@@ -229,3 +229,67 @@ def test_a_forked_process_has_a_thread_of_its_own(worker: Worker) -> None:
         done = worker.submit(lambda job: 5, what="the child's", timeout_s=10).result() == 5
         os._exit(0 if done else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_job_inside_a_job_ends_with_the_outer_one(worker: Worker) -> None:
+    outer: list[Job[None]] = []
+
+    def inner(job: Job[None]) -> None:
+        job.check()
+        outer[0].cancel()
+        job.check()
+        raise AssertionError("it went on")
+
+    def work(job: Job[None]) -> None:
+        outer.append(job)
+        worker.submit(inner, what="the inner drag").result()
+
+    with pytest.raises(CancelledError):
+        worker.submit(work, what="the drag").result()
+
+
+def test_a_job_that_waits_for_another_threads_result_can_end(worker: Worker) -> None:
+    """Two editors share a store: one makes a value, the other waits for it."""
+    store, entered, leave = Store(), threading.Event(), threading.Event()
+
+    def make() -> int:
+        entered.set()
+        assert leave.wait(LONG_S)
+        return 1
+
+    other = Worker().submit(
+        lambda job: store.get_or_make("a", make, stage="s"), what="the first drag"
+    )
+    assert entered.wait(LONG_S)
+    for end in (Job.cancel, None):
+        waits = worker.submit(
+            lambda job: store.get_or_make("a", make, stage="s"),
+            what="the second drag",
+            timeout_s=None if end else 0.05,
+        )
+        waits.wait_for_start()
+        if end is not None:
+            end(waits)
+        with pytest.raises((CancelledError, DeadlineError)):
+            waits.result()
+    leave.set()
+    assert other.result() == 1
+    assert worker.submit(lambda job: store.get_or_make("a", make, stage="s"), what="x").result()
+
+
+def test_the_end_of_a_job_is_told_however_it_ended(worker: Worker, gate: Gate) -> None:
+    ends: list[str] = []
+    withdrawn = worker.submit(lambda job: None, what="the drag")
+    withdrawn.when_ended(lambda: ends.append("withdrawn"))
+    withdrawn.cancel()
+    assert ends == ["withdrawn"]
+    late = worker.submit(lambda job: None, what="the drag", timeout_s=1e-9)
+    late.when_ended(lambda: ends.append("late"))
+    late.wait_for_start()
+    assert ends == ["withdrawn", "late"]
+    done = worker.submit(lambda job: None, what="the drag")
+    done.when_ended(lambda: ends.append("done"))
+    gate.opened.set()
+    worker.submit(lambda job: None, what="the next").result()  # what is told is told before
+    done.when_ended(lambda: ends.append("had ended"))
+    assert sorted(ends[2:]) == ["done", "had ended"]
