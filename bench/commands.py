@@ -2,7 +2,8 @@
 
 What is measured: kernels, stages, edits, sessions, personalise, precision, exports; all: the
 first three.
-work counts the work of an edit; readme writes the kept records' tables into README.md and docs/.
+work counts the work of an edit; campaign asks a machine as much as it can in one run; readme writes
+the kept records' tables into README.md and docs/.
 """
 
 import sys
@@ -416,9 +417,40 @@ def _run_readme(parsed: Namespace) -> int:
     return 1 if parsed.check and not current else 0
 
 
+def _add_campaign_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="logs and records lie there")
+    parser.add_argument(
+        "--budget", type=float, default=480, metavar="S", help="seconds (default: %(default)s)"
+    )
+    parser.add_argument("--only", metavar="NAME,...", help="ask only these")
+    parser.add_argument("--from", dest="first", metavar="NAME", help="begin with this one")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: %(default)s)")
+    parser.add_argument(
+        "--quick", action="store_true", help="everything small: are the commands well formed?"
+    )
+
+
+def _run_campaign(parsed: Namespace) -> int:
+    from .campaign.run import campaign, chosen
+    from .campaign.steps import Asked
+
+    steps = chosen(parsed.only, parsed.first)
+    out = writable_folder(parsed.out)
+    asked = Asked(_device(parsed).type, parsed.quick, out / "records")
+    outcomes = campaign(steps, asked, out, parsed.budget)
+    print_json({"steps": outcomes})
+    return 0 if all(outcome["rc"] == 0 for outcome in outcomes) else 1
+
+
 ALL = Command("all", "kernels, stages and edits", _add_options, _run_all)
 WORK = Command(
     "work", "the work of an edit, counted on the real code", _add_work_options, _run_work
+)
+CAMPAIGN = Command(
+    "campaign",
+    "all that a machine can tell in a given time, most valuable first",
+    _add_campaign_options,
+    _run_campaign,
 )
 README = Command(
     "readme",
@@ -431,5 +463,5 @@ BENCH = Program(
     name="dragnoise.bench",
     usage="python -m dragnoise.bench",
     description="What an edit costs.",
-    commands=(*MEASUREMENTS, ALL, WORK, README),
+    commands=(*MEASUREMENTS, ALL, WORK, CAMPAIGN, README),
 )

@@ -76,7 +76,7 @@ def is_finite(value: Any) -> bool:
 
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
-        if value.is_floating_point():
+        if value.is_floating_point() and not value.is_meta:  # no numbers: work is only counted
             yield value
     elif isinstance(value, tuple):
         for item in value:

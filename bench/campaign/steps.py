@@ -1,0 +1,182 @@
+"""The steps of a campaign, in order of worth: what each asks, and the command that answers it."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+__all__ = ["STEPS", "Asked", "Step"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a campaign runs on.
+
+    Attributes:
+        device: "cuda" or "cpu".
+        quick: whether everything is small, to see that the commands are well formed.
+        records: where the bench keeps its records.
+    """
+
+    device: str
+    quick: bool
+    records: Path
+
+    @property
+    def graphs(self) -> str:
+        """The row of the waterfall that stands for what an editor does by itself."""
+        return "graphs" if self.device == "cuda" else "packed"
+
+
+Arguments: TypeAlias = Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One question to the machine.
+
+    Attributes:
+        name: of the step.
+        question: what it answers.
+        limit_s: how long it may take.
+        arguments: of the Python interpreter.
+        devices: the device types that it can be asked on.
+    """
+
+    name: str
+    question: str
+    limit_s: float
+    arguments: Callable[[Asked], Arguments]
+    devices: tuple[str, ...] = ("cpu", "cuda")
+
+    def command(self, asked: Asked) -> list[str]:
+        """Return the command line."""
+        return [sys.executable, *map(str, self.arguments(asked))]
+
+
+def _module(name: str, *rest: str | Path) -> Arguments:
+    return ("-m", f"dragnoise.bench.campaign.{name}", *rest)
+
+
+def _bench(asked: Asked, command: str, *rest: str, big: bool = True) -> Arguments:
+    """Return a bench command on a model of full size, or on a small one."""
+    small = ("--model", "embedded", "--run-iterations", "2", "--run-steps", "2", "--rounds", "1")
+    size = small if asked.quick else ("--model", "sd15", "--iterations", "80", "--rounds", "3")
+    return (
+        "-m",
+        "dragnoise.bench",
+        command,
+        *(size if big else ()),
+        *rest,
+        *("--device", asked.device, "--out", asked.records),
+    )
+
+
+def _half(asked: Asked, dtype: str = "float16") -> tuple[str, str]:
+    return ("--dtype", dtype if asked.device == "cuda" else "float32")
+
+
+def _tests(asked: Asked) -> Arguments:
+    which = "tests/engine/session" if asked.quick else "tests"
+    workers = () if asked.quick else ("-n", "6")
+    quiet = ("-q", "-p", "no:cacheprovider", "--timeout", "150", "--tb", "short")
+    return ("-m", "pytest", *quiet, *workers, "-m", "gpu", "--durations", "5", which)
+
+
+def _precision(asked: Asked, model: str, *rest: str) -> Arguments:
+    few = "1" if asked.quick else "12"
+    options = ("--model", model, "--iterations", few, *rest)
+    return _bench(asked, "precision", *options, big=False)
+
+
+STEPS = (
+    Step("card", "How fast does it multiply and copy?", 60, lambda asked: _module("card")),
+    Step(
+        "smoke",
+        "Do edits run in every precision, and give the CPU's pictures? Cold and warm times.",
+        120,
+        lambda asked: _module("smoke", asked.device),
+    ),
+    Step("tests", "Do the tests that need CUDA pass?", 240, _tests),
+    Step(
+        "edits-float16",
+        "The waterfall at full size.",
+        120,
+        lambda asked: _bench(
+            asked, "edits", *_half(asked), "--rows", f"cut,folded,kernels,{asked.graphs}"
+        ),
+    ),
+    Step(
+        "baseline",
+        "How much faster than the published execution, in one run?",
+        150,
+        lambda asked: _bench(
+            asked, "edits", *_half(asked), "--rows", f"baseline,{asked.graphs}", "--rounds", "1"
+        ),
+    ),
+    Step(
+        "sessions-float16",
+        "The first edit, and what comes after it.",
+        120,
+        lambda asked: _bench(asked, "sessions", *_half(asked)),
+    ),
+    Step(
+        "precision-golden",
+        "How far are losses, handles and pictures of lower precisions from float32's?",
+        90,
+        lambda asked: _precision(asked, "golden", "--size", "256x256"),
+    ),
+    Step(
+        "precision-embedded",
+        "The same with the embedded model.",
+        90,
+        lambda asked: _precision(asked, "embedded"),
+    ),
+    Step(
+        "edits-bfloat16",
+        "What do bfloat16's anchored layers cost?",
+        90,
+        lambda asked: _bench(asked, "edits", *_half(asked, "bfloat16"), "--rows", asked.graphs),
+    ),
+    Step(
+        "stages-float16",
+        "The share of the roofline by stage.",
+        90,
+        lambda asked: _bench(asked, "stages", *_half(asked)),
+    ),
+    Step(
+        "kernels",
+        "What does each kernel save?",
+        90,
+        lambda asked: _bench(
+            asked,
+            "kernels",
+            *_half(asked, "bfloat16"),
+            *("--rounds", "1" if asked.quick else "30"),
+            big=False,
+        ),
+    ),
+    Step(
+        "personalise",
+        "How long does learning a picture take?",
+        120,
+        lambda asked: _bench(asked, "personalise", *_half(asked, "bfloat16"), "--rounds", "10"),
+    ),
+    Step(
+        "compiled",
+        "Is the compiled backend faster than graphs, and after how long?",
+        300,
+        lambda asked: _bench(asked, "edits", *_half(asked), "--rows", "graphs,compiled"),
+        devices=("cuda",),
+    ),
+    Step(
+        "edits-float32",
+        "The waterfall's last row in full precision.",
+        60,
+        lambda asked: _bench(
+            asked, "edits", "--dtype", "float32", "--rows", asked.graphs, "--rounds", "1"
+        ),
+    ),
+)
+"""All steps."""
