@@ -98,15 +98,21 @@ STEPS = (
         120,
         lambda asked: _module("smoke", asked.device),
     ),
-    Step("tests", "Do the tests that need CUDA pass?", 240, _tests),
+    Step(
+        "precision-golden",
+        "How far are losses, handles and pictures of lower precisions from float32's?",
+        90,
+        lambda asked: _precision(asked, "golden", "--size", "256x256"),
+    ),
     Step(
         "edits-float16",
         "The waterfall at full size.",
-        120,
+        170,
         lambda asked: _bench(
             asked, "edits", *_half(asked), "--rows", f"cut,folded,kernels,{asked.graphs}"
         ),
     ),
+    Step("tests", "Do the tests that need CUDA pass?", 150, _tests),
     Step(
         "baseline",
         "How much faster than the published execution, in one run?",
@@ -120,24 +126,6 @@ STEPS = (
         "The first edit, and what comes after it.",
         120,
         lambda asked: _bench(asked, "sessions", *_half(asked)),
-    ),
-    Step(
-        "precision-golden",
-        "How far are losses, handles and pictures of lower precisions from float32's?",
-        90,
-        lambda asked: _precision(asked, "golden", "--size", "256x256"),
-    ),
-    Step(
-        "precision-embedded",
-        "The same with the embedded model.",
-        90,
-        lambda asked: _precision(asked, "embedded"),
-    ),
-    Step(
-        "edits-bfloat16",
-        "What do bfloat16's anchored layers cost?",
-        90,
-        lambda asked: _bench(asked, "edits", *_half(asked, "bfloat16"), "--rows", asked.graphs),
     ),
     Step(
         "stages-float16",
@@ -156,6 +144,18 @@ STEPS = (
             *("--rounds", "1" if asked.quick else "30"),
             big=False,
         ),
+    ),
+    Step(
+        "edits-bfloat16",
+        "What do bfloat16's anchored layers cost?",
+        90,
+        lambda asked: _bench(asked, "edits", *_half(asked, "bfloat16"), "--rows", asked.graphs),
+    ),
+    Step(
+        "precision-embedded",
+        "The same with the embedded model.",
+        90,
+        lambda asked: _precision(asked, "embedded"),
     ),
     Step(
         "personalise",
