@@ -235,7 +235,7 @@ def test_sessions_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_pa
     late = {"drag", "propagate", "decode"}
     assert (
         set(rows["first"]["stages_ms"])
-        == {"embed", "encode", "condition", "invert", "start"} | late
+        == {"embed", "encode", "rebuild", "condition", "invert", "start"} | late
     )
     assert set(rows["again"]["stages_ms"]) == set(rows["result"]["stages_ms"]) == late
     assert set(rows["stream"]["stages_ms"]) - {"preview"} == late

@@ -56,7 +56,7 @@ class KeptEdit:
     def __post_init__(self) -> None:
         edited(self.folder)
         self.sound = {path.name: path.read_bytes() for path in self.entries()}
-        assert len(self.sound) == 3, "embed, encode, invert"
+        assert len(self.sound) == 4, "embed, encode, rebuild, invert"
 
     def entries(self) -> list[Path]:
         return sorted(self.folder.glob("*.safetensors"))
@@ -68,13 +68,13 @@ class KeptEdit:
         for name, raw in self.sound.items():
             (self.folder / name).write_bytes(raw)
 
-    def judged(self, used_at_most: int) -> tuple[bool, str]:
+    def judged(self, lost: int) -> tuple[bool, str]:
         """Edit, and return whether it went well and what otherwise.
 
         In a small lot the picture is only prepared: all that is kept is in there.
 
         Args:
-            used_at_most: How many of the three entries may be found.
+            lost: How many of the entries must not be found.
         """
         try:
             numbers = edited(self.folder) if WHOLE else _prepared(self.folder)
@@ -86,7 +86,7 @@ class KeptEdit:
             numbers = numbers.cache
         hits = sum(stage["hits"].get("disk", 0) for stage in numbers["stages"].values())
         state = numbers["tiers"]["disk"]["state"]
-        well = right and hits <= used_at_most and state == "on" and self._are_sound()
+        well = right and hits <= len(self.sound) - lost and state == "on" and self._are_sound()
         return well, f"bits {right}, {hits} found, {state}, entries sound {self._are_sound()}"
 
     def _are_sound(self) -> bool:

@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -441,13 +442,19 @@ def test_a_folder_that_is_made_is_its_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """Return a folder that every user can reach: pytest's own lie in one that is its user's."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @contextmanager
-def _as_nobody(*folders: Path) -> Iterator[None]:
-    """Be another user than root for a while, who can reach these folders."""
+def _as_nobody() -> Iterator[None]:
+    """Be another user than root for a while."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    for folder in folders:
-        folder.chmod(0o755)
     os.seteuid(65534)
     try:
         yield
@@ -455,11 +462,11 @@ def _as_nobody(*folders: Path) -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_where_nothing_can_be_moved_nothing_is_said_to_be(tmp_path: Path) -> None:
-    path, raw, _ = kept(tmp_path)
+def test_where_nothing_can_be_moved_nothing_is_said_to_be(reachable: Path) -> None:
+    path, raw, _ = kept(reachable)
     path.write_bytes(raw[:-1])
-    with _as_nobody(tmp_path, *tmp_path.parents[:2]):
-        disk = Disk(tmp_path, 2**20)
+    with _as_nobody():
+        disk = Disk(reachable, 2**20)
         with pytest.warns(CacheWarning, match="Permission denied.*; it is let be"):
             assert disk.read(path.stem) is None
         assert disk.state == "on"
@@ -469,12 +476,12 @@ def test_where_nothing_can_be_moved_nothing_is_said_to_be(tmp_path: Path) -> Non
 
 
 def test_users_that_share_a_folder_keep_to_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reachable: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = tmp_path / "shared"
+    shared = reachable / "shared"
     path, raw, _ = kept(shared)
     shared.chmod(0o777)
-    with _as_nobody(tmp_path, *tmp_path.parents[:2]), unwarned():
+    with _as_nobody(), unwarned():
         monkeypatch.setenv("DRAGNOISE_CACHE_KEY", str(shared / ".key"))
         for hits in ({}, {"disk": 1}):
             found = store(shared, disk_bytes=2 * len(raw))

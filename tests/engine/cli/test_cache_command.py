@@ -44,7 +44,7 @@ def test_an_adapter_is_learned_and_kept(
     assert first["settings"]["adapter"][1] == 1.0
     assert run("cache", "ls", "--folder", folder) == 0
     listed = capsys.readouterr().out
-    for stage in ("embed", "encode", "invert", "personalise"):
+    for stage in ("embed", "encode", "rebuild", "invert", "personalise"):
         assert f"  {stage} " in listed
     _verify_and_clear(folder, capsys)
 
@@ -56,17 +56,17 @@ def _edit(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
 
 def _verify_and_clear(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("cache", "verify", "--folder", folder, "--json") == 0
-    assert printed(capsys) == {"folder": str(folder), "sound": 4, "set_aside": []}
+    assert printed(capsys) == {"folder": str(folder), "sound": 5, "set_aside": []}
     broken = next(folder.glob("*.safetensors"))
     broken.write_bytes(broken.read_bytes()[:-1])
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert run("cache", "verify", "--folder", folder) == 1
     out = capsys.readouterr()
-    assert "3 sound, 1 set aside" in out.out
+    assert "4 sound, 1 set aside" in out.out
     assert "it is damaged, or not sealed with this user's key" in out.err
     assert run("cache", "clear", "--folder", folder, "--json") == 0
-    assert printed(capsys)["removed"] == 4
+    assert printed(capsys)["removed"] == 5
     assert list(folder.iterdir()) == []
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -114,6 +114,20 @@ def test_what_was_written_is_said(
     assert capsys.readouterr().err == f"{begins}wrote {str(target)!r} before\n"
 
 
+@pytest.fixture
+def from_a_terminal() -> Iterator[None]:
+    """Handle signals as a program that a terminal started does; these tests may run under nohup."""
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("from_a_terminal")
 @pytest.mark.parametrize(
     ("number", "code", "said"),
     [
