@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache, partial
 from typing import Any
@@ -15,6 +15,7 @@ from dragnoise.engine import (
     ConfigError,
     DragConfig,
     Editor,
+    EditResult,
     Image,
     ImageError,
     PersonaliseConfig,
@@ -67,7 +68,7 @@ def test_points_of_other_kinds(tally: Tally) -> None:
     """Points as NumPy, PyTorch, generators, ranges and fractions give them."""
     rows = [[1, 2], [3, 4]]
     for kind in (np.float16, np.float32, np.float64, np.int8, np.uint16, np.int64, ">f4", ">i8"):
-        tally.judge(Points.of(np.array(rows, kind)) == PAIR, str(kind))
+        tally.judge(Points.of(np.array(rows, kind)) == PAIR, str(kind))  # type: ignore[arg-type]
         scalars = [[np.array(value, kind)[()] for value in row] for row in rows]
         tally.judge(Points.of(scalars) == PAIR, f"scalars of {kind}")
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64):
@@ -84,6 +85,10 @@ def test_points_of_other_kinds(tally: Tally) -> None:
     tally.judge(Points(((Fraction(1), np.int8(2)),), ((3, 4),)) == PAIR, "fractions")  # type: ignore[arg-type]
 
 
+def _answering(answer: bool) -> Callable[[object], bool]:
+    return lambda _: answer
+
+
 def test_places(tally: Tally) -> None:
     """Points on the border, outside, at 1e308 and -0.0."""
     for x, y, inside in (
@@ -94,7 +99,7 @@ def test_places(tally: Tally) -> None:
         tally.refused_or(
             f"{x}, {y}",
             partial(points.check_inside, 10, 12),
-            lambda _, inside=inside: inside,
+            _answering(inside),
             PointError,
         )
 
@@ -116,7 +121,7 @@ def test_settings(tally: Tally) -> None:
         for kind in {int: (np.int16, np.int64), float: (np.float32, np.float64)}.get(
             type(value), (np.bool_,)
         ):
-            made = DragConfig(**{field.name: kind(value)})
+            made = DragConfig(**{field.name: kind(value)})  # type: ignore[arg-type]
             tally.judge(type(getattr(made, field.name)) is type(value), f"{kind} {field.name}")
 
 
@@ -130,6 +135,13 @@ def test_many_points(tally: Tally) -> None:
             partial(_editor().edit, picture, [(1, 1, 5, 5)] * count, config=many),
             PointError,
         )
+
+
+def _is_finite_and_like(picture: Image) -> Callable[[EditResult], bool]:
+    return lambda result: (
+        result.image.pixels.shape == picture.pixels.shape
+        and bool(np.isfinite(result.history.losses).all())
+    )
 
 
 def test_tiny_pictures(tally: Tally) -> None:
@@ -159,10 +171,7 @@ def test_tiny_pictures(tally: Tally) -> None:
                 tally.refused_or(
                     f"{width}x{height} parity {parity}",
                     partial(_editor().edit, picture, points, mask=mask, config=config),
-                    lambda result, picture=picture: (
-                        result.image.pixels.shape == picture.pixels.shape
-                        and bool(np.isfinite(result.history.losses).all())
-                    ),
+                    _is_finite_and_like(picture),
                     *([ConfigError] if parity and min(width, height) < 8 else [PointError]),
                 )
 

@@ -65,6 +65,11 @@ def write(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(text)
 
 
+def no_words(folder: Path) -> None:
+    write(folder, "tokenizer/vocab.json", "{}")
+    write(folder, "tokenizer/merges.txt", "")
+
+
 def cut_short(folder: Path, weights: str) -> None:
     file = folder / f"{weights}.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
@@ -463,7 +468,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "tokens up to number 531, its text encoder knows 531; give the two",
     ),
     "an empty vocabulary": (
-        lambda f: (write(f, "tokenizer/vocab.json", "{}"), write(f, "tokenizer/merges.txt", "")),
+        no_words,
         "the tokenizer of .* cannot be used .Unk token",
     ),
     "a card of depth": (lambda f: write(f, "drag.json", "[" * 10**5), "drag.json' is no JSON"),

@@ -83,13 +83,13 @@ WHITE, BLACK, RED, CLEAR = (255,) * 4, (0, 0, 0, 255), (255, 0, 0, 255), (0, 0, 
     ],
 )
 def test_layers(painted: Any, rest: Any, mode: str) -> None:
-    layer = np.where(HALF[..., None], np.uint8(painted), np.uint8(rest))
+    layer = np.where(HALF[..., None], np.asarray(painted, np.uint8), np.asarray(rest, np.uint8))
     seen = Mask.of(PIL.Image.fromarray(layer).convert(mode), 10, 12).editable
     np.testing.assert_array_equal(seen, HALF)
 
 
 def test_a_black_and_white_layer_counts_by_its_white() -> None:
-    layer = np.where(HALF[..., None], np.uint8(WHITE), np.uint8(BLACK))
+    layer = np.where(HALF[..., None], np.asarray(WHITE, np.uint8), np.asarray(BLACK, np.uint8))
     layer[:2] = CLEAR
     seen = Mask.of(PIL.Image.fromarray(layer), 10, 12).editable
     np.testing.assert_array_equal(seen, HALF & (np.arange(12) >= 2)[:, None])

@@ -3,6 +3,7 @@ than it must.
 """
 
 import dataclasses
+import inspect
 import warnings
 from functools import cache
 from pathlib import Path
@@ -236,7 +237,8 @@ class Calls:
             self.count[part] += 1
             assert args[0].shape[0] == 1, "one image is denoised, not two"
             if part in ("up", "folded"):
-                self.outputs.append(args[-1] if isinstance(args[-1], bool) else True)
+                named = inspect.signature(run).bind(*args).arguments
+                self.outputs.append(named.get("output", True))
             return run(*args)
 
         return counted

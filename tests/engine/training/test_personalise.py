@@ -469,8 +469,14 @@ def test_what_was_learned_as_its_caller_was_interrupted_is_kept(
         assert one.save_learning(tmp_path / "state.safetensors") is None
 
 
-def test_a_training_that_diverges_is_said_and_not_kept(tmp_path: Path) -> None:
-    """Also where only the last step's matrices are not finite, its loss still is."""
+def test_a_training_that_diverges_is_said_and_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where only the last step's matrices are not finite, its loss still is.
+
+    A rate that does it at once is refused before; here it is let through.
+    """
+    monkeypatch.setattr(PersonaliseConfig, "__post_init__", lambda self: None)
     for steps in (1, 2, 4):
         session = editor().open(PICTURE)
         with pytest.raises(NumbersError, match="smaller lr"):
