@@ -112,6 +112,20 @@ STEPS = (
             asked, "edits", *_half(asked), "--rows", f"cut,folded,kernels,{asked.graphs}"
         ),
     ),
+    Step(
+        "bits",
+        "Same input, same bits? What does it cost to be sure?",
+        90,
+        lambda asked: _module("bits", asked.device),
+    ),
+    Step(
+        "profile",
+        "Which kernels is the time in?",
+        60,
+        lambda asked: _module(
+            "profile", "embedded" if asked.quick else "sd15", asked.device, _half(asked)[1]
+        ),
+    ),
     Step("tests", "Do the tests that need CUDA pass?", 150, _tests),
     Step(
         "baseline",

@@ -12,6 +12,7 @@ from torch import Tensor
 from dragnoise.kernels import _native
 from dragnoise.kernels.latent_term import latent_term, reference
 from tolerances import assert_close
+from waiting import never_waiting
 
 Pair = Callable[[Tensor, Tensor, Tensor, float, float], tuple[Tensor, Tensor]]
 SLOPE, LAM = -0.37, 0.2
@@ -244,11 +245,8 @@ def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype) -> None:
     expected = by_operator(noise, original, keep, SLOPE, LAM)
     noise, original, keep = noise.cuda(), original.cuda(), keep.cuda()
     by_operator(noise, original, keep, SLOPE, LAM)  # compiled before: that may wait
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with never_waiting():
         loss, gradient = by_operator(noise, original, keep, SLOPE, LAM)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert_close(loss.cpu(), expected[0])
     assert_close(gradient.cpu(), expected[1])
     assert torch.equal(by_operator(noise, original, keep, SLOPE, LAM)[0], loss)

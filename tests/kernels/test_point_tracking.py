@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from dragnoise.kernels import _native
 from dragnoise.kernels.patch_motion import REACHED
 from dragnoise.kernels.point_tracking import TrackedPoints, reference, track
+from waiting import never_waiting
 
 Track = Callable[[Tensor, Tensor, Tensor, Tensor, tuple[int, int], int], TrackedPoints]
 
@@ -419,11 +420,8 @@ def test_cuda_equals_the_cpu_and_never_waits(dtype: torch.dtype) -> None:
         one.cuda() for one in (features, origins, handles, handles + 1)
     )
     track(features, origins, handles, targets, (64, 64), 3)  # compiled before: that may wait
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with never_waiting():
         found = track(features, origins, handles, targets, (64, 64), 3)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     for now, wanted in zip(found, expected, strict=True):
         assert torch.equal(now.cpu(), wanted)
 

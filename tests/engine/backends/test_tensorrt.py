@@ -6,6 +6,7 @@ itself computes is for the tests marked `gpu`.
 """
 
 import dataclasses
+import importlib.util
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -377,6 +378,10 @@ def test_a_plan_that_does_not_load_says_why(exported: Path, damage: Any, words: 
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(
+    not any(map(importlib.util.find_spec, ("tensorrt", "tensorrt_rtx"))),
+    reason="no TensorRT is installed",
+)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_every_plan_computes_what_pytorch_computes(tmp_path: Path, dtype: str) -> None:
     """Each part beside eager PyTorch on the device, on the same inputs; then whole edits."""

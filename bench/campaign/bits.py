@@ -1,0 +1,73 @@
+"""`python -m dragnoise.bench.campaign.bits DEVICE`: same input, same bits?
+
+Every edit is made three times in one editor and once in another, with PyTorch's default algorithms,
+with those that it promises to be deterministic, and (float32) without TensorFloat-32: are losses
+and pictures the same, and what does it cost? A line of JSON a way.
+"""
+
+import itertools
+import json
+import os
+import sys
+import time
+import warnings
+from typing import Any
+
+import torch
+
+from dragnoise.engine import Editor
+from dragnoise.engine.cli.demo import samples
+from dragnoise.engine.session.result import EditResult
+
+__all__ = ["main"]
+
+
+def main(device: str) -> None:
+    """Print one line of JSON for every precision and way."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    warnings.filterwarnings("ignore", message=".*deterministic.*")
+    dtypes = ("float32", "float16") if torch.device(device).type == "cuda" else ("float32",)
+    exact, _ = _edited(device="cpu", dtype="float32")
+    for dtype, deterministic, tf32 in itertools.product(dtypes, (False, True), (True, False)):
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
+        torch.backends.cudnn.allow_tf32 = tf32
+        if tf32 or dtype == "float32":
+            print(json.dumps(_row(exact, device, dtype, deterministic, tf32)), flush=True)
+
+
+def _row(
+    exact: list[EditResult], device: str, dtype: str, deterministic: bool, tf32: bool
+) -> dict[str, Any]:
+    results, taken_s = _edited(device=device, dtype=dtype)
+    losses = [[float(loss) for loss in result.history.losses] for result in results]
+    return {
+        "dtype": dtype,
+        "deterministic": deterministic,
+        "tf32": tf32,
+        "same_losses": all(one == losses[0] for one in losses),
+        "same_pictures": len({result.image.pixels.tobytes() for result in results}) == 1,
+        "s": taken_s,
+        "iterations": [len(one) for one in losses],
+        "losses": losses[0][:4],
+        "exact_losses": [float(loss) for loss in exact[0].history.losses[:4]],
+    }
+
+
+def _edited(**how: Any) -> tuple[list[EditResult], list[float]]:
+    """Edit a sample three times in one editor and once in another; return results and seconds."""
+    sample = samples()[0]
+    results = []
+    taken_s = []
+    for times in (3, 1):
+        editor = Editor.from_pretrained(backend="eager", **how)
+        for _ in range(times):
+            begin = time.perf_counter()
+            results.append(
+                editor.edit(sample.image, sample.points, mask=sample.mask, prompt=sample.prompt)
+            )
+            taken_s.append(round(time.perf_counter() - begin, 3))
+    return results, taken_s
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])
