@@ -5,6 +5,7 @@ clean latent, decoded. Finished frames are what the edit would give if it stoppe
 each costs as much as the end of an edit.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ _MOVING_MS = 2200
 
 _LONGEST_MS = 200
 _LAST_MS = 1800
+
+_ENOUGH_PIXELS = 2**16
+"""The colours are chosen from so many: from 16 times as many it takes up to 60 times as long."""
 
 
 class DragAnimation:
@@ -114,12 +118,22 @@ def _with_shared_colours(frames: list[PIL.Image.Image]) -> list[PIL.Image.Image]
 
     The colours of the points have places of their own: they are too few pixels to be chosen.
     """
-    width, height = frames[0].size
-    strip = PIL.Image.new("RGB", (width, height * len(frames)))
-    for number, frame in enumerate(frames):
-        strip.paste(frame, (0, height * number))
-    chosen = strip.quantize(256 - len(MARKERS), PIL.Image.Quantize.MEDIANCUT, kmeans=1)
+    chosen = _few_pixels(frames).quantize(
+        256 - len(MARKERS), PIL.Image.Quantize.MEDIANCUT, kmeans=1
+    )
     colours = chosen.getpalette() or []
     palette = PIL.Image.new("P", (1, 1))
     palette.putpalette([*(value for colour in MARKERS for value in colour), *colours])
     return [frame.quantize(palette=palette, dither=PIL.Image.Dither.NONE) for frame in frames]
+
+
+def _few_pixels(frames: list[PIL.Image.Image]) -> PIL.Image.Image:
+    """Return pixels of all frames, evenly spread, in one picture."""
+    width, height = frames[0].size
+    apart = math.ceil(math.sqrt(width * height * len(frames) / _ENOUGH_PIXELS))
+    width, height = math.ceil(width / apart), math.ceil(height / apart)
+    strip = PIL.Image.new("RGB", (width, height * len(frames)))
+    for number, frame in enumerate(frames):
+        few = frame.resize((width, height), PIL.Image.Resampling.NEAREST)
+        strip.paste(few, (0, height * number))
+    return strip
