@@ -20,6 +20,7 @@ def test_it_writes_a_sheet_and_an_animation(
     assert len(shipped) >= 3
     chosen = tuple(sample for sample in shipped if sample.name in ("sun", "peak"))
     monkeypatch.setattr(demo, "samples", lambda: chosen)
+    monkeypatch.setattr(demo, "_FRAMES", 4)  # each costs as much as the end of an edit
     folder = tmp_path / "sheets"
     assert run("demo", "-o", folder, "--device", "cpu", "--json") == 0
     document = printed(capsys)
@@ -33,9 +34,9 @@ def test_it_writes_a_sheet_and_an_animation(
         before = Image.of(folder / f"{name}_before.png").pixels.astype(int)
         after = Image.of(folder / f"{name}_after.png").pixels.astype(int)
         assert np.abs(after - before).max() > 64
-    assert (folder / "drag.gif").stat().st_size < 1_500_000
+    assert (folder / "drag.gif").stat().st_size < 300_000
     with PIL.Image.open(folder / "drag.gif") as animation:
-        assert 5 <= getattr(animation, "n_frames", 1) <= 26
+        assert getattr(animation, "n_frames", 1) == 1 + 4 + 1
 
 
 def test_it_refuses_a_file_as_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
