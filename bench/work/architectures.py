@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
+from dragnoise.engine.diffusion.load.build import place
 from dragnoise.engine.diffusion.load.folder import check_folder
 from dragnoise.engine.diffusion.load.network import read_configuration
 from dragnoise.engine.diffusion.load.scheduler import read_scheduler
@@ -77,7 +78,7 @@ class Architecture:
             vae = AutoencoderKL.from_config(dict(self.vae))
         vae_dtype = torch.float32 if dtype == torch.float16 else dtype
         for network, precision in ((unet, dtype), (vae, vae_dtype)):
-            torch.nn.Module.to(network, precision)  # diffusers' own `to` gives advice on stderr
+            place(network, device, precision)
             network.requires_grad_(False).eval()
         return unet, vae
 

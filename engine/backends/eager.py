@@ -3,6 +3,7 @@
 import dataclasses
 
 import torch
+from torch import Tensor
 
 from ..diffusion.model import Model
 from ..diffusion.unet import Operators, UNet
@@ -22,10 +23,15 @@ def _build_unet(model: Model, attention: Attention) -> tuple[UNet, Gates]:
     operators = Operators(attention=attention.attend)
     if model.device.type == "cuda":
         operators = dataclasses.replace(
-            operators, memory_format=torch.channels_last, norm=FusedNorm
+            operators, memory_format=torch.channels_last, norm=FusedNorm, part=_part
         )
     network = model.unet.network
     return UNet(network, operators, lambda part, run: captured(part, run, model.device)), {}
+
+
+def _part(weight: Tensor) -> Tensor:
+    """Return a copy of some of a convolution's weights, laid out as the whole is on CUDA."""
+    return weight.contiguous(memory_format=torch.channels_last)
 
 
 EAGER = Backend(

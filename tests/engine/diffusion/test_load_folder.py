@@ -17,6 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from dragnoise.engine import ConfigError, DragConfig, Editor, ModelError
 from dragnoise.engine.diffusion.load import EMBEDDED, load
+from dragnoise.engine.diffusion.load.build import lay_out
 from dragnoise.engine.stages import embed
 from golden_cases import MODEL
 from same_models import assert_same_model
@@ -531,3 +532,14 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert "no model at" in refusal(tmp_path / "nowhere")
     assert "has no folder unet, vae, text_encoder, tokenizer, scheduler" in refusal(tmp_path)
     assert "runwayml/stable-diffusion-v1-5" in refusal(Path("runwayml/stable-diffusion-v1-5"))
+
+
+def test_weights_are_laid_out_as_cudnn_reads_them() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(6, 4, 3), torch.nn.Linear(4, 4))
+    before = [tensor.detach().clone() for tensor in network.parameters()]
+    lay_out(network)
+    convolution, linear = network
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not convolution.weight.is_contiguous()
+    assert linear.weight.is_contiguous()
+    assert all(map(torch.equal, network.parameters(), before))
