@@ -99,6 +99,14 @@ def _measured_sessions(folder: Path, model: str) -> Iterator[list[str]]:
             )
 
 
+def _how(record: Mapping[str, Any]) -> str:
+    """Return how whole edits were measured, and the precision of the published execution."""
+    whole = "computed from a few iterations and steps" if record["computed"] else "measured whole"
+    on_gpu = record["machine"]["device"].startswith("cuda")
+    precision = "float32, its iterations under bfloat16 autocast" if on_gpu else "float32"
+    return f"{whole}; published in {precision}"
+
+
 def _computed_sessions(folder: Path, model: str) -> Iterator[list[str]]:
     """Yield the rows of a model with measured edits: a next drag is what follows inversion."""
     for slug, record in _of_kind(folder, "edits"):
@@ -107,7 +115,7 @@ def _computed_sessions(folder: Path, model: str) -> Iterator[list[str]]:
             last = record["rows"][-1]
             stages = last["stages_ms"]
             again = sum(stages[name]["median"] for name in ("drag", "propagate", "decode"))
-            how = "random weights, computed from a few iterations and steps; published in float32"
+            how = f"random weights, {_how(record)}"
             yield _summary_row(
                 slug,
                 record,
