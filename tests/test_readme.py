@@ -51,7 +51,7 @@ def test_the_first_screen() -> None:
     assert len(lines) <= 100
     screen = "\n".join(lines[:30])
     assert "![" in screen
-    assert "Nothing has run on a GPU" in screen
+    assert "A GPU has run it for" in screen
     assert "pip install" in screen
     tables = [line for line in lines if line.startswith("|---|")]
     assert len(tables) == 1
