@@ -535,10 +535,10 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def test_weights_are_laid_out_as_cudnn_reads_them() -> None:
-    network = torch.nn.Sequential(torch.nn.Conv2d(6, 4, 3), torch.nn.Linear(4, 4))
+    convolution, linear = torch.nn.Conv2d(6, 4, 3), torch.nn.Linear(4, 4)
+    network = torch.nn.Sequential(convolution, linear)
     before = [tensor.detach().clone() for tensor in network.parameters()]
     lay_out(network)
-    convolution, linear = network
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
     assert not convolution.weight.is_contiguous()
     assert linear.weight.is_contiguous()
