@@ -19,6 +19,7 @@ from torch import Tensor
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.errors import ExportError
 from dragnoise.engine.exported import DTYPES, Extent, GraphId, part_of, signature
+from dragnoise.engine.system.incoming import told_as
 
 from .inputs import example
 
@@ -92,12 +93,8 @@ def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    try:
+    with told_as(ExportError, f"the graph {path.name} cannot be run, and is not kept"):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as refused:  # its exceptions have no common base
-        raise ExportError(
-            f"the graph {path.name} cannot be run ({str(refused).splitlines()[0]}); it is not kept"
-        ) from refused
 
 
 def _differences(session: Any, graph: GraphId, reference: Model, extent: Extent) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import sys
-import time
 import warnings
 from typing import Any
 
@@ -18,6 +17,8 @@ import torch
 from dragnoise.engine import Editor
 from dragnoise.engine.cli.demo import samples
 from dragnoise.engine.session.result import EditResult
+
+from .timed import timed_edits
 
 __all__ = ["main"]
 
@@ -55,18 +56,12 @@ def _row(
 
 def _edited(**how: Any) -> tuple[list[EditResult], list[float]]:
     """Edit a sample three times in one editor and once in another; return results and seconds."""
-    sample = samples()[0]
-    results = []
-    taken_s = []
-    for times in (3, 1):
-        editor = Editor.from_pretrained(backend="eager", **how)
-        for _ in range(times):
-            begin = time.perf_counter()
-            results.append(
-                editor.edit(sample.image, sample.points, mask=sample.mask, prompt=sample.prompt)
-            )
-            taken_s.append(round(time.perf_counter() - begin, 3))
-    return results, taken_s
+    edits = [
+        edit
+        for times in (3, 1)
+        for edit in timed_edits(Editor.from_pretrained(backend="eager", **how), samples()[0], times)
+    ]
+    return [result for result, _ in edits], [taken_s for _, taken_s in edits]
 
 
 if __name__ == "__main__":

@@ -16,8 +16,11 @@ import torch
 
 from dragnoise.engine import Editor
 from dragnoise.engine.cli.demo import Sample, samples
+from dragnoise.engine.errors import BackendError, DragnoiseError
 from dragnoise.engine.session.result import EditResult
-from dragnoise.engine.system.incoming import first_line
+from dragnoise.engine.system.incoming import told_as
+
+from .timed import timed_edits
 
 __all__ = ["main"]
 
@@ -46,9 +49,10 @@ def _beside(
 ) -> dict[str, Any]:
     """Return the figures of one way, or why there are none."""
     try:
-        results, taken_s = _edited(chosen, device=device, **way)
-    except Exception as failed:  # noqa: BLE001 the next way may work, and this one's reason is told
-        return {"failed": f"{type(failed).__name__}: {first_line(failed)}"}
+        with told_as(BackendError, "it does not run"):
+            results, taken_s = _edited(chosen, device=device, **way)
+    except DragnoiseError as failed:  # the next way may work
+        return {"failed": str(failed)}
     return {
         "s": taken_s,
         "iterations": [len(result.history.losses) for result in results],
@@ -66,17 +70,10 @@ def _edited(chosen: tuple[Sample, ...], **how: Any) -> tuple[list[EditResult], l
     """Edit every sample twice in a new editor; return the results and seconds, loading first."""
     begin = time.perf_counter()
     editor = Editor.from_pretrained(**how)
-    taken_s = [time.perf_counter() - begin]
-    results = []
-    for sample in chosen:
-        for _ in range(2):
-            begin = time.perf_counter()
-            result = editor.edit(
-                sample.image, sample.points, mask=sample.mask, prompt=sample.prompt
-            )
-            taken_s.append(time.perf_counter() - begin)
-        results.append(result)
-    return results, [round(seconds, 3) for seconds in taken_s]
+    loading_s = round(time.perf_counter() - begin, 3)
+    edits = [timed_edits(editor, sample, 2) for sample in chosen]
+    results = [twice[-1][0] for twice in edits]
+    return results, [loading_s, *(taken_s for twice in edits for _, taken_s in twice)]
 
 
 def _last_loss(result: EditResult) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..diffusion.model import Model
 from ..errors import PlanError
 from ..exported import GraphId, check_graph
+from ..system.incoming import told_as
 from .artefacts import Artefacts
 from .backend import Backend
 from .exported_parts import ExportedParts
@@ -65,15 +66,10 @@ class _Session:
         # Its threads spin while it runs, and stop when it is done: PyTorch's are next (an edit
         # took twice as long where they went on).
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
+        with told_as(PlanError, f"the graph {str(path)!r} cannot be loaded; export it again"):
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as broken:  # its exceptions have no common base
-            reason = str(broken).splitlines()[0]
-            raise PlanError(
-                f"the graph {str(path)!r} cannot be loaded ({reason}); export it again"
-            ) from broken
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         names = [output.name for output in self._session.get_outputs()]
