@@ -7,6 +7,9 @@
     unet           latent, times, text_kv                          eps
     unet-replaced  latent, times, text_kv, bottleneck              eps
     folded         bottleneck, constants, text_kv                  features, eps
+    unet-features  latent, times, text_kv                          features, eps
+    unet-showing   latent, times, text_kv                          eps, shown
+    unet-reading   latent, times, text_kv, shown                   eps
     vae-encoder    pixels                                          latent
     vae-decoder    latent                                          pixels
 
@@ -25,6 +28,7 @@ Names of parts and of tensors stand in files and commands: they are stable.
     bottleneck  as bottom: the middle block's output, or what a drag has put in its place
     features    [B, C, h', w']: the map after an up block, which drags supervise
     eps         [B, 4, h, w]: what the network predicts: noise, or v in models that predict v
+    shown       keys and values of the last self-attentions (`unet/mutual.py`)
     constants   per residual block: what the skips and the step contribute (`unet/folded.py`)
     pixels      [B, 3, H, W], -1..1
 
@@ -42,7 +46,10 @@ __all__ = [
     "PARTS",
     "SKIPS",
     "UNET",
+    "UNET_FEATURES",
+    "UNET_READING",
     "UNET_REPLACED",
+    "UNET_SHOWING",
     "UP",
     "VAE_DECODER",
     "VAE_ENCODER",
@@ -167,6 +174,40 @@ FOLDED = Part(
     exported=False,
 )
 
+UNET_FEATURES = Part(
+    name="unet-features",
+    network="unet",
+    inputs=("latent", "times", "text_kv"),
+    outputs=("features", "eps"),
+    placed_by="drag",
+    sized_by="latent",
+    exported=False,
+    in_edit=False,
+)
+
+UNET_SHOWING = Part(
+    name="unet-showing",
+    network="unet",
+    inputs=("latent", "times", "text_kv"),
+    outputs=("eps", "shown"),
+    placed_by="drag",
+    sized_by="latent",
+    exported=False,
+    in_edit=False,
+)
+
+UNET_READING = Part(
+    name="unet-reading",
+    network="unet",
+    inputs=("latent", "times", "text_kv", "shown"),
+    outputs=("eps",),
+    placed_by="drag",
+    sized_by="latent",
+    exported=False,
+    in_edit=False,
+    whole=True,
+)
+
 VAE_ENCODER = Part(
     name="vae-encoder",
     network="vae",
@@ -187,6 +228,18 @@ VAE_DECODER = Part(
 
 PARTS: Mapping[str, Part] = {
     part.name: part
-    for part in (DOWN, MIDDLE, UP, UNET, UNET_REPLACED, FOLDED, VAE_ENCODER, VAE_DECODER)
+    for part in (
+        DOWN,
+        MIDDLE,
+        UP,
+        UNET,
+        UNET_REPLACED,
+        FOLDED,
+        UNET_FEATURES,
+        UNET_SHOWING,
+        UNET_READING,
+        VAE_ENCODER,
+        VAE_DECODER,
+    )
 }
 """Every part by its name."""

@@ -14,6 +14,7 @@
     gradient   the loss's gradient with respect to the variable
     captured   whether an iteration reads nothing from the device, so that it can be captured as a
                graph and the stop condition read late
+    exact      whether the variable is read in float32, whatever the network's precision is
 
 A method names its pipeline (how an image gets to a place and back) and the dataclass of its
 settings. Nothing in this room knows a network.
@@ -139,6 +140,7 @@ class Method(Generic[P, Q, C, F, S]):
     prepare: Callable[[Any], Any] = _unchanged
     gradient: Callable[[Tensor, Tensor], Tensor] = _gradient
     captured: bool = True
+    exact: bool = False
 
 
 AnyMethod = Method[Any, Any, Any, Any, Any]

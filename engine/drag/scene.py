@@ -1,7 +1,7 @@
 """The scene of a drag: everything that it is given and never changes."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
@@ -27,6 +27,8 @@ class Scene(Generic[P, Q]):
         settings: The method's own.
         wants_output: Whether the network's output is wanted at every iteration (for previews and
             records), not only where the mask term needs it.
+        shown: What the unedited picture's own denoising shows to the edited one's, for methods
+            whose settings ask for it; None before the drag has ended.
     """
 
     place: P
@@ -36,6 +38,7 @@ class Scene(Generic[P, Q]):
     keep: Tensor | None
     settings: Q
     wants_output: bool = False
+    shown: Any = None
 
     @property
     def needs_output(self) -> bool:

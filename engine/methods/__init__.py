@@ -3,12 +3,13 @@
 from ..drag.method import AnyMethod, Method
 from ..errors import ConfigError
 from .baseline import BASELINE, BASELINE_PLAIN
+from .dragdiffusion import DRAGDIFFUSION
 from .dragnoise import DRAGNOISE
 
 __all__ = ["METHODS", "method_row"]
 
 METHODS: dict[str, AnyMethod] = {
-    method.name: method for method in (DRAGNOISE, BASELINE, BASELINE_PLAIN)
+    method.name: method for method in (DRAGNOISE, DRAGDIFFUSION, BASELINE, BASELINE_PLAIN)
 }
 
 

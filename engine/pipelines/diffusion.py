@@ -7,8 +7,10 @@ between them (`drag/loop.py`) is the method's. Every stage goes through `run`, w
 has made before.
 """
 
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..config import DiffusionSettings
@@ -32,6 +34,7 @@ from ..stages import (
     invert,
     preview,
     propagate,
+    show,
 )
 from .pipeline import Finished, OnStep, Pipeline, Prepared
 from .prompts import notice_prompts
@@ -84,7 +87,7 @@ def prepare(
         start=run(start, method, place),
         cells=(place.latent.shape[2], place.latent.shape[3]),
         device=bare.device,
-        dtype=bare.unet.compares_in,
+        dtype=torch.float32 if method.exact else bare.unet.compares_in,
         notices=run.once(notice_prompts, bare, source.prompt, source.negative_prompt, how.guidance),
     )
 
@@ -97,7 +100,14 @@ def finish(
     *,
     on_step: OnStep | None = None,
 ) -> Finished:
-    """Turn a drag's optimum into a picture: denoise from where the method says, and decode."""
+    """Turn a drag's optimum into a picture: denoise from where the method says, and decode.
+
+    Where its settings ask for it, the denoising reads what the unedited picture's own shows.
+    """
+    mutual = scene.settings.mutual
+    if mutual is not None:
+        shown = run(show, scene.place, mutual.first_step, mutual.first_layer)
+        scene = replace(scene, shown=shown)
     latent = run(propagate, method, scene, optimum.constants, optimum.variable, on_step=on_step)
     return Finished(latent, run(decode, scene.place.model, latent))
 

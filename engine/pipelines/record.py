@@ -50,14 +50,24 @@ class Record:
         return self.trajectory[-1]
 
     @property
-    def bottleneck(self) -> Tensor:
-        """The optimised variable after the drag, float32."""
+    def variable(self) -> Tensor:
+        """What was optimised, after the drag, float32: DragNoise's bottleneck, others' latent."""
         return self.optimum.variable
 
     @property
-    def bottleneck_start(self) -> Tensor:
-        """The optimised variable before the drag, float32."""
+    def variable_start(self) -> Tensor:
+        """What was optimised, before the drag, float32."""
         return self.optimum.start
+
+    @property
+    def bottleneck(self) -> Tensor:
+        """DragNoise's `variable`."""
+        return self.variable
+
+    @property
+    def bottleneck_start(self) -> Tensor:
+        """DragNoise's `variable_start`."""
+        return self.variable_start
 
     @property
     def reference_features(self) -> Tensor | None:

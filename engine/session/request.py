@@ -108,7 +108,7 @@ class DragRequest:
         pairs = Points.of(points)
         pairs.check_inside(image.width, image.height)
         _check_history(len(pairs), settings.iterations)
-        limit = _limit(mask, image, parity=getattr(settings, "parity", False))
+        limit = _limit(mask, image, getattr(settings, "holds_without_mask", False))
         notices = _notices(mask, limit, pairs, settings)
         for notice in notices:
             warnings.warn(notice, InputWarning, stacklevel=4)
@@ -158,14 +158,14 @@ def _settings(method: AnyMethod, config: Any, defaults: Any) -> DragSettings:
     return settings
 
 
-def _limit(mask: "MaskLike | None", image: Image, parity: bool) -> Mask | None:
+def _limit(mask: "MaskLike | None", image: Image, holds: bool) -> Mask | None:
     """Return the mask that a drag obeys.
 
-    None sets no limit; in parity mode, as published, it holds the whole picture in place.
+    None sets no limit; where the settings say so, it holds the whole picture in place.
     """
     if mask is not None:
         return Mask.of(mask, image.width, image.height)
-    if parity:
+    if holds:
         return Mask(np.zeros((image.height, image.width), dtype=np.bool_))
     return None
 

@@ -11,9 +11,11 @@ from .invert import invert
 from .preview import preview
 from .propagate import Denoising, propagate
 from .rebuild import rebuild
+from .show import Showing, show
 
 __all__ = [
     "Denoising",
+    "Showing",
     "condition",
     "decode",
     "draw_noise",
@@ -25,4 +27,5 @@ __all__ = [
     "prompt_notices",
     "propagate",
     "rebuild",
+    "show",
 ]

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .mutual import MutualAttention
 from .operators import Biased, Layer, Operators, layer_norm
 
 __all__ = ["Adapt", "Build", "Level", "Resnet", "Transformer", "conv_of", "norm_of", "scaled"]
@@ -31,6 +32,7 @@ class Build:
     Attributes:
         operators: What layers are computed with.
         adapt: What is computed in place of an attention's projection, if anything.
+        mutual: What self-attentions show to and read from other passes.
         times: Projections of the time embedding, with the convolution whose bias they take along,
             in the order of the packed times.
         texts: Projections of the text to keys and values, in the order of the packed text.
@@ -38,6 +40,7 @@ class Build:
 
     operators: Operators
     adapt: Adapt | None = None
+    mutual: MutualAttention = field(default_factory=MutualAttention)
     times: list[tuple[nn.Linear, nn.Conv2d]] = field(default_factory=list)
     texts: list[tuple[nn.Linear, nn.Linear]] = field(default_factory=list)
 
@@ -127,21 +130,65 @@ def scaled(hidden: Tensor, scale: float) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class _SelfKeys:
+    """The keys and values of a self-attention: its tokens' own, or another pass's.
+
+    Attributes:
+        key: Projection of the tokens [B, L, C].
+        value: Projection of the tokens [B, L, C].
+        number: Of the self-attention in its network.
+        mutual: What is shown to and read from other passes.
+    """
+
+    key: Layer
+    value: Layer
+    number: int
+    mutual: MutualAttention
+
+    @classmethod
+    def of(cls, build: Build, module: Any) -> "_SelfKeys":
+        key, value = (build.projection(each) for each in (module.to_k, module.to_v))
+        return cls(key, value, build.mutual.add(), build.mutual)
+
+    def __call__(self, hidden: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        read = self.mutual.read(self.number)
+        if read is not None:
+            return read
+        key = self.key(hidden)
+        value = self.value(hidden)
+        self.mutual.show(self.number, key, value)
+        return key, value
+
+
+@dataclass(frozen=True, eq=False)
+class _TextKeys:
+    """The keys and values of a cross-attention: slices of the packed text [B, L, P]."""
+
+    key: slice
+    value: slice
+
+    @classmethod
+    def of(cls, build: Build, module: Any) -> "_TextKeys":
+        return cls(*build.text_slices(module.to_k, module.to_v))
+
+    def __call__(self, hidden: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        return text[..., self.key], text[..., self.value]
+
+
+@dataclass(frozen=True, eq=False)
 class _Attention:
     """Self-attention, or cross-attention on packed keys and values.
 
     Attributes:
         query: Projection of the tokens [B, L, C].
-        own: Projections of the tokens to keys and values; None for cross-attention.
-        text: Slices of the packed text with keys and values; None for self-attention.
+        keys: (tokens, packed text) -> keys and values [B, M, C].
         out: Projection of the result.
         heads: How many.
         attend: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
     """
 
     query: Layer
-    own: tuple[Layer, Layer] | None
-    text: tuple[slice, slice] | None
+    keys: _SelfKeys | _TextKeys
     out: Layer
     heads: int
     attend: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -150,19 +197,14 @@ class _Attention:
     def of(cls, build: Build, module: Any, cross: bool) -> "_Attention":
         return cls(
             build.projection(module.to_q),
-            None if cross else (build.projection(module.to_k), build.projection(module.to_v)),
-            build.text_slices(module.to_k, module.to_v) if cross else None,
+            _TextKeys.of(build, module) if cross else _SelfKeys.of(build, module),
             build.projection(module.to_out[0]),
             module.heads,
             build.operators.attention,
         )
 
     def __call__(self, hidden: Tensor, text: Tensor) -> Tensor:
-        if self.text is not None:
-            key, value = (text[..., part] for part in self.text)
-        else:
-            assert self.own is not None
-            key, value = (project(hidden) for project in self.own)
+        key, value = self.keys(hidden, text)
         query = self.query(hidden)
         query, key, value = (
             tensor.to(query.dtype).unflatten(2, (self.heads, -1)) for tensor in (query, key, value)

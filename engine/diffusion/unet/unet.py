@@ -14,6 +14,9 @@ function of tensors alone, so that a backend can compile, capture or export it:
                    feature_block, output
     folded         bottleneck, constants, text, sizes,         features or None, output or None
                    feature_block, output, anchors
+    unet-features  latent, times, text, feature_block, output  features, output or None
+    unet-showing   latent, times, text, first_layer            output, keys and values shown
+    unet-reading   latent, times, text, *shown                 output
 
     latent, output  [B, 4, H, W]        times  [S], or [B, S] with a step for every entry
     bottleneck      [B, C, h, w]        text   [B, L, P]
@@ -36,7 +39,10 @@ from ..parts import (
     FOLDED,
     MIDDLE,
     UNET,
+    UNET_FEATURES,
+    UNET_READING,
     UNET_REPLACED,
+    UNET_SHOWING,
     UP,
     Part,
     PartFunction,
@@ -48,6 +54,7 @@ from .conditioning import Conditioning, Step
 from .folded import Constants, FoldedResnet
 from .guidance import UNGUIDED, Guidance
 from .layers import Adapt, Build, Level, conv_of, norm_of
+from .mutual import Shown
 from .operators import Operators
 
 __all__ = ["FEATURE_BLOCK", "Down", "Folded", "UNet", "Up"]
@@ -176,12 +183,20 @@ class UNet:
             UNET: self.part_whole,
             UNET_REPLACED: self.part_replaced,
             FOLDED: self.part_folded,
+            UNET_FEATURES: self.part_features,
+            UNET_SHOWING: self.part_showing,
+            UNET_READING: self.part_reading,
         }
 
     @property
     def texts(self) -> tuple[tuple[nn.Linear, nn.Linear], ...]:
         """Projections of the text to keys and to values, in the order of the packed text."""
         return tuple(self._build.texts)
+
+    @property
+    def self_attentions(self) -> int:
+        """How many self-attentions there are, numbered in the order in which they run."""
+        return self._build.mutual.layers
 
     @torch.no_grad()
     def condition(
@@ -300,6 +315,35 @@ class UNet:
         output: Tensor = run(step.guidance.latents(latent), step.times, step.text, bottleneck)
         return step.guidance.output(output)
 
+    def features(
+        self, latent: Tensor, step: Step, feature_block: int, output: bool = True
+    ) -> Up:
+        """Run the whole network, differentiably in the latent [1, 4, H, W]; otherwise as `up`."""
+        run = self.run(UNET_FEATURES)
+        latents = step.guidance.latents(latent)
+        return _guided(step.guidance, *run(latents, step.times, step.text, feature_block, output))
+
+    def showing(self, latent: Tensor, step: Step, first_layer: int) -> tuple[Tensor, Shown]:
+        """Run the whole network and return its output [B, 4, H, W] and what it shows.
+
+        Args:
+            latent: [1, 4, H, W].
+            step: The step.
+            first_layer: The first self-attention whose keys and values are shown.
+        """
+        run = self.run(UNET_SHOWING)
+        output, shown = run(step.guidance.latents(latent), step.times, step.text, first_layer)
+        return step.guidance.output(output), tuple(shown)
+
+    def reading(self, latent: Tensor, step: Step, shown: Shown) -> Tensor:
+        """Run the whole network, its last self-attentions on what another pass has shown.
+
+        Returns the output [B, 4, H, W].
+        """
+        run = self.run(UNET_READING)
+        output: Tensor = run(step.guidance.latents(latent), step.times, step.text, *shown)
+        return step.guidance.output(output)
+
     def __call__(self, latent: Tensor, step: Step) -> Tensor:
         """Run the whole network.
 
@@ -400,6 +444,24 @@ class UNet:
 
         with self._anchors.replaying(anchors):
             return self._decode(resnet, bottleneck, text, sizes, feature_block, output)
+
+    def part_features(
+        self, latent: Tensor, times: Tensor, text: Tensor, feature_block: int, output: bool = True
+    ) -> tuple[Tensor | None, Tensor | None]:
+        *skips, bottom = self.part_down(latent, times, text)
+        bottleneck = self.part_middle(bottom, times, text)
+        return self.part_up(bottleneck, tuple(skips), times, text, feature_block, output)
+
+    def part_showing(
+        self, latent: Tensor, times: Tensor, text: Tensor, first_layer: int
+    ) -> tuple[Tensor, Shown]:
+        with self._build.mutual.showing(first_layer) as shown:
+            output = self.part_whole(latent, times, text)
+        return output, tuple(shown)
+
+    def part_reading(self, latent: Tensor, times: Tensor, text: Tensor, *shown: Tensor) -> Tensor:
+        with self._build.mutual.reading(shown):
+            return self.part_whole(latent, times, text)
 
     def _decode(
         self,
