@@ -39,7 +39,7 @@ class Iteration(Generic[F]):
 
     Attributes:
         number: From 0.
-        handles: int64 [N, 2], (row, column) in the supervision map.
+        handles: [N, 2], (row, column) in the supervision map, int64 or float32.
         loss: float32 [].
         forward: The forward pass.
         variable: What is optimised; it has been updated since the pass.
@@ -67,7 +67,8 @@ class Optimum:
         start: The variable's first value.
         constants: The method's own.
         losses: float32 [updates].
-        handles: int64 [iterations, N, 2], (row, column) after the tracking of each iteration.
+        handles: [iterations, N, 2], (row, column) after the tracking of each iteration, int64 or
+            float32.
         reference: What the drag was compared with; None if there was no iteration.
         reached: Whether every handle is where it should be.
     """
@@ -147,7 +148,7 @@ class DragLoop:
         # A method that reads low precision reads this: Adam writes it beside the variable.
         self._rounded = None if dtype == torch.float32 else variable.to(dtype)
         self._losses = torch.zeros(iterations, dtype=torch.float32, device=device)
-        self._tracks = scene.handles.new_zeros(iterations, *scene.handles.shape)
+        self._tracks: Tensor | None = None
         self._stopped = torch.zeros((), dtype=torch.bool, device=device)
         self._updates = torch.zeros((), dtype=torch.int64, device=device)
         self._number = torch.zeros((), dtype=torch.int64, device=device)
@@ -192,7 +193,6 @@ class DragLoop:
             self._first_moment,
             self._second_moment,
             self._losses,
-            self._tracks,
             self._stopped,
             self._updates,
             self._number,
@@ -215,6 +215,7 @@ class DragLoop:
         number = self._done
         self.step()
         self._done += 1
+        assert self._tracks is not None
         return Iteration(
             number, self._tracks[number], self._losses[number], self._forward, self._variable
         )
@@ -231,7 +232,8 @@ class DragLoop:
         """Return a copy of where the loop is: the next drag may use the buffers."""
         updates = int(self._updates)
         reached = bool(self._stopped)
-        track = self._tracks[: updates + 1] if len(self._tracks) else self._scene.handles[None]
+        none = self._tracks is None or not self._done
+        track = self._scene.handles[None] if none else self._tracks[: updates + 1]
         return Optimum(
             variable=self._variable.clone(),
             start=self._start.variable if self._warm is None else self._warm.variable,
@@ -255,6 +257,7 @@ class DragLoop:
         with torch.enable_grad():
             forward = method.features(scene, self._start.constants, leaf)
         look(forward.detach())
+        assert self._tracks is not None
         self._tracks.index_copy_(0, self._number[None], self._state.handles[None])
         self._stopped |= method.finished(scene, self._state)
         with torch.enable_grad():
@@ -281,11 +284,14 @@ class DragLoop:
         self._reference = _written(self._reference, forward if known is None else known)
         state = self._method.begin(self._scene, self._reference)
         if warm is not None and warm.handles is not None:
-            state = dataclasses.replace(state, handles=warm.handles)
+            state = dataclasses.replace(state, handles=warm.handles.to(state.handles.dtype))
         if known is not None:
             state = self._method.follow(self._scene, known, forward, state)
         # `begin` would move a graph's buffers: the first drag makes them, later ones write there.
         self._state = _written(getattr(self, "_state", None), state)
+        if self._tracks is None:
+            count = self._scene.settings.iterations
+            self._tracks = state.handles.new_zeros(count, *state.handles.shape)
 
     def _look(self, forward: Forward) -> None:
         self._forward = forward

@@ -80,7 +80,8 @@ class State:
     Methods that keep more extend it.
 
     Attributes:
-        handles: Where the handles are now, int64 [N, 2], (row, column) in the supervision map.
+        handles: Where the handles are now, [N, 2], (row, column) in the supervision map: int64, or
+            float32 where they lie between its cells.
     """
 
     handles: Tensor

@@ -5,11 +5,12 @@ from ..errors import ConfigError
 from .baseline import BASELINE, BASELINE_PLAIN
 from .dragdiffusion import DRAGDIFFUSION
 from .dragnoise import DRAGNOISE
+from .freedrag import FREEDRAG
 
 __all__ = ["METHODS", "method_row"]
 
 METHODS: dict[str, AnyMethod] = {
-    method.name: method for method in (DRAGNOISE, DRAGDIFFUSION, BASELINE, BASELINE_PLAIN)
+    method.name: method for method in (DRAGNOISE, DRAGDIFFUSION, FREEDRAG, BASELINE, BASELINE_PLAIN)
 }
 
 

@@ -83,7 +83,7 @@ class Record:
 
     @property
     def handles(self) -> Tensor:
-        """int64 [iterations, N, 2], (row, column) at the supervision resolution."""
+        """[iterations, N, 2], (row, column) at the supervision resolution, int64 or float32."""
         return self.optimum.handles
 
     @property

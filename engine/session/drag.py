@@ -233,7 +233,7 @@ class Dragger:
             begun=state.drag.begun if goes_on and state.drag is not None else optimum.start,
             variable=optimum.variable,
             placed=scene.handles,
-            now=optimum.handles[-1],
+            now=_cells(optimum.handles[-1], scene.resolution),
         )
         return State(prepared.source, image, drag)
 
@@ -278,6 +278,12 @@ def _check(drag: LastDrag, prepared: Prepared[Any], scene: Scene[Any, Any]) -> N
             f"the last drag cannot go on: it optimised {list(drag.variable.shape)}, here that is "
             f"{list(wanted)}, or left handles outside the picture; use base='source'"
         )
+
+
+def _cells(handles: Tensor, resolution: tuple[int, int]) -> Tensor:
+    """Return handles as whole cells inside the supervision map, int64 [N, 2]."""
+    last = torch.tensor(resolution, device=handles.device) - 1
+    return torch.minimum(handles.round().long().clamp(min=0), last)
 
 
 def _begun(start: Start[Any], variable: Tensor) -> Start[Any]:

@@ -315,9 +315,7 @@ class UNet:
         output: Tensor = run(step.guidance.latents(latent), step.times, step.text, bottleneck)
         return step.guidance.output(output)
 
-    def features(
-        self, latent: Tensor, step: Step, feature_block: int, output: bool = True
-    ) -> Up:
+    def features(self, latent: Tensor, step: Step, feature_block: int, output: bool = True) -> Up:
         """Run the whole network, differentiably in the latent [1, 4, H, W]; otherwise as `up`."""
         run = self.run(UNET_FEATURES)
         latents = step.guidance.latents(latent)
