@@ -21,6 +21,7 @@ __all__ = [
     "DragDiffusionConfig",
     "DragSettings",
     "FreeDragConfig",
+    "GoodDragConfig",
     "Mutual",
     "PersonaliseConfig",
     "PictureLimits",
@@ -212,10 +213,10 @@ class DiffusionSettings(Settings):
         lam: Weight of the mask term (lambda), 0 to a million.
         guidance: How far every pass is drawn away from the negative prompt, 1 to 50
             (classifier-free guidance; it doubles the work). 1: not at all.
-        parity: Keep the published code's meaning where ours differs: no mask holds the whole
-            picture in place; a size that is not a multiple of the model's factor is not padded but
-            resized at the end; `end_step` counts from 50 whatever `steps` is; bytes are truncated,
-            not rounded.
+        parity: Keep the published code's meaning where ours differs: DragNoise without a mask holds
+            the whole picture in place; a size that is not a multiple of the model's factor is not
+            padded but resized at the end; `end_step` counts from 50 whatever `steps` is; bytes are
+            truncated, not rounded.
 
     Raises:
         ConfigError: Naming the value and its range.
@@ -366,6 +367,50 @@ class FreeDragConfig(_LatentSettings):
         self._check_real("d_max", "above 0 and at most 100", lambda x: 0 < x <= 100)
         self._check_whole("win_r", 0, 16)
         self._check_whole("inner_steps", 1, 1000)
+
+
+@dataclass(frozen=True)
+class GoodDragConfig(_LatentSettings):
+    """How to drag with GoodDrag. The defaults are its published ones.
+
+    Attributes:
+        r_m: Radius of the motion patch, in supervision pixels (half image pixels), 0 to 32.
+        r_p: Radius of the tracking window, in supervision pixels, 0 to 32.
+        stride: Longest step of a handle that is supervised, in supervision pixels, above 0, at most
+            100.
+        motion_steps: Updates between two trackings, 1 to 1000.
+        drags_per_step: Trackings between two denoising steps, 1 to 1000.
+    """
+
+    strength: float = 0.75
+    iterations: int = 210
+    lr: float = 0.02
+    lam: float = 0.2
+    r_m: int = 4
+    r_p: int = 12
+    stride: float = 4.0
+    motion_steps: int = 3
+    drags_per_step: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_whole("r_m", 0, 32)
+        self._check_whole("r_p", 0, 32)
+        self._check_real("stride", "above 0 and at most 100", lambda value: 0 < value <= 100)
+        self._check_whole("motion_steps", 1, 1000)
+        self._check_whole("drags_per_step", 1, 1000)
+        rounds = -(-self.iterations // self.updates_per_step)
+        if rounds > self.active_steps:
+            raise ConfigError(
+                f"{self.iterations} iterations, {self.updates_per_step} a denoising step, take "
+                f"{rounds} of the {self.active_steps} steps there are; raise motion_steps, "
+                "drags_per_step or strength, or lower iterations"
+            )
+
+    @property
+    def updates_per_step(self) -> int:
+        """Updates between two denoising steps."""
+        return self.motion_steps * self.drags_per_step
 
 
 @dataclass(frozen=True)

@@ -287,8 +287,10 @@ def _run(
 
     prepared = diffusion.prepare(run, model, source, method, config, on_step=mark)
     scene = prepared.scene(*_drag(case, prepared.frame), config)
-    optimum = optimise(run, method, scene, prepared, LoopCache(), mark, poll_every=poll_every)
-    diffusion.finish(run, method, scene, optimum, on_step=mark)
+    scene, optimum = optimise(
+        run, method, scene, prepared, LoopCache(), mark, poll_every=poll_every
+    )
+    diffusion.finish(run, method, scene, optimum, on_step=mark, on_shown=mark)
 
 
 def _drag(case: Case, frame: Frame) -> tuple[Points, Mask | None]:

@@ -6,6 +6,7 @@ each costs as much as the end of an edit.
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class DragAnimation:
     def __init__(self, frames: int = 24, finished: bool = False) -> None:
         self._frames = frames
         self._finished = finished
-        self._copies: list[Tensor] = []
+        self._copies: list[Any] = []
 
     def __call__(self, iteration: Iteration[Any]) -> None:
         """Keep an iteration. Raises ConfigError if it has no predicted noise."""
@@ -60,8 +61,11 @@ class DragAnimation:
                 "an iteration without predicted noise cannot be drawn; "
                 "pass the animation to edit(..., on_iteration=)"
             )
-        shown = iteration.variable.detach() if self._finished else noise
-        self._copies.append(shown.clone())
+        if self._finished:
+            self._copies.append(iteration.variable.detach().clone())
+            return
+        small = {name: each.clone() for name, each in vars(iteration.forward).items()}
+        self._copies.append(replace(iteration.forward, **small | {"features": noise[:, :0]}))
 
     def frames(self, editor: Editor, image: Image, result: EditResult) -> list[PIL.Image.Image]:
         """Return the image with its points, the frames on the way with the handles, the result.
@@ -85,14 +89,14 @@ class DragAnimation:
         ]
         return [drawn(image, 0), *moving, enlarge(result.image)]
 
-    def _pixels(self, copied: Tensor, result: EditResult, record: Record) -> Tensor:
+    def _pixels(self, copied: Any, result: EditResult, record: Record) -> Tensor:
         """Return what an iteration looks like, float32 [1, 3, H, W] in -1..1."""
         place = record.scene.place
         if self._finished:
             method = method_row(result.settings["method"])
             latent = stages.propagate(method, record.scene, record.optimum.constants, copied)
         else:
-            latent = place.schedule.clean(copied, place.latent, place.timestep)
+            latent = copied.clean(place)
         return stages.decode(place.model, latent)
 
     def save(self, path: Path, editor: Editor, image: Image, result: EditResult) -> Path:

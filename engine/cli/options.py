@@ -15,7 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import DragConfig, PictureLimits
+from ..config import (
+    DragConfig,
+    DragDiffusionConfig,
+    FreeDragConfig,
+    GoodDragConfig,
+    PictureLimits,
+    Settings,
+)
 from ..errors import AdapterError, ConfigError, ImageError, MaskError
 from ..inputs.mask import Mask
 from ..inputs.points import Points
@@ -47,8 +54,11 @@ __all__ = [
     "size",
 ]
 
-METHOD_SETTINGS: Mapping[str, type[DragConfig]] = {
+METHOD_SETTINGS: Mapping[str, type[Settings]] = {
     "dragnoise": DragConfig,
+    "dragdiffusion": DragDiffusionConfig,
+    "freedrag": FreeDragConfig,
+    "gooddrag": GoodDragConfig,
     "baseline": DragConfig,
     "baseline-plain": DragConfig,
 }
@@ -102,7 +112,11 @@ def check_adapter(path: str | None) -> None:
 
 
 def add_settings(
-    parser: ArgumentParser, title: str, *classes: type, **defaults: float | None
+    parser: ArgumentParser,
+    title: str,
+    *classes: type,
+    only: Sequence[str] | None = None,
+    **defaults: float | None,
 ) -> None:
     """Add an option for every field of the classes; what is not given on the command line is None.
 
@@ -110,11 +124,15 @@ def add_settings(
         parser: of the command.
         title: of the group of options.
         classes: dataclasses of settings; a field that several have becomes one option.
+        only: the fields to add; None: all.
         defaults: values of options that are not given, by field, instead of None.
     """
     group = parser.add_argument_group(title)
     fields = {
-        field.name: (cls, field) for cls in reversed(classes) for field in dataclasses.fields(cls)
+        field.name: (cls, field)
+        for cls in reversed(classes)
+        for field in dataclasses.fields(cls)
+        if only is None or field.name in only
     }
     for name, (cls, field) in fields.items():
         default = defaults.get(name)
@@ -160,11 +178,28 @@ def add_method_options(parser: ArgumentParser, **defaults: float | None) -> None
         metavar="NAME",
         help=f"how to drag: {', '.join(METHOD_SETTINGS)} (default: %(default)s)",
     )
-    title = "settings (default: the model's own)"
-    add_settings(parser, title, *dict.fromkeys(METHOD_SETTINGS.values()), **defaults)
+    for methods, names in _shared_settings().items():
+        title = "settings of all methods"
+        if len(methods) < len(METHOD_SETTINGS):
+            title = f"settings of {', '.join(methods)}"
+        classes = dict.fromkeys(METHOD_SETTINGS[method] for method in methods)
+        given = {name: value for name, value in defaults.items() if name in names}
+        add_settings(parser, title, *classes, only=names, **given)
 
 
-def drag_settings(parsed: Namespace, defaults: DragConfig | None = None) -> DragConfig:
+def _shared_settings() -> dict[tuple[str, ...], list[str]]:
+    """Return settings by the methods that have them, those that most have first."""
+    owners: dict[str, list[str]] = {}
+    for method, cls in METHOD_SETTINGS.items():
+        for field in dataclasses.fields(cls):
+            owners.setdefault(field.name, []).append(method)
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(owners, key=lambda name: -len(owners[name])):
+        shared.setdefault(tuple(owners[name]), []).append(name)
+    return shared
+
+
+def drag_settings(parsed: Namespace, defaults: Settings | None = None) -> Any:
     """Return the settings of the method that was chosen.
 
     Args:
@@ -178,10 +213,22 @@ def drag_settings(parsed: Namespace, defaults: DragConfig | None = None) -> Drag
     given = given_settings(parsed, *METHOD_SETTINGS.values())
     known = {field.name for field in dataclasses.fields(cls)}
     if unknown := [name for name in given if name not in known]:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in unknown)
-        raise ConfigError(f"the method {parsed.method!r} has no setting {options}; leave it out")
+        raise ConfigError(f"the method {parsed.method!r} has no setting {_whose(unknown)}")
     base = defaults if isinstance(defaults, cls) else cls()
     return base.replace(**given)
+
+
+def _whose(names: Sequence[str]) -> str:
+    """Return what to do about settings that are other methods'."""
+    options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+    owners = [
+        method
+        for method, cls in METHOD_SETTINGS.items()
+        if {field.name for field in dataclasses.fields(cls)}.issuperset(names)
+    ]
+    if not owners:
+        return f"{options}; leave it out"
+    return f"{options}; leave it out, or choose --method {' or '.join(owners)}, which has it"
 
 
 # The model and what runs it.

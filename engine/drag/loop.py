@@ -232,8 +232,9 @@ class DragLoop:
         """Return a copy of where the loop is: the next drag may use the buffers."""
         updates = int(self._updates)
         reached = bool(self._stopped)
-        none = self._tracks is None or not self._done
-        track = self._scene.handles[None] if none else self._tracks[: updates + 1]
+        track = self._scene.handles[None]
+        if self._tracks is not None and self._done:
+            track = self._tracks[: updates + 1]
         return Optimum(
             variable=self._variable.clone(),
             start=self._start.variable if self._warm is None else self._warm.variable,

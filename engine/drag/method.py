@@ -15,6 +15,8 @@
     captured   whether an iteration reads nothing from the device, so that it can be captured as a
                graph and the stop condition read late
     exact      whether the variable is read in float32, whatever the network's precision is
+    rounds     how many updates at each step, for methods that denoise between their updates; None:
+               all at one step
 
 A method names its pipeline (how an image gets to a place and back) and the dataclass of its
 settings. Nothing in this room knows a network.
@@ -142,6 +144,12 @@ class Method(Generic[P, Q, C, F, S]):
     gradient: Callable[[Tensor, Tensor], Tensor] = _gradient
     captured: bool = True
     exact: bool = False
+    rounds: Callable[[Q], tuple[int, ...]] | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a later drag can begin at the optimum: not where it lies at another step."""
+        return self.rounds is None
 
 
 AnyMethod = Method[Any, Any, Any, Any, Any]

@@ -6,11 +6,13 @@ from .baseline import BASELINE, BASELINE_PLAIN
 from .dragdiffusion import DRAGDIFFUSION
 from .dragnoise import DRAGNOISE
 from .freedrag import FREEDRAG
+from .gooddrag import GOODDRAG
 
 __all__ = ["METHODS", "method_row"]
 
 METHODS: dict[str, AnyMethod] = {
-    method.name: method for method in (DRAGNOISE, DRAGDIFFUSION, FREEDRAG, BASELINE, BASELINE_PLAIN)
+    method.name: method
+    for method in (DRAGNOISE, DRAGDIFFUSION, FREEDRAG, GOODDRAG, BASELINE, BASELINE_PLAIN)
 }
 
 

@@ -131,12 +131,12 @@ class UpsampledPrediction(Prediction):
     Attributes:
         noise: float32 [1, 4, h, w].
         upsampled: The feature map at the supervision resolution [C, H, W].
-        previous: The previous latent that eps leads to, float32 [1, 4, h, w].
+        stepped: The latent one denoising step on that eps leads to, float32 [1, 4, h, w].
     """
 
     noise: Tensor
     upsampled: Tensor
-    previous: Tensor
+    stepped: Tensor
 
 
 def _prepare(attention: type[Any], model: Model) -> Model:
@@ -183,8 +183,8 @@ def _features(scene: _Scene, constants: None, bottleneck: Tensor) -> UpsampledPr
         seen = _network(place).watched(place.latent, place.step, bottleneck)
         upsampled = F.interpolate(seen.features, scene.resolution, mode="bilinear")
         noise = place.schedule.noise(seen.output, place.latent, place.timestep)
-        previous = place.schedule.denoise(noise, place.latent, place.timestep)
-    return UpsampledPrediction(seen.features, noise, upsampled[0], previous)
+        stepped = place.schedule.denoise(noise, place.latent, place.timestep)
+    return UpsampledPrediction(seen.features, noise, upsampled[0], stepped)
 
 
 def _autocast(device: torch.device) -> AbstractContextManager[object]:
@@ -232,7 +232,7 @@ def _supervise(
     """
     with _autocast(scene.place.latent.device):
         keep = 0.0 if scene.keep is None else scene.keep
-        moved = (forward.previous - reference.previous) * keep
+        moved = (forward.stepped - reference.stepped) * keep
         loss = scene.settings.lam * moved.abs().sum()
         pairs = zip(state.handles.tolist(), scene.targets.tolist(), strict=True)
         for handle, target in pairs:
@@ -305,8 +305,7 @@ def _finish(scene: _Scene, constants: None, bottleneck: Tensor) -> Denoising:
 def _preview(
     scene: _Scene, constants: None, bottleneck: Tensor, forward: UpsampledPrediction
 ) -> Tensor:
-    place = scene.place
-    return place.schedule.clean(forward.noise, place.latent, place.timestep)
+    return forward.clean(scene.place)
 
 
 BASELINE = Method(

@@ -7,8 +7,6 @@ the encoder half depends on the variable and runs in every iteration.
 
 from torch import Tensor
 
-from dragnoise.kernels.latent_term import latent_term
-
 from ..config import DragDiffusionConfig
 from ..diffusion.place import Place
 from ..drag.method import Method, State
@@ -28,12 +26,8 @@ def _supervise(
     state: State,
 ) -> Tensor:
     """Return the motion loss plus lambda * sum |(x_prev - x_prev_0)(1 - M)| (equation 3)."""
-    loss = motion(scene, forward, state)
-    if scene.keep is None:
-        return loss
-    now = latent.previous(scene, forward)
-    before = latent.previous(scene, reference)
-    return loss + latent_term(now, before, scene.keep, 1.0, scene.settings.lam)
+    term = latent.mask_term(scene, reference, forward, scene.settings.lam)
+    return motion(scene, forward, state) + term
 
 
 DRAGDIFFUSION = Method(

@@ -78,14 +78,11 @@ def _finish(scene: _Scene, half: EncoderHalf, bottleneck: Tensor) -> Denoising:
 
 
 def _preview(scene: _Scene, half: EncoderHalf, bottleneck: Tensor, forward: Prediction) -> Tensor:
-    """Return the predicted clean latent, x0 = (x - sqrt(1 - a) eps) / sqrt(a)."""
-    place = scene.place
-    noise = forward.noise
-    if noise is None:  # a pass of its own, on the variable as it is now
-        variable = bottleneck.to(place.model.unet.compares_in)
-        noise = _features(with_output(scene), half, variable).noise
-    assert noise is not None
-    return place.schedule.clean(noise, place.latent, place.timestep)
+    """Return the predicted clean latent."""
+    if forward.noise is None:  # a pass of its own, on the variable as it is now
+        variable = bottleneck.to(scene.place.model.unet.compares_in)
+        forward = _features(with_output(scene), half, variable)
+    return forward.clean(scene.place)
 
 
 DRAGNOISE = Method(

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dragnoise.kernels.latent_term import latent_term
 from dragnoise.kernels.patch_motion import REACHED, distances, patches
 
 from ..config import FreeDragConfig
@@ -172,12 +171,8 @@ def _supervise(
 ) -> Tensor:
     """Return the losses of all points and the mask term."""
     loss = _losses(scene, forward, state.handles, state.templates).sum()
-    if scene.keep is None:
-        return loss
-    now = latent.previous(scene, forward)
-    before = latent.previous(scene, reference)
-    weight = scene.settings.lam / now.numel()
-    return loss + latent_term(now, before, scene.keep, 1.0, weight)
+    weight = scene.settings.lam / scene.place.latent.numel()
+    return loss + latent.mask_term(scene, reference, forward, weight)
 
 
 FREEDRAG = Method(

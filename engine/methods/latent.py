@@ -8,10 +8,12 @@ keys and values of the unedited picture's own, so that textures stay (`unet/mutu
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
+from dragnoise.kernels.latent_term import latent_term
+
 from ..cache.structure import storable
-from ..config import DiffusionSettings
 from ..diffusion.place import Place
 from ..diffusion.unet import FEATURE_BLOCK
 from ..drag.method import Start
@@ -19,7 +21,7 @@ from ..drag.scene import Scene
 from ..stages import Denoising
 from .prediction import Prediction, with_output
 
-__all__ = ["LatentPrediction", "features", "finish", "preview", "previous", "start"]
+__all__ = ["LatentPrediction", "features", "finish", "mask_term", "preview", "start"]
 
 _Scene: TypeAlias = Scene[Place, Any]
 
@@ -30,10 +32,17 @@ class LatentPrediction(Prediction):
     """A forward pass from a latent.
 
     Attributes:
-        latent: What the network read, float32 [1, 4, h, w].
+        previous: The latent one denoising step on, float32 [1, 4, h, w]; None without noise.
+        expected: The predicted clean latent, likewise.
     """
 
-    latent: Tensor
+    previous: Tensor | None
+    expected: Tensor | None
+
+    def clean(self, place: Place) -> Tensor:
+        """Return the predicted clean latent."""
+        assert self.expected is not None
+        return self.expected
 
 
 def start(place: Place) -> Start[None]:
@@ -44,16 +53,29 @@ def start(place: Place) -> Start[None]:
 def features(scene: _Scene, constants: None, latent: Tensor) -> LatentPrediction:
     """Run the network up to the supervised map, or to its output where that is wanted."""
     place = scene.place
+    schedule = place.schedule
     up = place.model.unet.features(latent, place.step, FEATURE_BLOCK, scene.needs_output)
     assert up.features is not None
-    noise = None if up.output is None else place.schedule.noise(up.output, latent, place.timestep)
-    return LatentPrediction(up.features, noise, latent)
+    if up.output is None:
+        return LatentPrediction(up.features, None, None, None)
+    noise = schedule.noise(up.output, latent, place.timestep)
+    return LatentPrediction(
+        up.features,
+        noise,
+        schedule.denoise(noise, latent, place.timestep),
+        schedule.clean(noise, latent, place.timestep),
+    )
 
 
-def previous(scene: Scene[Place, DiffusionSettings], forward: LatentPrediction) -> Tensor:
-    """Return the latent one denoising step on, float32 [1, 4, h, w]."""
-    assert forward.noise is not None
-    return scene.place.schedule.denoise(forward.noise, forward.latent, scene.place.timestep)
+def mask_term(
+    scene: _Scene, reference: LatentPrediction, forward: LatentPrediction, weight: float
+) -> Tensor:
+    """Return weight * sum |(x_prev - x_prev_0)(1 - M)|, or zero where nothing must stay."""
+    if scene.keep is None:
+        return forward.features.new_zeros((), dtype=torch.float32)
+    assert forward.previous is not None
+    assert reference.previous is not None
+    return latent_term(forward.previous, reference.previous, scene.keep, 1.0, weight)
 
 
 def finish(scene: _Scene, constants: None, latent: Tensor) -> Denoising:
@@ -71,8 +93,7 @@ def finish(scene: _Scene, constants: None, latent: Tensor) -> Denoising:
 
 
 def preview(scene: _Scene, constants: None, latent: Tensor, forward: LatentPrediction) -> Tensor:
-    """Return the predicted clean latent, x0 = (x - sqrt(1 - a) eps) / sqrt(a)."""
+    """Return the predicted clean latent."""
     if forward.noise is None:  # a pass of its own, on the variable as it is now
         forward = features(with_output(scene), None, latent)
-    assert forward.noise is not None
-    return scene.place.schedule.clean(forward.noise, forward.latent, scene.place.timestep)
+    return forward.clean(scene.place)

@@ -31,6 +31,11 @@ class Prediction(Forward):
 
     noise: Tensor | None
 
+    def clean(self, place: Place) -> Tensor:
+        """Return the predicted clean latent, x0 = (x - sqrt(1 - a) eps) / sqrt(a)."""
+        assert self.noise is not None
+        return place.schedule.clean(self.noise, place.latent, place.timestep)
+
 
 def motion_and_mask(
     scene: Scene[Place, DragConfig], reference: Prediction, forward: Prediction, state: State

@@ -29,6 +29,7 @@ from ..run import Run
 from ..stages import (
     condition,
     decode,
+    denoise,
     embed,
     encode,
     invert,
@@ -99,6 +100,7 @@ def finish(
     optimum: Optimum,
     *,
     on_step: OnStep | None = None,
+    on_shown: OnStep | None = None,
 ) -> Finished:
     """Turn a drag's optimum into a picture: denoise from where the method says, and decode.
 
@@ -106,10 +108,10 @@ def finish(
     """
     mutual = scene.settings.mutual
     if mutual is not None:
-        shown = run(show, scene.place, mutual.first_step, mutual.first_layer)
-        scene = replace(scene, shown=shown)
+        how = (mutual.first_step, mutual.first_layer)
+        scene = replace(scene, shown=run(show, scene.place, *how, on_step=on_shown))
     latent = run(propagate, method, scene, optimum.constants, optimum.variable, on_step=on_step)
-    return Finished(latent, run(decode, scene.place.model, latent))
+    return Finished(latent, run(decode, scene.place.model, latent), scene)
 
 
 def _preview(
@@ -128,7 +130,7 @@ def _record(
     prepared: Prepared[Place], scene: Scene[Place, Any], optimum: Optimum, end: Finished
 ) -> Record:
     text = prepared.place.text
-    return Record(text, prepared.inversion, end.latent, end.pixels, scene, optimum)
+    return Record(text, prepared.inversion, end.latent, end.pixels, end.scene, optimum)
 
 
 def _pixels(run: Run, frame: Frame, image: Image) -> Tensor:
@@ -164,4 +166,16 @@ def _known_trajectory(
     return generated.trajectory[: how.active_steps + 1]
 
 
-DIFFUSION = Pipeline("diffusion", prepare, finish, _preview, _record, notice_picture)
+def _advance(
+    run: Run, method: AnyMethod, prepared: Prepared[Place], optimum: Optimum
+) -> tuple[Prepared[Place], Tensor]:
+    """Go one denoising step on, with the optimum and with the unedited picture."""
+    place = prepared.place
+    latent = run(denoise, place, optimum.variable)
+    active = place.active_steps - 1
+    unedited = prepared.inversion[active]
+    next_place = run.once(Place.at, place.model, unedited, place.conditioning, active)
+    return replace(prepared, place=next_place, start=run(start, method, next_place)), latent
+
+
+DIFFUSION = Pipeline("diffusion", prepare, finish, _preview, _record, notice_picture, _advance)

@@ -1,11 +1,19 @@
-"""The middle of an edit: a drag's loop, run through the seam like the stages around it."""
+"""The middle of an edit: a drag's loop, run through the seam like the stages around it.
+
+Most methods drag at one step. One that denoises between its updates has a loop at each of several
+steps, where the next begins at the last one's optimum (`Method.rounds`).
+"""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
+import torch
+
 from ..drag.loop import Iteration, LoopCache, Optimum
-from ..drag.method import AnyMethod, WarmStart
+from ..drag.method import AnyMethod, Forward, WarmStart
 from ..drag.scene import Scene
+from ..drag.start import reference
 from ..run import Run
 from ..system.finite import check_finite, check_loss
 from .pipeline import Prepared
@@ -21,33 +29,86 @@ def optimise(
     scene: Scene[Any, Any],
     prepared: Prepared[Any],
     loops: LoopCache,
-    each: Callable[[Iteration[Any]], None],
+    each: Callable[[Scene[Any, Any], Iteration[Any]], None],
     *,
     poll_every: int,
     warm: WarmStart | None = None,
     timed: Callable[[Iterations], Iterator[Iteration[Any]]] = iter,
-) -> Optimum:
-    """Iterate a drag to its end, watched as "drag", and return its optimum.
+) -> tuple[Scene[Any, Any], Optimum]:
+    """Iterate a drag to its end, watched as "drag".
 
     Args:
         prepared: What the scene is on.
         loops: The last loop, for a drag that is like it.
-        each: Called after every iteration, outside the watched time.
+        each: Called with the scene and every iteration after it, outside the watched time.
         poll_every: Iterations between two reads of the stop condition.
         warm: Where the drag begins; None: at the method's own start.
         timed: Counts the loop's own time, as `PreviewPacer.timed` does.
 
+    Returns:
+        The scene at whose place the drag ended, and its optimum.
+
     Raises:
         NumbersError: A loss, or the optimum, is not finite.
     """
-    with run.watched("drag"):
-        loop = loops.get(method, scene, prepared.start, prepared.dtype, poll_every, warm)
-    for iteration in timed(run.watching("drag", loop)):
-        each(iteration)
-    with run.watched("drag"):
-        optimum = loop.optimum()
-    _check(optimum)
-    return optimum
+
+    def loop(
+        scene: Scene[Any, Any], prepared: Prepared[Any], warm: WarmStart | None, begun: int
+    ) -> Optimum:
+        with run.watched("drag"):
+            found = loops.get(method, scene, prepared.start, prepared.dtype, poll_every, warm)
+        for iteration in timed(run.watching("drag", found)):
+            each(scene, replace(iteration, number=begun + iteration.number))
+        with run.watched("drag"):
+            optimum = found.optimum()
+        _check(optimum)
+        return optimum
+
+    if method.rounds is None:
+        return scene, loop(scene, prepared, warm, 0)
+
+    ends: list[Optimum] = []
+    warm = WarmStart(prepared.start.variable)
+    for updates in method.rounds(scene.settings):
+        if ends:
+            assert method.pipeline.advance is not None
+            prepared, variable = method.pipeline.advance(run, method, prepared, ends[-1])
+            warm = WarmStart(variable, handles=ends[-1].handles[-1])
+        known = _reference(run, method, scene, prepared)
+        settings = scene.settings.replace(iterations=updates)
+        part = replace(scene, place=prepared.place, settings=settings)
+        begun = sum(len(end.losses) for end in ends)
+        ends.append(loop(part, prepared, replace(warm, reference=known), begun))
+        if ends[-1].reached:
+            break
+    return replace(scene, place=prepared.place), _joined(ends)
+
+
+def _reference(
+    run: Run, method: AnyMethod, scene: Scene[Any, Any], prepared: Prepared[Any]
+) -> Forward:
+    """Return what the unedited picture shows at a place."""
+    found: Forward = run(
+        reference,
+        method,
+        prepared.place,
+        prepared.start,
+        scene.settings,
+        scene.resolution,
+        prepared.dtype,
+        scene.needs_output,
+    )
+    return found
+
+
+def _joined(ends: list[Optimum]) -> Optimum:
+    """Return the optimum of all rounds."""
+    return replace(
+        ends[-1],
+        start=ends[0].start,
+        losses=torch.cat([end.losses for end in ends]),
+        handles=torch.cat([end.handles for end in ends]),
+    )
 
 
 def _check(optimum: Optimum) -> None:

@@ -81,10 +81,12 @@ class Finished:
     Attributes:
         latent: What the optimum became before it was decoded, float32.
         pixels: float32 [1, 3, H, W], nominally in -1..1.
+        scene: The drag's scene, with what its end has read.
     """
 
     latent: Tensor
     pixels: Tensor
+    scene: Scene[Any, Any]
 
 
 class _Prepare(Protocol):
@@ -110,7 +112,14 @@ class _Finish(Protocol):
         optimum: Optimum,
         *,
         on_step: OnStep | None = None,
+        on_shown: OnStep | None = None,
     ) -> Finished: ...
+
+
+class _Advance(Protocol):
+    def __call__(
+        self, run: Run, method: AnyMethod, prepared: Prepared[Any], optimum: Optimum
+    ) -> tuple[Prepared[Any], Tensor]: ...
 
 
 class _Preview(Protocol):
@@ -147,6 +156,8 @@ class Pipeline:
         preview: Pixels float32 [1, 3, H, W] of what an iteration is expected to become.
         record: Every intermediate of an edit, for those who ask for it.
         notice: What a person should know of a picture before any work is done on it; None: nothing.
+        advance: For methods of several rounds: from an optimum to the place of the next round, and
+            the optimum there.
     """
 
     name: str
@@ -155,3 +166,4 @@ class Pipeline:
     preview: _Preview
     record: _Record
     notice: _Notice | None = None
+    advance: _Advance | None = None

@@ -98,9 +98,16 @@ class Dragger:
             scene = prepared.scene(
                 request.points, request.mask, request.settings, request.wants_output
             )
-            optimum = self._optimise(run, request, base, state, prepared, scene, job, each, pacer)
+            ended, optimum = self._optimise(
+                run, request, base, state, prepared, scene, job, each, pacer
+            )
             end = method.pipeline.finish(
-                run, method, scene, optimum, on_step=request.steps("propagate", job)
+                run,
+                method,
+                ended,
+                optimum,
+                on_step=request.steps("propagate", job),
+                on_shown=request.steps("show", job),
             )
             image = prepared.frame.image_of(end.pixels)
         record = method.pipeline.record(prepared, scene, optimum, end) if request.record else None
@@ -150,11 +157,11 @@ class Dragger:
         job: Job[Any],
         each: Callable[[Moment], None],
         pacer: PreviewPacer | None,
-    ) -> Optimum:
+    ) -> tuple[Scene[Any, Any], Optimum]:
         method = request.method
         warm = _warm_start(run, method, base, state.drag, prepared, scene)
 
-        def shown(iteration: Iteration[Any]) -> None:
+        def shown(scene: Scene[Any, Any], iteration: Iteration[Any]) -> None:
             request.report(iteration, job)
             each(Moment(iteration, scene, prepared, run))
 
@@ -174,11 +181,14 @@ class Dragger:
         """Return where a drag begins, and on what picture."""
         base = request.base
         drag = state.drag
-        same = drag is not None and drag.key == self.key(request.method, request.settings)
+        key = self.key(request.method, request.settings)
+        same = drag is not None and drag.key == key and request.method.goes_on
         if base == "last" and not same:
             why = "there is none"
             if drag is not None:
                 why = "its method, its adapter or settings of its inversion were others"
+            if not request.method.goes_on:
+                why = f"the method {request.method.name} ends at another step than it begins"
             raise SessionError(
                 f"the last drag cannot go on: {why}; use base='source' or base='result'"
             )

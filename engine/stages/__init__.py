@@ -9,7 +9,7 @@ from .encode import condition, embed, encode, prompt_notices
 from .generate import draw_noise, generate
 from .invert import invert
 from .preview import preview
-from .propagate import Denoising, propagate
+from .propagate import Denoising, denoise, propagate
 from .rebuild import rebuild
 from .show import Showing, show
 
@@ -18,6 +18,7 @@ __all__ = [
     "Showing",
     "condition",
     "decode",
+    "denoise",
     "draw_noise",
     "embed",
     "encode",

@@ -11,7 +11,7 @@ from ..diffusion.place import Place
 from ..drag.method import AnyMethod
 from ..drag.scene import Scene
 
-__all__ = ["Denoising", "Predictor", "propagate"]
+__all__ = ["Denoising", "Predictor", "denoise", "propagate"]
 
 Predictor = Callable[[int, int, Tensor], Tensor]
 """(index of the step, timestep, latent) -> eps, float32 [1, 4, h, w]."""
@@ -56,3 +56,11 @@ def propagate(
         if on_step is not None:
             on_step(done)
     return latent
+
+
+@torch.no_grad()
+def denoise(place: Place, latent: Tensor) -> Tensor:
+    """Return a latent [1, 4, h, w] one denoising step after a place."""
+    output = place.model.unet(latent, place.step)
+    noise = place.schedule.noise(output, latent, place.timestep)
+    return place.schedule.denoise(noise, latent, place.timestep)

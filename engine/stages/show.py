@@ -1,5 +1,6 @@
 """The unedited picture's own denoising, for what it shows to the edited one's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +28,13 @@ class Showing:
 
 @kept(on_disk=False)
 @torch.no_grad()
-def show(place: Place, first_step: int, first_layer: int) -> Showing:
+def show(
+    place: Place,
+    first_step: int,
+    first_layer: int,
+    *,
+    on_step: Callable[[int], None] | None = None,
+) -> Showing:
     """Denoise the picture at a place as it is, and keep what its self-attentions show.
 
     Args:
@@ -50,4 +57,6 @@ def show(place: Place, first_step: int, first_layer: int) -> Showing:
             steps.append(shown)
         eps = place.schedule.noise(output, latent, timestep)
         latent = place.schedule.denoise(eps, latent, timestep)
+        if on_step is not None:
+            on_step(number + 1)
     return Showing(tuple(steps))
