@@ -2,6 +2,9 @@ from .backends import Placement as Placement
 from .cache import Limits as Limits
 from .cache import Store as Store
 from .config import DragConfig as DragConfig
+from .config import DragDiffusionConfig as DragDiffusionConfig
+from .config import FreeDragConfig as FreeDragConfig
+from .config import GoodDragConfig as GoodDragConfig
 from .config import PersonaliseConfig as PersonaliseConfig
 from .config import PictureLimits as PictureLimits
 from .diffusion.lora.adapter import Adapter as Adapter
