@@ -69,7 +69,7 @@ class Editor:
             device. A name, a row of one's own, or a `Placement` of the parts
             ("down=tensorrt,up=tensorrt,drag=compiled,vae=tensorrt"). "auto": every part by the
             fastest, measured once and remembered.
-        attention: What computes attention: "sdpa" or "xformers".
+        attention: What computes attention: "sdpa", "deterministic" (CUDA) or "xformers".
         poll_every: Iterations between two reads of the drag's stop condition; None: one on a CPU,
             eight on CUDA.
         observers: Entered with a stage's name around every stage that really runs.

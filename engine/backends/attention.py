@@ -1,4 +1,4 @@
-"""Compute attention: by PyTorch's own choice of kernel, or xformers' memory-efficient one."""
+"""Compute attention: by PyTorch's own choice of kernel, with our gradients, or by xformers."""
 
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from dragnoise.kernels.attention import attention
 
 from ..diffusion.unet.operators import sdpa
 
@@ -28,6 +30,12 @@ class Attention:
     name: str
     attend: Callable[[Tensor, Tensor, Tensor], Tensor]
     objections: Callable[[torch.device, torch.dtype], list[str]]
+
+
+def _deterministic_objections(device: torch.device, dtype: torch.dtype) -> list[str]:
+    if device.type == "cuda":
+        return []
+    return [f"on {device.type} sdpa gives the same bits every time already"]
 
 
 def _xformers(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -57,6 +65,7 @@ ATTENTION: Mapping[str, Attention] = {
     row.name: row
     for row in (
         Attention("sdpa", sdpa, lambda device, dtype: []),
+        Attention("deterministic", attention, _deterministic_objections),
         Attention("xformers", _xformers, _xformers_objections),
     )
 }

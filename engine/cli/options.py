@@ -288,7 +288,7 @@ def add_model_options(parser: ArgumentParser) -> None:
     for name, default, about in (
         ("--device", "auto", "auto, cpu, cuda, cuda:1"),
         ("--dtype", "float32", "float32, bfloat16 or (CUDA) float16"),
-        ("--attention", "sdpa", "sdpa or xformers"),
+        ("--attention", "sdpa", "sdpa, deterministic (CUDA) or xformers"),
     ):
         group.add_argument(name, default=default, help=f"{about} (default: %(default)s)")
     group.add_argument(

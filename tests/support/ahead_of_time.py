@@ -6,6 +6,7 @@ the stack.
 """
 
 import importlib
+import importlib.util
 import json
 import math
 import re
@@ -33,6 +34,7 @@ class Kernel:
         constants: Values that are fixed when the kernel is compiled. A value for an argument that
             the kernel does not declare constant is one that a launch specialises (a stride of 1).
         warps: Number of warps of a program.
+        aligned: Arguments that a launch finds divisible by 16 and specialises: pointers, strides.
     """
 
     module: str
@@ -40,6 +42,7 @@ class Kernel:
     signature: Mapping[str, str]
     constants: Mapping[str, Any] = field(default_factory=dict)
     warps: int = 4
+    aligned: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -81,6 +84,11 @@ def compiled(kernel: Kernel, capability: int) -> Compiled:
         {name: kinds[name] for name in function.arg_names},
         constexprs={
             (function.arg_names.index(name),): value for name, value in kernel.constants.items()
+        },
+        attrs={
+            (place,): [["tt.divisibility", 16]]
+            for place, name in enumerate(function.arg_names)
+            if name in kernel.aligned
         },
     )
     made = triton.compile(
@@ -158,6 +166,33 @@ def _group_norm_silu() -> Iterator[Kernel]:
                 yield Kernel(
                     module, "gradient_kernel", given, tile | {"SILU": True, "BLOCKS": blocks}, 8
                 )
+
+
+def _attention() -> Iterator[Kernel]:
+    """Yield heads of Stable Diffusion's three widths, in the tiles that they are launched with."""
+    if importlib.util.find_spec("triton") is None:
+        return
+    import torch
+
+    from dragnoise.kernels.attention import WIDEST
+    from dragnoise.kernels.gpu.attention import LOG2_E, tiling
+
+    module = "dragnoise.kernels.gpu.attention"
+    maps = ("gradient", "attended", "query", "key", "value", "of_query", "of_key", "of_value")
+    strides = [f"{name}_{axis}" for name in maps[:5] for axis in ("entry", "row")]
+    numbers = dict.fromkeys((*strides, "queries", "keys", "heads"), "i32")
+    kept = {"sums": "*fp32", "products": "*fp32", "scale": "fp32"}
+    dtypes = (torch.float32, torch.float16, torch.bfloat16)
+    for kind, dtype in zip(_FLOATS, dtypes, strict=True):
+        given = dict.fromkeys(maps, kind) | kept | numbers
+        aligned = (*maps, *strides)
+        for width in (width for width in (40, 80, 160) if width <= WIDEST[dtype]):
+            padded, own, step, warps = tiling(width, dtype)
+            fixed = {"WIDTH": width, "PADDED": padded, "LOG2_E": LOG2_E}
+            of_query = fixed | {"QUERIES": own, "KEYS": step}
+            yield Kernel(module, "query_gradient_kernel", given, of_query, warps, aligned)
+            of_key = fixed | {"QUERIES": step, "KEYS": own}
+            yield Kernel(module, "key_gradient_kernel", given, of_key, warps, aligned)
 
 
 def _patch_motion() -> Iterator[Kernel]:
@@ -258,6 +293,7 @@ def _adam() -> Iterator[Kernel]:
 
 
 KERNELS: tuple[Kernel, ...] = (
+    *_attention(),
     *_group_norm_silu(),
     *_patch_motion(),
     *_track_points(),

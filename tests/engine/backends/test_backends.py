@@ -103,7 +103,8 @@ def test_who_cannot_serve_says_why() -> None:
     ("asked", "words"),
     [
         ({"backend": "cudagraphs"}, "no backend 'cudagraphs'; known: packed, compiled, eager"),
-        ({"attention": "flash"}, "no attention 'flash'; known: sdpa, xformers"),
+        ({"attention": "flash"}, "no attention 'flash'; known: sdpa, deterministic, xformers"),
+        ({"attention": "deterministic"}, "on cpu sdpa gives the same bits every time already"),
         ({"attention": "xformers"}, "attention 'xformers' cannot serve here: .*Use sdpa"),
     ],
 )
