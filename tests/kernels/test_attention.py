@@ -93,16 +93,17 @@ def test_the_gpus_kernels_interpreted(
     padded = gpu.tiling(shape[-1], dtype)[0]
     monkeypatch.setattr(gpu, "tiling", lambda dim, dtype: (padded, *tile, 4))
     *given, gradient = inputs(shape, dtype)
+    query, key, value = given
     expected = truth(gradient, *given)
     attended = expected[0].to(dtype)
     of_query, statistics = gpu.query_gradient(gradient, attended, *given)
-    of_key, of_value = gpu.key_gradient(gradient, *given, statistics=statistics)
+    of_key, of_value = gpu.key_gradient(gradient, query, key, value, statistics)
     check([of_query, of_key, of_value], expected[1:], dtype)
     _, true = reference_query_gradient(gradient, attended, *given)
     assert_close(statistics / true.abs().max(), true / true.abs().max(), torch.float32)
     for one in given:
         one.requires_grad_()
-    plain = reference_key_gradient(gradient, *given, statistics=true)
+    plain = reference_key_gradient(gradient, query, key, value, true)
     check(list(plain), expected[2:], dtype)
 
 
@@ -113,9 +114,10 @@ def test_large_scores_interpreted() -> None:
 
     *given, gradient = inputs((1, 20, 24, 1, 16), torch.float32)
     given[0] = given[0] * 500
+    query, key, value = given
     expected = truth(gradient, *given)
     of_query, statistics = gpu.query_gradient(gradient, expected[0].float(), *given)
-    found = [of_query, *gpu.key_gradient(gradient, *given, statistics=statistics)]
+    found = [of_query, *gpu.key_gradient(gradient, query, key, value, statistics)]
     for mine, true in zip(found, expected[1:], strict=True):
         assert float((mine - true).abs().max()) < 2e-3 * float(true.abs().max().clamp(min=1))
 
