@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from dragnoise.engine.backends.eager import FUSED_OPERATORS
 from dragnoise.engine.config import DragConfig
 from dragnoise.engine.diffusion.model import Model
-from dragnoise.engine.diffusion.unet import Operators, UNet
-from dragnoise.engine.diffusion.unet.operators import FusedNorm
+from dragnoise.engine.diffusion.unet import UNet
 from dragnoise.engine.diffusion.weights import Weights
 from dragnoise.engine.drag.loop import LoopCache
 from dragnoise.engine.drag.method import AnyMethod
@@ -230,7 +230,7 @@ def trace(case: Case, steps: int = 3, iterations: int = 4, poll_every: int = 2) 
     with recorder.watching():
         model = Model(
             case.arch,
-            UNet(unet, Operators(memory_format=torch.channels_last, norm=FusedNorm)),
+            UNet(unet, FUSED_OPERATORS),
             vae,
             torch.nn.Identity(),
             None,

@@ -71,9 +71,7 @@ def forward(x: Tensor) -> Tensor:
     width = x.shape[-1] // 2
     rows = x.numel() // x.shape[-1]
     y = torch.empty(*x.shape[:-1], width, dtype=x.dtype, device=x.device)
-    geglu_kernel[_grid(rows, width)](
-        x, y, rows, WIDTH=width, ROWS=ROWS, COLUMNS=COLUMNS, HALF=HALF
-    )
+    geglu_kernel[_grid(rows, width)](x, y, rows, WIDTH=width, ROWS=ROWS, COLUMNS=COLUMNS, HALF=HALF)
     return y
 
 

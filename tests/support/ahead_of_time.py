@@ -182,8 +182,7 @@ def _attention() -> Iterator[Kernel]:
     strides = [f"{name}_{axis}" for name in maps[:5] for axis in ("entry", "row")]
     numbers = dict.fromkeys((*strides, "queries", "keys", "heads"), "i32")
     kept = {"sums": "*fp32", "products": "*fp32", "scale": "fp32"}
-    dtypes = (torch.float32, torch.float16, torch.bfloat16)
-    for kind, dtype in zip(_FLOATS, dtypes, strict=True):
+    for kind, dtype in zip(_FLOATS[:2], (torch.float32, torch.float16), strict=True):
         given = dict.fromkeys(maps, kind) | kept | numbers
         aligned = (*maps, *strides)
         for width in (width for width in (40, 80, 160) if width <= WIDEST[dtype]):
@@ -193,6 +192,30 @@ def _attention() -> Iterator[Kernel]:
             yield Kernel(module, "query_gradient_kernel", given, of_query, warps, aligned)
             of_key = fixed | {"QUERIES": step, "KEYS": own}
             yield Kernel(module, "key_gradient_kernel", given, of_key, warps, aligned)
+
+
+def _geglu() -> Iterator[Kernel]:
+    """Yield both kernels over the widest gate of Stable Diffusion's."""
+    fixed = {"ROWS": 8, "COLUMNS": 256, "WIDTH": 5120, "HALF": math.sqrt(0.5)}
+    slope = fixed | {"DENSITY": 1 / math.sqrt(2 * math.pi)}
+    maps = ("x", "y", "gradient", "found")
+    for kind in _FLOATS[:2]:
+        given = dict.fromkeys(maps, kind) | {"rows": "i32"}
+        for name, constants in (("geglu_kernel", fixed), ("geglu_gradient_kernel", slope)):
+            yield Kernel("dragnoise.kernels.gpu.geglu", name, given, constants, aligned=maps)
+
+
+def _layer_norm() -> Iterator[Kernel]:
+    """Yield the narrowest row of Stable Diffusion's and the widest of all, alone and added."""
+    module = "dragnoise.kernels.gpu.layer_norm"
+    maps = ("change", "x", "total", "y", "gradient", "elsewhere", "found", "weight", "bias")
+    for kind in _FLOATS[:2]:
+        given = dict.fromkeys(maps, kind) | {"rows": "i32", "eps": "fp32"}
+        for width, tall, wide in ((320, 4, 512), (4096, 1, 4096)):
+            for added in (False, True):
+                fixed = {"ADDED": added, "WIDTH": width, "ROWS": tall, "COLUMNS": wide}
+                for name in ("layer_norm_kernel", "layer_norm_gradient_kernel"):
+                    yield Kernel(module, name, given, fixed, aligned=maps)
 
 
 def _patch_motion() -> Iterator[Kernel]:
@@ -294,6 +317,8 @@ def _adam() -> Iterator[Kernel]:
 
 KERNELS: tuple[Kernel, ...] = (
     *_attention(),
+    *_geglu(),
+    *_layer_norm(),
     *_group_norm_silu(),
     *_patch_motion(),
     *_track_points(),

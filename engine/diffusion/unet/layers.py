@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .mutual import MutualAttention
-from .operators import Biased, Layer, Operators, layer_norm
+from .operators import Biased, Layer, Operators, TokenNorm
 
 __all__ = ["Adapt", "Build", "Level", "Resnet", "Transformer", "conv_of", "norm_of", "scaled"]
 
@@ -219,28 +219,33 @@ class _Block:
     Each runs on normed tokens [B, L, C] and is added to them.
     """
 
-    norms: tuple[nn.LayerNorm, ...]
+    norms: tuple[TokenNorm, ...]
     attentions: tuple[_Attention, ...]
     gate: Layer
+    gated: Layer
     out: Layer
 
     @classmethod
     def of(cls, build: Build, module: Any) -> "_Block":
         return cls(
-            (module.norm1, module.norm2, module.norm3),
+            tuple(
+                build.operators.token_norm(norm.weight, norm.bias, norm.eps)
+                for norm in (module.norm1, module.norm2, module.norm3)
+            ),
             (
                 _Attention.of(build, module.attn1, cross=False),
                 _Attention.of(build, module.attn2, cross=True),
             ),
             build.linear(module.ff.net[0].proj),
+            build.operators.gated,
             build.linear(module.ff.net[2]),
         )
 
     def __call__(self, tokens: Tensor, text: Tensor) -> Tensor:
-        for norm, attention in zip(self.norms, self.attentions, strict=False):
-            tokens = attention(layer_norm(norm, tokens), text) + tokens
-        hidden, gate = self.gate(layer_norm(self.norms[-1], tokens)).chunk(2, dim=-1)
-        return self.out(hidden * F.gelu(gate)) + tokens
+        normed = self.norms[0](tokens)
+        for attention, norm in zip(self.attentions, self.norms[1:], strict=True):
+            tokens, normed = norm.added(attention(normed, text), tokens)
+        return self.out(self.gated(self.gate(normed))) + tokens
 
 
 @dataclass(frozen=True, eq=False)

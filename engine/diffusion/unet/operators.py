@@ -1,4 +1,4 @@
-"""Compute layers over frozen weights: convolution, linear map, group normalisation, attention.
+"""Compute layers over frozen weights: convolution, linear map, normalisation, attention, gate.
 
 Which code computes them is a row of data. A backend replaces an entry by a faster one that takes
 the same weights and returns the same numbers but for rounding. Weights never get a gradient.
@@ -10,19 +10,22 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dragnoise.kernels.group_norm_silu import group_norm_silu
+from dragnoise.kernels.layer_norm import added_layer_norm, layer_norm
 
 __all__ = [
     "Biased",
     "Conv",
     "FusedNorm",
+    "FusedTokenNorm",
     "Layer",
     "Linear",
     "Norm",
     "Operators",
-    "layer_norm",
+    "TokenNorm",
+    "gated",
     "sdpa",
 ]
 
@@ -106,10 +109,47 @@ class FusedNorm(Norm):
         return group_norm_silu(hidden, self.groups, self.weight, self.bias, self.eps, self.silu)
 
 
-def layer_norm(norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
-    """Normalise tokens [..., C], in their own precision."""
-    weight, bias = norm.weight.to(tokens.dtype), norm.bias.to(tokens.dtype)
-    return F.layer_norm(tokens, norm.normalized_shape, weight, bias, norm.eps)
+@dataclass(frozen=True, eq=False)
+class TokenNorm:
+    """A layer normalisation of tokens [..., C] by PyTorch, in their own precision.
+
+    Attributes:
+        weight: [C].
+        bias: [C].
+        eps: Added to the variance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        weight, bias = self.weight.to(tokens.dtype), self.bias.to(tokens.dtype)
+        return F.layer_norm(tokens, weight.shape, weight, bias, self.eps)
+
+    def added(self, change: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of both, and the sum normed."""
+        total = change + tokens
+        return total, self(total)
+
+
+class FusedTokenNorm(TokenNorm):
+    """A `TokenNorm` in one kernel of ours with the addition, differentiable in the tokens alone."""
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        return layer_norm(tokens, self.weight, self.bias, self.eps)
+
+    def added(self, change: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of both, and the sum normed."""
+        if change.dtype != tokens.dtype:
+            return super().added(change, tokens)
+        return added_layer_norm(change, tokens, self.weight, self.bias, self.eps)
+
+
+def gated(both: Tensor) -> Tensor:
+    """Return tokens [..., C] times their gate, by PyTorch, from both [..., 2 C] (GEGLU)."""
+    hidden, gate = both.chunk(2, dim=-1)
+    return hidden * F.gelu(gate)
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -136,6 +176,8 @@ class Operators:
         conv: (weight [O, C, k, k], bias [O], stride, padding) -> a convolution.
         linear: (weight [O, C], bias [O]) -> a linear map.
         norm: (weight [C], bias [C], groups, eps, silu) -> a group normalisation.
+        token_norm: (weight [C], bias [C], eps) -> a layer normalisation.
+        gated: Tokens and their gate [..., 2 C] -> [..., C].
         attention: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
         once: As `conv`, for a layer that runs once a drag: what it prepares is not kept.
         part: A view of some of a convolution's weights -> what `conv` is given in its place: a copy
@@ -146,6 +188,8 @@ class Operators:
     conv: Callable[[Tensor, Tensor | None, int, int], Biased] = Conv
     linear: Callable[[Tensor, Tensor | None], Biased] = Linear
     norm: Callable[[Tensor, Tensor, int, float, bool], Layer] = Norm
+    token_norm: Callable[[Tensor, Tensor, float], TokenNorm] = TokenNorm
+    gated: Layer = gated
     attention: Callable[[Tensor, Tensor, Tensor], Tensor] = sdpa
     once: Callable[[Tensor, Tensor | None, int, int], Biased] = Conv
     part: Callable[[Tensor], Tensor] = Tensor.contiguous

@@ -12,14 +12,15 @@ import torch
 
 from dragnoise.engine import BackendError, DragConfig, Editor
 from dragnoise.engine.backends import ATTENTION, BACKENDS, Backend, choose
+from dragnoise.engine.backends.eager import FUSED_OPERATORS
 from dragnoise.engine.backends.packed import objections_to
 from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.parts import Part, PartFunction
-from dragnoise.engine.diffusion.unet import Operators, UNet
-from dragnoise.engine.diffusion.unet.operators import FusedNorm
+from dragnoise.engine.diffusion.unet import UNet
 from dragnoise.engine.session.result import EditResult
 from dragnoise.engine.system.cuda_graphs import Captured, NullGraph
+from dragnoise.kernels.attention import attention
 from golden_cases import GOLDEN, MODEL
 
 CPU = torch.device("cpu")
@@ -72,12 +73,12 @@ def test_packed_is_the_cpus_choice_and_edits_alike() -> None:
     assert eagerly().settings["backend"] == "eager"
 
 
-def test_fused_normalisation_edits_alike() -> None:
+def test_fused_operators_edit_alike() -> None:
     """What runs on CUDA without a compiler edits alike on a CPU.
 
-    That is channels_last throughout, and our own normalisation.
+    That is channels_last throughout, our own normalisations and gate, and attention's gradients.
     """
-    operators = Operators(memory_format=torch.channels_last, norm=FusedNorm)
+    operators = dataclasses.replace(FUSED_OPERATORS, attention=attention)
     editor = on_a_row_of_ones_own(lambda model: UNet(model.unet.network, operators))
     assert_same_edit(edited(editor), eagerly())
 
