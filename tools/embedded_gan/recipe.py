@@ -30,7 +30,7 @@ class Recipe:
     mapping: int = 4
     batch: int = 64
     rate: float = 2e-3
-    gamma: float = 0.5
+    gamma: float = 1.0
     penalty_every: int = 16
     smoothing: float = 2.0
     smoothing_every: int = 8
