@@ -98,8 +98,6 @@ def _run(options: argparse.Namespace) -> int:
     device = torch.device(options.device)
     on_gpu = device.type == "cuda"
     if on_gpu:
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
     torch.manual_seed(options.seed)
     channels = tuple(int(count) for count in options.channels.split(","))
