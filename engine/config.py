@@ -253,11 +253,6 @@ class DiffusionSettings(Settings):
         return Inversion(self.steps, self.active_steps, self.guidance, self.parity)
 
     @property
-    def mutual(self) -> Mutual | None:
-        """The share of the unedited picture's denoising that the edited one reads; None: none."""
-        return None
-
-    @property
     def holds_without_mask(self) -> bool:
         """Whether a drag without a mask holds the whole picture in place."""
         return False
@@ -316,7 +311,7 @@ class _LatentSettings(DiffusionSettings):
         self._check_whole("start_layer", 0, 1000)
 
     @property
-    def mutual(self) -> Mutual | None:
+    def mutual(self) -> Mutual:
         """The share of the unedited picture's denoising that the edited one reads."""
         return Mutual(self.start_step, self.start_layer)
 

@@ -1,4 +1,4 @@
-"""The command `dragnoise`: edit, generate, personalise, cache, demo and info.
+"""The command `dragnoise`: edit, compare, generate, personalise, cache, demo and info.
 
 Results go to stdout (with --json as one JSON document), progress and messages to stderr.
 `program.py` says what the exit codes mean.
@@ -7,6 +7,7 @@ Results go to stdout (with --json as one JSON document), progress and messages t
 import importlib.metadata
 
 from .cache import CACHE
+from .compare import COMPARE
 from .demo import DEMO
 from .edit import EDIT
 from .generate import GENERATE
@@ -20,6 +21,6 @@ DRAGNOISE = Program(
     name="dragnoise",
     usage="dragnoise",
     description="Drag what is under a point of an image to another point.",
-    commands=(EDIT, GENERATE, PERSONALISE, CACHE, DEMO, INFO),
+    commands=(EDIT, COMPARE, GENERATE, PERSONALISE, CACHE, DEMO, INFO),
     version=f"dragnoise {importlib.metadata.version('dragnoise')}",
 )

@@ -65,7 +65,10 @@ def _dot(draw: PIL.ImageDraw.ImageDraw, centre: Point, radius: float, colour: Co
 
 
 def sheet(
-    columns: Sequence[Sequence[PIL.Image.Image]], names: Sequence[str], titles: Sequence[str]
+    columns: Sequence[Sequence[PIL.Image.Image]],
+    names: Sequence[str],
+    titles: Sequence[str],
+    notes: Sequence[Sequence[str]] = (),
 ) -> Image:
     """Return a contact sheet: one column an edit, one row what the titles say.
 
@@ -73,6 +76,7 @@ def sheet(
         columns: of each edit, one picture a row.
         names: of the edits, over their columns.
         titles: of the rows, on their left.
+        notes: lines under each column.
     """
     font = PIL.ImageFont.load_default(_FONT_PX)
     left = math.ceil(max(font.getlength(title) for title in titles)) + 2 * _GAP_PX
@@ -80,7 +84,9 @@ def sheet(
     width = max(picture.width for column in columns for picture in column)
     height = max(picture.height for column in columns for picture in column)
     across = left + len(columns) * (width + _GAP_PX)
-    down = top + len(titles) * (height + _GAP_PX)
+    lines = max((len(note) for note in notes), default=0)
+    under = top + len(titles) * (height + _GAP_PX)
+    down = under + lines * (_FONT_PX + _GAP_PX)
     page = PIL.Image.new("RGB", (across, down), "white")
     draw = PIL.ImageDraw.Draw(page)
     for row, title in enumerate(titles):
@@ -91,4 +97,9 @@ def sheet(
         draw.text((x + width // 2, top // 2), name, fill="black", font=font, anchor="mm")
         for row, picture in enumerate(column):
             page.paste(picture, (x, top + row * (height + _GAP_PX)))
+    for number, note in enumerate(notes):
+        x = left + number * (width + _GAP_PX) + width // 2
+        for line, text in enumerate(note):
+            y = under + line * (_FONT_PX + _GAP_PX) + _FONT_PX // 2
+            draw.text((x, y), text, fill="black", font=font, anchor="mm")
     return Image.of(page)

@@ -61,6 +61,8 @@ METHOD_SETTINGS: Mapping[str, type[Settings]] = {
     "gooddrag": GoodDragConfig,
     "baseline": DragConfig,
     "baseline-plain": DragConfig,
+    "dragdiffusion-baseline": DragDiffusionConfig,
+    "freedrag-baseline": FreeDragConfig,
 }
 """The settings of every method, by name: as in `METHODS`, which loads PyTorch. A test compares."""
 

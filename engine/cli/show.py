@@ -41,16 +41,22 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console(highlight=False, width=width).print(table)
 
 
+def _seconds(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds / 1e3:.2f}"
+
+
 def print_edits(edits: Sequence[tuple[str, "EditResult"]]) -> None:
     """Print a table of named edits: iterations, whether they reached, seconds by stage.
 
     The check of the picture, which is no stage of the edit, has no column; the total has its time.
     """
-    stages = [stage for stage in edits[0][1].timings_ms if stage != "rebuild"]
+    ran = dict.fromkeys(stage for _, result in edits for stage in result.timings_ms)
+    stages = [stage for stage in ran if stage not in ("rebuild", "total")]
+    stages = [*stages, "total"]
     columns = ["edit", "iterations", "reached", *(f"{stage} (s)" for stage in stages)]
     rows = []
     for name, result in edits:
-        seconds = [f"{result.timings_ms[stage] / 1e3:.2f}" for stage in stages]
+        seconds = [_seconds(result.timings_ms.get(stage)) for stage in stages]
         reached = "yes" if result.reached else "no"
         rows.append([name, str(len(result.history.losses)), reached, *seconds])
     print_table(columns, rows)

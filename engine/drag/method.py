@@ -15,6 +15,7 @@
     captured   whether an iteration reads nothing from the device, so that it can be captured as a
                graph and the stop condition read late
     exact      whether the variable is read in float32, whatever the network's precision is
+    mutual     what the denoising reads of the unedited picture's own; None: nothing
     rounds     how many updates at each step, for methods that denoise between their updates; None:
                all at one step
 
@@ -31,7 +32,7 @@ import torch
 from torch import Tensor
 
 from ..cache.structure import storable
-from ..config import DragSettings
+from ..config import DragSettings, Mutual
 from .scene import Scene
 
 __all__ = ["AnyMethod", "Forward", "Method", "Start", "State", "WarmStart"]
@@ -144,6 +145,7 @@ class Method(Generic[P, Q, C, F, S]):
     gradient: Callable[[Tensor, Tensor], Tensor] = _gradient
     captured: bool = True
     exact: bool = False
+    mutual: Callable[[Q], Mutual] | None = None
     rounds: Callable[[Q], tuple[int, ...]] | None = None
 
     @property

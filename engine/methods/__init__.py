@@ -3,6 +3,7 @@
 from ..drag.method import AnyMethod, Method
 from ..errors import ConfigError
 from .baseline import BASELINE, BASELINE_PLAIN
+from .baseline_latent import DRAGDIFFUSION_BASELINE, FREEDRAG_BASELINE
 from .dragdiffusion import DRAGDIFFUSION
 from .dragnoise import DRAGNOISE
 from .freedrag import FREEDRAG
@@ -12,7 +13,16 @@ __all__ = ["METHODS", "method_row"]
 
 METHODS: dict[str, AnyMethod] = {
     method.name: method
-    for method in (DRAGNOISE, DRAGDIFFUSION, FREEDRAG, GOODDRAG, BASELINE, BASELINE_PLAIN)
+    for method in (
+        DRAGNOISE,
+        DRAGDIFFUSION,
+        FREEDRAG,
+        GOODDRAG,
+        BASELINE,
+        BASELINE_PLAIN,
+        DRAGDIFFUSION_BASELINE,
+        FREEDRAG_BASELINE,
+    )
 }
 
 

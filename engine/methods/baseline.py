@@ -53,7 +53,14 @@ from ..pipelines.diffusion import DIFFUSION
 from ..stages import Denoising
 from .prediction import Prediction
 
-__all__ = ["BASELINE", "BASELINE_PLAIN"]
+__all__ = [
+    "BASELINE",
+    "BASELINE_PLAIN",
+    "UpsampledPrediction",
+    "autocast",
+    "motion_of_all",
+    "network",
+]
 
 _REACHED = 2.0
 M = TypeVar("M", bound=nn.Module)
@@ -166,28 +173,28 @@ def _twice(tensor: Tensor) -> Tensor:
     return tensor.repeat(2, *[1] * (tensor.ndim - 1))
 
 
-def _network(place: Place) -> _WholeUNet:
+def network(place: Place) -> _WholeUNet:
     unet = place.model.unet
     assert isinstance(unet, _WholeUNet), "the model was not prepared for this method"
     return unet
 
 
 def _start(place: Place) -> Start[None]:
-    first = _network(place).watched(place.latent, place.step)
+    first = network(place).watched(place.latent, place.step)
     return Start(None, first.bottleneck.float())
 
 
 def _features(scene: _Scene, constants: None, bottleneck: Tensor) -> UpsampledPrediction:
     place = scene.place
-    with _autocast(place.latent.device):
-        seen = _network(place).watched(place.latent, place.step, bottleneck)
+    with autocast(place.latent.device):
+        seen = network(place).watched(place.latent, place.step, bottleneck)
         upsampled = F.interpolate(seen.features, scene.resolution, mode="bilinear")
         noise = place.schedule.noise(seen.output, place.latent, place.timestep)
         stepped = place.schedule.denoise(noise, place.latent, place.timestep)
     return UpsampledPrediction(seen.features, noise, upsampled[0], stepped)
 
 
-def _autocast(device: torch.device) -> AbstractContextManager[object]:
+def autocast(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
@@ -230,14 +237,19 @@ def _supervise(
 
     The mask term is computed even where it is zero, with its gradient: so does the published code.
     """
-    with _autocast(scene.place.latent.device):
+    with autocast(scene.place.latent.device):
         keep = 0.0 if scene.keep is None else scene.keep
         moved = (forward.stepped - reference.stepped) * keep
-        loss = scene.settings.lam * moved.abs().sum()
-        pairs = zip(state.handles.tolist(), scene.targets.tolist(), strict=True)
-        for handle, target in pairs:
-            if math.dist(handle, target) >= _REACHED:
-                loss = loss + _motion(forward.upsampled, handle, target, scene.settings.r_m)
+        return scene.settings.lam * moved.abs().sum() + motion_of_all(scene, forward, state)
+
+
+def motion_of_all(scene: Scene[Place, Any], forward: UpsampledPrediction, state: State) -> Tensor:
+    """Return the motion loss of all points, of which the host reads where they are."""
+    loss = forward.upsampled.new_zeros(())
+    pairs = zip(state.handles.tolist(), scene.targets.tolist(), strict=True)
+    for handle, target in pairs:
+        if math.dist(handle, target) >= _REACHED:
+            loss = loss + _motion(forward.upsampled, handle, target, scene.settings.r_m)
     return loss
 
 
@@ -291,7 +303,7 @@ def _gradient(loss: Tensor, bottleneck: Tensor) -> Tensor:
 
 def _finish(scene: _Scene, constants: None, bottleneck: Tensor) -> Denoising:
     place = scene.place
-    unet = _network(place)
+    unet = network(place)
     both = _twice(bottleneck)
 
     def noise(index: int, timestep: int, latent: Tensor) -> Tensor:

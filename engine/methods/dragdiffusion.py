@@ -45,4 +45,5 @@ DRAGDIFFUSION = Method(
     finish=latent.finish,
     preview=latent.preview,
     exact=True,
+    mutual=latent.mutual,
 )

@@ -37,7 +37,7 @@ from ..pipelines.diffusion import DIFFUSION
 from . import latent
 from .latent import LatentPrediction
 
-__all__ = ["FREEDRAG", "WaypointState"]
+__all__ = ["FREEDRAG", "WaypointState", "follow", "template_losses"]
 
 _Scene = Scene[Place, FreeDragConfig]
 
@@ -74,11 +74,11 @@ def _begin(scene: _Scene, reference: Forward) -> WaypointState:
         handles, _looks(scene, reference, handles), none, none, nothing.long(), nothing
     )
     waypoints = _search(scene, reference, begun)
-    losses = _losses(scene, reference, waypoints, begun.templates)
+    losses = template_losses(scene, reference, waypoints, begun.templates)
     return WaypointState(waypoints, begun.templates, losses, losses, nothing.long() + 1, nothing)
 
 
-def _follow(
+def follow(
     scene: _Scene, reference: Forward, forward: Forward, state: WaypointState
 ) -> WaypointState:
     """Go on at the same waypoints, or, where they have had their updates, to the next ones.
@@ -88,14 +88,14 @@ def _follow(
     settings = scene.settings
     half = settings.l_expected / 2
     turn = (state.updates >= settings.inner_steps) | (state.losses.amax() < half)
-    losses = _losses(scene, forward, state.handles, state.templates)
+    losses = template_losses(scene, forward, state.handles, state.templates)
     done = (distances(state.handles, scene.targets) < REACHED) & (losses <= half)
     share = torch.where(done, 1.0, _share(losses, settings.l_expected))[:, None, None, None]
     look = _looks(scene, forward, state.handles)
     templates = share * look + (1 - share) * state.templates
     left = WaypointState(state.handles, templates, state.arrived, losses, state.updates, done.all())
     waypoints = torch.where(done[:, None], state.handles, _search(scene, forward, left))
-    arrived = _losses(scene, forward, waypoints, templates)
+    arrived = template_losses(scene, forward, waypoints, templates)
     return WaypointState(
         torch.where(turn, waypoints, state.handles),
         torch.where(turn, templates, state.templates),
@@ -154,7 +154,7 @@ def _looks(scene: _Scene, forward: Forward, points: Tensor) -> Tensor:
     return patches(forward.features[0], points, scene.resolution, scene.settings.win_r)
 
 
-def _losses(scene: _Scene, forward: Forward, points: Tensor, templates: Tensor) -> Tensor:
+def template_losses(scene: _Scene, forward: Forward, points: Tensor, templates: Tensor) -> Tensor:
     """Return every point's mean distance to its template, [N], differentiably."""
     return (_looks(scene, forward, points) - templates).abs().mean((1, 2, 3))
 
@@ -170,7 +170,7 @@ def _supervise(
     state: WaypointState,
 ) -> Tensor:
     """Return the losses of all points and the mask term."""
-    loss = _losses(scene, forward, state.handles, state.templates).sum()
+    loss = template_losses(scene, forward, state.handles, state.templates).sum()
     weight = scene.settings.lam / scene.place.latent.numel()
     return loss + latent.mask_term(scene, reference, forward, weight)
 
@@ -184,10 +184,11 @@ FREEDRAG = Method(
     start=latent.start,
     features=latent.features,
     begin=_begin,
-    follow=_follow,
+    follow=follow,
     finished=_finished,
     supervise=_supervise,
     finish=latent.finish,
     preview=latent.preview,
     exact=True,
+    mutual=latent.mutual,
 )

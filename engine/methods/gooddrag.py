@@ -108,5 +108,6 @@ GOODDRAG = Method(
     finish=latent.finish,
     preview=latent.preview,
     exact=True,
+    mutual=latent.mutual,
     rounds=_rounds,
 )

@@ -14,6 +14,7 @@ from torch import Tensor
 from dragnoise.kernels.latent_term import latent_term
 
 from ..cache.structure import storable
+from ..config import Mutual
 from ..diffusion.place import Place
 from ..diffusion.unet import FEATURE_BLOCK
 from ..drag.method import Start
@@ -21,7 +22,7 @@ from ..drag.scene import Scene
 from ..stages import Denoising
 from .prediction import Prediction, with_output
 
-__all__ = ["LatentPrediction", "features", "finish", "mask_term", "preview", "start"]
+__all__ = ["LatentPrediction", "features", "finish", "mask_term", "mutual", "preview", "start"]
 
 _Scene: TypeAlias = Scene[Place, Any]
 
@@ -90,6 +91,12 @@ def finish(scene: _Scene, constants: None, latent: Tensor) -> Denoising:
         return place.schedule.noise(output, current, timestep)
 
     return Denoising(latent, noise)
+
+
+def mutual(settings: Any) -> Mutual:
+    """Return what the denoising reads of the unedited picture's own."""
+    found: Mutual = settings.mutual
+    return found
 
 
 def preview(scene: _Scene, constants: None, latent: Tensor, forward: LatentPrediction) -> Tensor:

@@ -104,10 +104,10 @@ def finish(
 ) -> Finished:
     """Turn a drag's optimum into a picture: denoise from where the method says, and decode.
 
-    Where its settings ask for it, the denoising reads what the unedited picture's own shows.
+    Where the method asks for it, the denoising reads what the unedited picture's own shows.
     """
-    mutual = scene.settings.mutual
-    if mutual is not None:
+    if method.mutual is not None:
+        mutual = method.mutual(scene.settings)
         how = (mutual.first_step, mutual.first_layer)
         scene = replace(scene, shown=run(show, scene.place, *how, on_step=on_shown))
     latent = run(propagate, method, scene, optimum.constants, optimum.variable, on_step=on_step)

@@ -21,6 +21,7 @@ from dragnoise.engine.backends import BACKENDS
 from dragnoise.engine.backends.artefacts import Artefacts
 from dragnoise.engine.backends.tensorrt import Engine, Library, library, objections_to_tensorrt
 from dragnoise.engine.backends.tensorrt import backend as plans_backend
+from dragnoise.engine.backends.tensorrt.flavours import FLAVOURS
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.parts import PARTS, VAE_DECODER
 from dragnoise.engine.exported import OF_AN_EDIT, Extent, Profile, signature
@@ -379,7 +380,7 @@ def test_a_plan_that_does_not_load_says_why(exported: Path, damage: Any, words: 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(
-    not any(map(importlib.util.find_spec, ("tensorrt", "tensorrt_rtx"))),
+    not any(importlib.util.find_spec(name) for names in FLAVOURS.values() for name in names),
     reason="no TensorRT is installed",
 )
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

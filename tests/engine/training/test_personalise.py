@@ -432,16 +432,35 @@ def test_settings_are_checked(name: str) -> None:
             dataclasses.replace(PersonaliseConfig(), **{name: wrong})  # type: ignore[arg-type]
 
 
+def assert_learned_the_same(mine: Adapter, theirs: Adapter) -> None:
+    """Fail unless what was learned differs by rounding alone.
+
+    Adam turns a gradient that is all rounding into steps of any sign. Queries and keys of the
+    middle block have such gradients here: with one place to attend to they do not matter.
+    """
+    for (name, _, one_up), (other, _, up) in zip(mine.matrices, theirs.matrices, strict=True):
+        assert name == other
+        assert float((one_up - up).abs().max()) <= 2 * QUICK.steps * QUICK.lr
+        if not name.startswith("mid_block") or not name.endswith(("attn1.to_q", "attn1.to_k")):
+            assert float((one_up - up).abs().mean()) <= 0.1 * float(up.abs().mean()), name
+
+
+@pytest.mark.filterwarnings("ignore:.*allow_tf32.*", "ignore::UserWarning")
+def test_other_convolutions_learn_the_same() -> None:
+    latent, text = inputs(editor("eager").model)
+    theirs = personalise(editor("eager").model, latent, text, QUICK)
+    with torch.backends.mkldnn.flags(enabled=False):
+        mine = personalise(editor("eager").model, latent, text, QUICK)
+    assert_learned_the_same(mine, theirs)
+
+
 @pytest.mark.gpu
 def test_on_cuda_a_step_is_a_graph_and_learns_the_same() -> None:
     one = Editor.from_pretrained(MODEL, device="cuda", backend="eager")
     latent, text = inputs(editor("eager").model)
     mine = personalise(one.model, latent.to("cuda"), text.to("cuda"), QUICK)
     theirs = personalise(editor("eager").model, latent, text, QUICK)
-    for (name, _, one_up), (other, _, up) in zip(mine.matrices, theirs.matrices, strict=True):
-        assert name == other
-        assert float((one_up - up).abs().max()) <= 2 * QUICK.steps * QUICK.lr
-        assert float((one_up - up).abs().mean()) <= 0.1 * float(up.abs().mean())
+    assert_learned_the_same(mine, theirs)
 
 
 def test_what_was_learned_as_its_caller_was_interrupted_is_kept(
