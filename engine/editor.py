@@ -4,6 +4,7 @@ import operator
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
@@ -13,19 +14,33 @@ from dragnoise.kernels.has_native import tell_of_formulas
 
 from .backends import Artefacts, Backend, Choice, Placement, choose, fastest_placement
 from .cache import Store, default_folder
-from .config import LIMITS, DiffusionSettings, DragConfig, PictureLimits, Settings, flag, whole
+from .config import (
+    LIMITS,
+    DiffusionSettings,
+    DragConfig,
+    PictureLimits,
+    Settings,
+    flag,
+    real,
+    whole,
+)
 from .diffusion.load import load, of_pipeline
 from .diffusion.lora.adapter import Adapter, AdapterUse
 from .diffusion.lora.merge import Adapters
 from .diffusion.model import Model
 from .drag.loop import Iteration
+from .drag.method import AnyMethod
 from .errors import ConfigError
+from .gan.folder import load_generator
+from .gan.model import GeneratorModel
 from .inputs.image import ImageLike
 from .inputs.points import PointsLike
 from .inputs.prompt import check_prompts
+from .methods import method_row
 from .pipelines.generate import Generated, checked_seed, generate_image, picture_size
 from .pipelines.runtime import Runtime
 from .pipelines.source import Source
+from .pipelines.styled import StyledPicture, styled_picture
 from .run import Run
 from .session.file import read_session
 from .session.request import DragOptions
@@ -55,6 +70,7 @@ class EditorOptions(TypedDict, total=False):
     build_missing: bool
     limits: PictureLimits
     check_pictures: bool
+    generator: str | os.PathLike[str] | GeneratorModel | None
 
 
 class Editor:
@@ -85,6 +101,8 @@ class Editor:
         check_pictures: Say (InputWarning) when a picture is far larger than the model's own, or
             its VAE rebuilds it with less than 26 dB: once a picture, before the first drag. It
             costs one pass of the VAE's decoder and changes no result.
+        generator: What DragGAN edits with: a folder, a loaded one, or None for the embedded
+            generator, which is loaded when it is first wanted.
 
     Raises:
         BackendError: Where what was asked for cannot serve.
@@ -106,6 +124,7 @@ class Editor:
         build_missing: bool = False,
         limits: PictureLimits = LIMITS,
         check_pictures: bool = True,
+        generator: str | os.PathLike[str] | GeneratorModel | None = None,
     ) -> None:
         on_cuda = model.device.type == "cuda"
         if not on_cuda:
@@ -121,6 +140,8 @@ class Editor:
         measured = None
         if backend == "auto":
             backend, measured = fastest_placement(model, attention, artefacts)
+        if generator is not None and not isinstance(generator, GeneratorModel):
+            generator = load_generator(generator, model.device)
         chosen, running = choose(model, backend, attention, artefacts, measured)
         self._runtime = Runtime(
             model=chosen,
@@ -133,6 +154,7 @@ class Editor:
             preview_vae=preview_vae,
             limits=limits,
             check_pictures=flag("check_pictures", check_pictures),
+            load_generator=partial(_generator, generator, model.device),
         )
 
     @classmethod
@@ -192,6 +214,11 @@ class Editor:
         return self._runtime.model
 
     @property
+    def generator(self) -> GeneratorModel:
+        """The generator that DragGAN edits with, loaded when it is first wanted."""
+        return self._runtime.generator
+
+    @property
     def running(self) -> Choice:
         """What runs the network, and why nothing else."""
         return self._runtime.running
@@ -226,9 +253,34 @@ class Editor:
         """The settings that `edit` uses when it is given none: the model's own, if it has any."""
         return self.model.defaults
 
+    def defaults_of(self, method: str | AnyMethod) -> Settings:
+        """Return the settings that `edit` uses with a method when it is given none."""
+        row = method_row(method)
+        own = self._runtime.defaults(row, self.defaults)
+        settings: Settings = own if isinstance(own, row.settings) else row.settings()
+        return settings
+
+    def sample(self, seed: int = 0, *, truncation: float = 0.7) -> StyledPicture:
+        """Return a picture that the generator makes; DragGAN drags it without searching for it.
+
+        Args:
+            seed: Of its random vector, a whole number from 0 to 2^63 - 1.
+            truncation: 1 is as varied as the generator, 0 its mean picture.
+
+        Raises:
+            ConfigError: For another seed or truncation.
+        """
+        number = checked_seed(seed)
+        share = real("truncation", truncation, "from 0 to 1", lambda value: 0 <= value <= 1)
+        return self._runtime.submit(
+            lambda job: styled_picture(self.generator, number, share),
+            AdapterUse(),
+            what="the picture",
+        ).result()
+
     def edit(
         self,
-        image: "ImageLike | Generated",
+        image: "ImageLike | Generated | StyledPicture",
         points: PointsLike,
         *,
         prompt: str = "",
@@ -245,7 +297,7 @@ class Editor:
         trajectory: it is neither encoded nor inverted.
 
         Args:
-            image: In any form that `Image.of` takes, or a `Generated` one.
+            image: In any form that `Image.of` takes, a `Generated` one, or one of `sample`.
             points: In any form that `Points.of` takes.
             prompt: What the image shows.
             negative_prompt: What guidance draws away from, where `config.guidance` is above 1.
@@ -280,7 +332,7 @@ class Editor:
 
     def open(
         self,
-        image: "ImageLike | Generated",
+        image: "ImageLike | Generated | StyledPicture",
         *,
         prompt: str = "",
         negative_prompt: str = "",
@@ -384,6 +436,10 @@ class Editor:
             work, AdapterUse(), what="the generation", priority=priority, timeout_s=timeout_s
         )
         return job.result()
+
+
+def _generator(given: GeneratorModel | None, device: torch.device) -> GeneratorModel:
+    return load_generator(None, device) if given is None else given
 
 
 def _bytes(undo_bytes: Any) -> int:

@@ -21,7 +21,9 @@ from ..inputs.frame import Frame
 from ..inputs.image import Image
 from ..inputs.points import Points
 from ..methods import method_row
-from ..session.result import EditResult, Record
+from ..methods.draggan import StyleForward
+from ..pipelines.styles import StyleRecord
+from ..session.result import EditResult
 from ..system.files import writable, write_whole
 from .drawing import MARKERS, enlarge, with_points
 
@@ -41,7 +43,8 @@ _ENOUGH_PIXELS = 2**16
 class DragAnimation:
     """A callback (`on_iteration=`) that collects a drag's iterations and draws them afterwards.
 
-    It costs a copy of the predicted noise an iteration; of the optimised variable, if finished.
+    It costs a copy of the predicted noise an iteration; of the optimised variable, if finished; of
+    the picture where the method makes one anyway.
 
     Args:
         frames: most frames between the first and the last.
@@ -54,7 +57,10 @@ class DragAnimation:
         self._copies: list[Any] = []
 
     def __call__(self, iteration: Iteration[Any]) -> None:
-        """Keep an iteration. Raises ConfigError if it has no predicted noise."""
+        """Keep an iteration. Raises ConfigError if it has no predicted noise, and no picture."""
+        if isinstance(iteration.forward, StyleForward):
+            self._copies.append(iteration.forward.picture.clone())
+            return
         noise = iteration.forward.noise
         if noise is None:
             raise ConfigError(
@@ -75,7 +81,7 @@ class DragAnimation:
         record = result.record
         if record is None:
             raise ConfigError("an animation needs the edit's record; call edit(..., record=True)")
-        frame = Frame.of(image, editor.model.factor, record.scene.settings.parity)
+        frame = _frame_of(editor, image, record)
 
         def drawn(picture: Image, number: int) -> PIL.Image.Image:
             handles = frame.image_points(record.handles[number])
@@ -89,8 +95,11 @@ class DragAnimation:
         ]
         return [drawn(image, 0), *moving, enlarge(result.image)]
 
-    def _pixels(self, copied: Any, result: EditResult, record: Record) -> Tensor:
+    def _pixels(self, copied: Any, result: EditResult, record: Any) -> Tensor:
         """Return what an iteration looks like, float32 [1, 3, H, W] in -1..1."""
+        if isinstance(record, StyleRecord):
+            picture: Tensor = copied
+            return picture
         place = record.scene.place
         if self._finished:
             method = method_row(result.settings["method"])
@@ -115,6 +124,12 @@ class DragAnimation:
                 loop=0,
             ),
         )
+
+
+def _frame_of(editor: Editor, image: Image, record: Any) -> Frame:
+    if isinstance(record, StyleRecord):
+        return record.frame
+    return Frame.of(image, editor.model.factor, record.scene.settings.parity)
 
 
 def _with_shared_colours(frames: list[PIL.Image.Image]) -> list[PIL.Image.Image]:

@@ -92,7 +92,7 @@ def _run(parsed: Namespace) -> int:
             mask=mask,
             prompt=parsed.prompt,
             negative_prompt=parsed.negative_prompt,
-            config=drag_settings(parsed, editor.defaults),
+            config=drag_settings(parsed, editor.defaults_of(parsed.method)),
             adapter=parsed.adapter,
             adapter_scale=parsed.adapter_scale,
             method=parsed.method,

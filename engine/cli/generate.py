@@ -4,6 +4,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config import DiffusionSettings
+from ..errors import ConfigError
 from ..inputs.image import check_room
 from ..system.files import Outputs
 from .options import (
@@ -76,7 +78,11 @@ def _run(parsed: Namespace) -> int:
         points = points_of(parsed.drag)
         outputs.add("the dragged image's file", dragged)
     outputs.check_apart({"mask": parsed.mask} | model_inputs(parsed))
-    drag_settings(parsed)
+    if not isinstance(drag_settings(parsed), DiffusionSettings):
+        raise ConfigError(
+            f"the method {parsed.method!r} edits no picture of a prompt; leave --method out, or "
+            "drag the picture that is made: dragnoise edit PICTURE --method " + parsed.method
+        )
     limits = limits_of(parsed)
     if parsed.size is not None:
         limits.check_edit(parsed.size[1], parsed.size[0])

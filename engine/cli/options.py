@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import (
     DragConfig,
     DragDiffusionConfig,
+    DragGANConfig,
     FreeDragConfig,
     GoodDragConfig,
     PictureLimits,
@@ -59,6 +60,7 @@ METHOD_SETTINGS: Mapping[str, type[Settings]] = {
     "dragdiffusion": DragDiffusionConfig,
     "freedrag": FreeDragConfig,
     "gooddrag": GoodDragConfig,
+    "draggan": DragGANConfig,
     "baseline": DragConfig,
     "baseline-plain": DragConfig,
     "dragdiffusion-baseline": DragDiffusionConfig,
@@ -284,6 +286,7 @@ def add_model_options(parser: ArgumentParser) -> None:
         ("--model-config", "FOLDER", "for a checkpoint: a diffusers folder like it"),
         ("--variant", "NAME", 'of the weights\' files, as in diffusers ("fp16")'),
         ("--backend", "NAME", f"what runs the network: {backends} (measured once)"),
+        ("--generator", "FOLDER", "what draggan edits with (default: the embedded generator)"),
         ("--exported", "FOLDER", "where exported parts lie (default: in the cache folder)"),
     ):
         group.add_argument(name, metavar=metavar, help=about)
@@ -306,7 +309,11 @@ def add_model_options(parser: ArgumentParser) -> None:
 
 def model_inputs(parsed: Namespace) -> dict[str, str | None]:
     """Return the files and folders that make the model, by what they are."""
-    return {"model": parsed.model, "model's configuration": parsed.model_config}
+    return {
+        "model": parsed.model,
+        "model's configuration": parsed.model_config,
+        "generator": parsed.generator,
+    }
 
 
 def set_threads(number: int | None) -> None:
@@ -353,4 +360,5 @@ def load_editor(parsed: Namespace) -> "Editor":
         cache=_store_of(getattr(parsed, "cache", None)),
         limits=limits_of(parsed),
         check_pictures=not getattr(parsed, "no_check", False),
+        generator=parsed.generator,
     )

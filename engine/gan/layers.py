@@ -19,6 +19,7 @@ __all__ = [
     "Linear",
     "StyledConvolution",
     "activated",
+    "demodulation",
     "enlarged",
     "enlarging",
     "halving",
@@ -181,17 +182,35 @@ class StyledConvolution(nn.Module):
         """Compute the layer; `row` are the style vectors [N, w], float32."""
         style = self.style(row)
         weight = self.weight * self.gain
-        energy = weight.square().sum((2, 3))
-        scale = _ROOT * torch.rsqrt(style.square() @ energy.t() + _TINY)
+        scale = demodulation(style, weight.square().sum((2, 3)).t())
         kernel = enlarging(weight) if self.enlarges else weight
         scaled = value * _wide(style.to(value.dtype))
         result = functional.conv2d(scaled, kernel.to(value.dtype), padding=1)
         if self.enlarges:
             result = interleaved(result)
-        bias = (_ROOT * self.bias).to(value.dtype)[None, :, None, None]
-        if self.noisy:
-            bias = bias + (_ROOT * self.strength * self.noise).to(value.dtype)
+        bias = self.scaled_bias().to(value.dtype)[None, :, None, None]
+        noise = self.scaled_noise()
+        if noise is not None:
+            bias = bias + noise.to(value.dtype)
         return activated(torch.addcmul(bias, result, _wide(scale.to(value.dtype))))
+
+    def scaled_bias(self) -> Tensor:
+        """Return the bias with the rectifier's gain, [O]."""
+        return _ROOT * self.bias
+
+    def scaled_noise(self) -> Tensor | None:
+        """Return what the noise adds, with the rectifier's gain, [1, 1, H, W]; None for nothing."""
+        return _ROOT * self.strength * self.noise if self.noisy else None
+
+
+def demodulation(style: Tensor, energy: Tensor) -> Tensor:
+    """Return what the results are multiplied by, with the rectifier's gain, [N, O].
+
+    Args:
+        style: [N, C].
+        energy: Sums of the squared weights over the kernel, [C, O].
+    """
+    return _ROOT * torch.rsqrt(style.square() @ energy + _TINY)
 
 
 class Colour(nn.Module):

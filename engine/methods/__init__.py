@@ -5,6 +5,7 @@ from ..errors import ConfigError
 from .baseline import BASELINE, BASELINE_PLAIN
 from .baseline_latent import DRAGDIFFUSION_BASELINE, FREEDRAG_BASELINE
 from .dragdiffusion import DRAGDIFFUSION
+from .draggan import DRAGGAN
 from .dragnoise import DRAGNOISE
 from .freedrag import FREEDRAG
 from .gooddrag import GOODDRAG
@@ -18,6 +19,7 @@ METHODS: dict[str, AnyMethod] = {
         DRAGDIFFUSION,
         FREEDRAG,
         GOODDRAG,
+        DRAGGAN,
         BASELINE,
         BASELINE_PLAIN,
         DRAGDIFFUSION_BASELINE,

@@ -130,7 +130,14 @@ def _record(
     prepared: Prepared[Place], scene: Scene[Place, Any], optimum: Optimum, end: Finished
 ) -> Record:
     text = prepared.place.text
-    return Record(text, prepared.inversion, end.latent, end.pixels, end.scene, optimum)
+    return Record(
+        scene=end.scene,
+        optimum=optimum,
+        text=text,
+        trajectory=prepared.inversion,
+        final_latent=end.latent,
+        pixels=end.pixels,
+    )
 
 
 def _pixels(run: Run, frame: Frame, image: Image) -> Tensor:

@@ -16,6 +16,7 @@ from ..inputs.frame import Frame
 from ..inputs.mask import Mask
 from ..inputs.points import Points
 from ..run import Run
+from .runtime import Runtime
 from .source import Source
 
 __all__ = ["Finished", "OnStep", "Pipeline", "Prepared"]
@@ -146,6 +147,10 @@ class _Notice(Protocol):
     ) -> tuple[str, ...]: ...
 
 
+def _loaded(runtime: Runtime) -> Any:
+    return runtime.model
+
+
 @dataclass(frozen=True, eq=False)
 class Pipeline:
     """A row of functions that a method names.
@@ -158,6 +163,7 @@ class Pipeline:
         notice: What a person should know of a picture before any work is done on it; None: nothing.
         advance: For methods of several rounds: from an optimum to the place of the next round, and
             the optimum there.
+        model: Which of the runtime's models it edits with; it knows its `digest` and `defaults`.
     """
 
     name: str
@@ -167,3 +173,4 @@ class Pipeline:
     record: _Record
     notice: _Notice | None = None
     advance: _Advance | None = None
+    model: Callable[[Runtime], Any] = _loaded

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -13,7 +14,10 @@ from ..config import LIMITS, PictureLimits, Settings
 from ..diffusion.lora.adapter import AdapterUse
 from ..diffusion.lora.merge import Adapters
 from ..diffusion.model import Model
+from ..drag.method import AnyMethod
 from ..errors import ForkError
+from ..gan.folder import load_generator
+from ..gan.model import GeneratorModel
 from ..run import StageCache
 from ..system.timers import Observer
 from ..system.worker import Job, Worker
@@ -38,6 +42,7 @@ class Runtime:
         preview_vae: A small decoder for previews; None: the model's own.
         limits: How large a picture may be.
         check_pictures: Whether a picture that the model does not know is said.
+        load_generator: Loads the generator of methods that edit with one.
     """
 
     model: Model
@@ -50,6 +55,7 @@ class Runtime:
     preview_vae: Any = None
     limits: PictureLimits = LIMITS
     check_pictures: bool = True
+    load_generator: Callable[[], GeneratorModel] = load_generator
     _process: int = field(default_factory=os.getpid)
 
     def submit(
@@ -84,6 +90,22 @@ class Runtime:
         return self.worker.submit(
             adapted, what=what, priority=priority, timeout_s=timeout_s, since_s=since_s
         )
+
+    @cached_property
+    def generator(self) -> GeneratorModel:
+        """The generator, loaded when it is first wanted."""
+        return self.load_generator()
+
+    def defaults(self, method: AnyMethod, config: Settings) -> Settings:
+        """Return the settings of a session's drags with a method that bring none.
+
+        The session's own, unless the method edits with another model, which has its own.
+        """
+        model = method.pipeline.model(self)
+        if model is self.model or isinstance(config, method.settings):
+            return config
+        own: Settings = model.defaults
+        return own
 
     def cache(self) -> StageCache:
         """Return a new session's memory, with the store behind it."""

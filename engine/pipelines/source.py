@@ -13,6 +13,7 @@ from ..drag.method import AnyMethod
 from ..inputs.image import Image, ImageLike
 from ..inputs.prompt import check_prompts
 from .generated import Generated
+from .styled import StyledPicture
 
 __all__ = ["Source", "preparation_key"]
 
@@ -38,18 +39,22 @@ class Source:
     @classmethod
     def of(
         cls,
-        image: "ImageLike | Generated",
+        image: "ImageLike | Generated | StyledPicture",
         prompt: str,
         negative_prompt: str,
         limits: PictureLimits = LIMITS,
     ) -> "Source":
         """Return the source of a picture, or of a `Generated` one, which has its own prompts.
 
+        A generator's own, a `StyledPicture`, is known to it.
+
         Raises:
             ConfigError: For prompts that are no text, or others than a generated picture's own.
             ImageError: For what is no picture, or one larger than the limits.
         """
         check_prompts(prompt=prompt, negative_prompt=negative_prompt)
+        if isinstance(image, StyledPicture):
+            return cls(image.image, prompt, negative_prompt, None, image.inversions)
         if not isinstance(image, Generated):
             picture = Image.of(image, limits)
             limits.check_edit(picture.width, picture.height)
@@ -61,7 +66,11 @@ class Source:
         return cls(image.image, image.prompt, image.negative_prompt, image)
 
 
-def preparation_key(method: AnyMethod, settings: DragSettings, use: AdapterUse) -> str:
-    """Digest what a preparation depends on beside the source."""
+def preparation_key(method: AnyMethod, settings: DragSettings, use: AdapterUse, *model: str) -> str:
+    """Digest what a preparation depends on beside the source.
+
+    Args:
+        model: The digest of a model that is not the one that sessions are bound to.
+    """
     preparation: Any = settings.preparation
-    return digest(method.name, preparation, use.key)
+    return digest(method.name, preparation, use.key, *model)

@@ -119,8 +119,8 @@ class Dragger:
         self, run: Run, source: Source, method: AnyMethod, settings: Any, on_step: OnStep
     ) -> Prepared[Any]:
         """Return a source as a method drags on it; what is remembered is not computed again."""
-        model = self.runtime.model
         pipeline = method.pipeline
+        model = pipeline.model(self.runtime)
         notices: tuple[str, ...] = ()
         if self.runtime.check_pictures and pipeline.notice is not None:
             notices = pipeline.notice(run, model, source, method, settings)
@@ -144,7 +144,9 @@ class Dragger:
 
     def key(self, method: AnyMethod, settings: Any) -> str:
         """Digest what a preparation depends on beside the source."""
-        return preparation_key(method, settings, self.use)
+        model = method.pipeline.model(self.runtime)
+        others = () if model is self.runtime.model else (model.digest,)
+        return preparation_key(method, settings, self.use, *others)
 
     def _optimise(
         self,

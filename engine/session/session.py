@@ -269,7 +269,7 @@ class Session:
         request = DragRequest.of(
             points,
             self.source,
-            self.config,
+            self._defaults(options.get("method")),
             base=base,
             record=record,
             on_iteration=on_iteration,
@@ -323,7 +323,8 @@ class Session:
             DeadlineError: The session is then as it was.
         """
         pacer = PreviewPacer(previews, self._preview_s)
-        request = DragRequest.of(points, self.source, self.config, base=base, **options)
+        defaults = self._defaults(options.get("method"))
+        request = DragRequest.of(points, self.source, defaults, base=base, **options)
         return self._stream(request, pacer)
 
     def _stream(self, request: DragRequest, pacer: PreviewPacer) -> Generator[Event, None, None]:
@@ -373,6 +374,14 @@ class Session:
         except BaseException:
             self._loops.clear()  # frees its buffers and its graph
             raise
+
+    def _defaults(self, method: Any) -> Settings:
+        """Return the settings of drags with a method that bring none."""
+        return (
+            self.config
+            if method is None
+            else self._runtime.defaults(method_row(method), self.config)
+        )
 
     def _dragger(self) -> Dragger:
         return Dragger(self._runtime, self._cache, self._loops, self._use)
