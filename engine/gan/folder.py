@@ -1,12 +1,10 @@
-"""Read and write a generator's folder: `config.json`, `model.safetensors`, perhaps `drag.json`."""
+"""Read a generator's folder: `config.json`, `model.safetensors`, perhaps `drag.json`."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from ..config import DragGANConfig
 from ..diffusion.load.network import fill, fitting
@@ -17,14 +15,11 @@ from ..system.numerics import float32_default, own_numerics
 from .architecture import Architecture
 from .generator import Generator
 from .model import GeneratorModel
+from .writing import CLASS, CONFIG, WEIGHTS
 
-__all__ = ["CONFIG", "EMBEDDED", "WEIGHTS", "load_generator", "write_folder"]
+__all__ = ["EMBEDDED", "load_generator", "read_architecture"]
 
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
 CARD = "drag.json"
-CLASS = "StyleGAN2Generator"
-"""What `config.json` says the folder holds."""
 
 EMBEDDED = Path(__file__).parent / "embedded"
 """Folder of the generator that comes with the package."""
@@ -78,16 +73,3 @@ def read_architecture(path: Path) -> Architecture:
         return Architecture.from_dict(said)
     except ConfigError as wrong:
         raise ModelError(f"{str(path)!r} cannot be used ({first_line(wrong)})") from wrong
-
-
-def write_folder(folder: Path, generator: Generator, dtype: torch.dtype = torch.float32) -> None:
-    """Write a generator into a folder that exists; each file appears whole."""
-    tensors = {
-        name: value.detach().to(dtype).cpu().contiguous()
-        for name, value in generator.state_dict().items()
-    }
-    part = folder / (WEIGHTS + ".part")
-    save_file(tensors, part)
-    part.replace(folder / WEIGHTS)
-    config = {"_class_name": CLASS, **generator.architecture.to_dict()}
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -19,8 +19,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dragnoise.engine.gan.folder import WEIGHTS, write_folder
 from dragnoise.engine.gan.generator import Generator
+from dragnoise.engine.gan.writing import WEIGHTS, write_folder
 
 from .train import Trainer
 
