@@ -1,4 +1,4 @@
-"""The command `dragnoise`: edit, compare, generate, personalise, cache, demo and info.
+"""The command `dragnoise`: edits, comparisons, what they need, and what can be known of it.
 
 Results go to stdout (with --json as one JSON document), progress and messages to stderr.
 `program.py` says what the exit codes mean.
@@ -8,6 +8,7 @@ import importlib.metadata
 
 from .cache import CACHE
 from .compare import COMPARE
+from .convert import CONVERT
 from .demo import DEMO
 from .edit import EDIT
 from .generate import GENERATE
@@ -21,6 +22,6 @@ DRAGNOISE = Program(
     name="dragnoise",
     usage="dragnoise",
     description="Drag what is under a point of an image to another point.",
-    commands=(EDIT, COMPARE, GENERATE, PERSONALISE, CACHE, DEMO, INFO),
+    commands=(EDIT, COMPARE, GENERATE, PERSONALISE, CONVERT, CACHE, DEMO, INFO),
     version=f"dragnoise {importlib.metadata.version('dragnoise')}",
 )

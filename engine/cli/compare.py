@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..config import DiffusionSettings
 from ..inputs.image import Image
 from ..inputs.points import Points
 from ..system.files import Outputs
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["COMPARE", "Compared", "compared_sheet"]
 
-_USUAL = tuple(name for name in METHOD_SETTINGS if "baseline" not in name)
-"""The published systems, without the restatements that ratios are measured against."""
+_USUAL = tuple(
+    name
+    for name, settings in METHOD_SETTINGS.items()
+    if "baseline" not in name and issubclass(settings, DiffusionSettings)
+)
+"""The published systems on one model, without the restatements that ratios are measured against."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ class Architecture(Settings):
     noise: bool = True
 
     def __post_init__(self) -> None:
+        given: object = self.channels
+        if not isinstance(given, (tuple, list)):
+            raise ModelError(f"channels must be a list of whole numbers, got {given!r}")
         object.__setattr__(self, "channels", tuple(self.channels))
         if not 2 <= len(self.channels) <= 9 or not all(
             type(count) is int and 1 <= count <= 4096 for count in self.channels
