@@ -2,17 +2,19 @@
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError
+from ..config import DragGANConfig
+from ..errors import ModelError, OutputError
 from ..inputs.image import Image
 from ..inputs.points import Points
 from ..system.files import Outputs, writable_folder
+from ..system.incoming import read_json
 from .drawing import enlarge, sheet, with_points
-from .options import add_json_option, add_model_options, load_editor
+from .options import METHOD_SETTINGS, add_json_option, add_model_options, load_editor
 from .program import Command
 from .show import print_edits, print_json, progress_bar
 
@@ -20,7 +22,16 @@ if TYPE_CHECKING:
     from ..editor import Editor
     from ..session.result import EditResult, Progress
 
-__all__ = ["ANIMATION", "DEMO", "SHEET", "Sample", "demo", "samples"]
+__all__ = [
+    "ANIMATION",
+    "DEMO",
+    "SHEET",
+    "Sample",
+    "SeedSample",
+    "demo",
+    "samples",
+    "seed_samples",
+]
 
 SHEET = "sheet.png"
 ANIMATION = "drag.gif"
@@ -53,6 +64,26 @@ class Sample:
         return self.image.stem
 
 
+@dataclass(frozen=True)
+class SeedSample:
+    """A picture that a generator makes, and what to drag on it.
+
+    Attributes:
+        name: what its files are called.
+        seed: of the picture.
+        truncation: how far it lies from the generator's mean picture.
+        points: handles and targets, in image pixels.
+        mask: white where the picture may change; None: everywhere.
+    """
+
+    name: str
+    seed: int
+    truncation: float
+    points: Points
+    mask: Path | None
+    prompt: str = ""
+
+
 def samples(folder: Path | None = None) -> tuple[Sample, ...]:
     """Return the samples that a folder's `samples.json` lists; None: the embedded model's."""
     if folder is None:
@@ -71,10 +102,48 @@ def samples(folder: Path | None = None) -> tuple[Sample, ...]:
     )
 
 
+def seed_samples(generator: str | None = None) -> tuple[SeedSample, ...]:
+    """Return the samples of a generator's folder; None: the embedded generator's.
+
+    Of one that brings none the first four pictures, whose middle is dragged to the right.
+    """
+    from ..gan.folder import EMBEDDED, read_architecture
+    from ..gan.writing import CONFIG
+
+    folder = EMBEDDED if generator is None else Path(generator)
+    listed = folder / "samples" / "samples.json"
+    if not listed.exists():
+        size = read_architecture(folder / CONFIG).size
+        drag = [size / 2, size / 2, 5 * size / 8, size / 2]
+        usual = Points.of([drag])
+        return tuple(SeedSample(f"seed{seed}", seed, 0.7, usual, None) for seed in range(4))
+    return tuple(
+        SeedSample(
+            name=row["name"],
+            seed=row["seed"],
+            truncation=row["truncation"],
+            points=Points.of(row["drags"]),
+            mask=None if row["mask"] is None else listed.parent / row["mask"],
+        )
+        for row in read_json(listed, ModelError, 2**20)
+    )
+
+
 def demo(
-    editor: "Editor", output: Path, progress: "Progress | None" = None
-) -> Iterator[tuple[Sample, "EditResult"]]:
+    editor: "Editor",
+    output: Path,
+    progress: "Progress | None" = None,
+    method: str = "dragnoise",
+    edits: Sequence[Sample | SeedSample] | None = None,
+) -> Iterator[tuple[Sample | SeedSample, "EditResult"]]:
     """Drag every sample and write what came of it into a folder.
+
+    Args:
+        editor: that drags.
+        output: the folder.
+        progress: told of the long stages' steps.
+        method: how to drag.
+        edits: the samples; None: the embedded model's.
 
     Yields each sample with its result, having written NAME_before.png and NAME_after.png. An
     animation of one drag stands in `drag.gif`; at the end all edits stand in `sheet.png`.
@@ -85,17 +154,19 @@ def demo(
     from .animation import DragAnimation
 
     _make_folder(output)
-    edits = samples()
+    edits = samples() if edits is None else edits
     animated = next((sample for sample in edits if sample.name == _ANIMATED), edits[0])
     columns = []
     for sample in edits:
-        before = Image.of(sample.image)
+        picture: Any = _picture(editor, sample)
+        before: Image = picture if isinstance(picture, Image) else picture.image
         animation = DragAnimation(_FRAMES, finished=True) if sample is animated else None
         result = editor.edit(
-            before,
+            picture,
             sample.points,
             mask=sample.mask,
             prompt=sample.prompt,
+            method=method,
             record=animation is not None,
             progress=progress,
             on_iteration=animation,
@@ -110,10 +181,16 @@ def demo(
     sheet(columns, names, ("before", "points", "after")).save(output / SHEET)
 
 
-def _expect(outputs: Outputs, folder: Path) -> Path:
+def _picture(editor: "Editor", sample: Sample | SeedSample) -> Any:
+    if isinstance(sample, SeedSample):
+        return editor.sample(sample.seed, truncation=sample.truncation)
+    return Image.of(sample.image)
+
+
+def _expect(outputs: Outputs, folder: Path, edits: Sequence[Sample | SeedSample]) -> Path:
     """Make a folder and return it, if all files can be written there. Raises OutputError."""
     _make_folder(folder)
-    names = [f"{sample.name}_{when}.png" for sample in samples() for when in ("before", "after")]
+    names = [f"{sample.name}_{when}.png" for sample in edits for when in ("before", "after")]
     for name in (*names, ANIMATION, SHEET):
         outputs.add(name, folder / name, ())
     return folder
@@ -136,16 +213,26 @@ def _add_options(parser: ArgumentParser) -> None:
         metavar="FOLDER",
         help="where to write (default: %(default)s)",
     )
+    parser.add_argument(
+        "--method",
+        default="dragnoise",
+        choices=METHOD_SETTINGS,
+        metavar="NAME",
+        help=f"how to drag: {', '.join(METHOD_SETTINGS)} (default: %(default)s)",
+    )
     add_json_option(parser)
     add_model_options(parser)
 
 
 def _run(parsed: Namespace) -> int:
     writable_folder(parsed.output)
-    output = _expect(parsed.outputs, Path(parsed.output))
+    made = METHOD_SETTINGS[parsed.method] is DragGANConfig
+    chosen = seed_samples(parsed.generator) if made else samples()
+    output = _expect(parsed.outputs, Path(parsed.output), chosen)
     editor = load_editor(parsed)
     with progress_bar() as progress:
-        edits = [(sample.name, result) for sample, result in demo(editor, output, progress)]
+        each = demo(editor, output, progress, parsed.method, chosen)
+        edits = [(sample.name, result) for sample, result in each]
     if parsed.json:
         print_json(
             {

@@ -55,9 +55,18 @@ def load_generator(
     with open_weights([path]) as stored:
         fill(path, network, fitting(path, "generator", network, stored))
     network.to(device or torch.device("cpu"), torch.float32).eval().requires_grad_(False)
-    defaults = DragGANConfig.from_card(folder / CARD) if has_card else DragGANConfig()
+    defaults = DragGANConfig.from_card(folder / CARD) if has_card else _usual(architecture)
     where = device or torch.device("cpu")
     return GeneratorModel(str(folder), network, where, defaults)
+
+
+def _usual(architecture: Architecture) -> DragGANConfig:
+    """Return the published settings, as far as a generator is large enough for them."""
+    published = DragGANConfig()
+    return published.replace(
+        rows=min(published.rows, architecture.rows),
+        block=min(published.block, len(architecture.channels)),
+    )
 
 
 def read_architecture(path: Path) -> Architecture:
