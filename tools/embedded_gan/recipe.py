@@ -29,11 +29,11 @@ class Recipe:
     w: int = 128
     mapping: int = 4
     batch: int = 64
-    rate: float = 2e-3
+    rate: float = 2.5e-3
     gamma: float = 1.0
     penalty_every: int = 16
-    smoothing: float = 2.0
-    smoothing_every: int = 8
+    smoothing: float = 1.0
+    smoothing_every: int = 16
     mixing: float = 0.5
     halving_pictures: float = 20_000.0
 
