@@ -215,16 +215,20 @@ needs_triton = pytest.mark.skipif(
 @every_layout
 @every_shape
 @every_dtype
+@pytest.mark.parametrize("whole", [True, False], ids=["whole groups", "blocks"])
 def test_the_gpus_kernels_interpreted(
     shape: tuple[int, ...],
     dtype: torch.dtype,
     layout: torch.memory_format,
+    whole: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Tiles of 32 elements, so that maps this small have several blocks of places."""
+    """Blocks are of 32 elements, so that maps this small have several."""
     from dragnoise.kernels.gpu import group_norm_silu as gpu
 
     monkeypatch.setattr(gpu, "ELEMENTS", 32)
+    if not whole:
+        monkeypatch.setattr(gpu, "WHOLE", 0)
     x, weight, bias, along = inputs(shape, dtype, layout)
     for silu in (True, False):
         y, statistics = gpu.forward(x, weight, bias, shape[-1], EPS, silu)
@@ -236,10 +240,12 @@ def test_the_gpus_kernels_interpreted(
 @pytest.mark.skipif(
     torch.cuda.is_available(), reason="interpreted only where there is no CUDA device"
 )
-def test_a_mean_far_from_zero_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("whole", [0, 4096], ids=["blocks", "whole groups"])
+def test_a_mean_far_from_zero_interpreted(whole: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from dragnoise.kernels.gpu import group_norm_silu as gpu
 
     monkeypatch.setattr(gpu, "ELEMENTS", 32)
+    monkeypatch.setattr(gpu, "WHOLE", whole)
     x, weight, bias, along = inputs((1, 8, 9, 8, 2), torch.float32, torch.channels_last, 1e4)
     y, _ = gpu.forward(x, weight, bias, 2, EPS, True)
     assert float((y.double() - truth(x, 2, weight, bias, along, True)[0]).abs().max()) < 5e-3

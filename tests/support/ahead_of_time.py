@@ -121,51 +121,27 @@ _FLOATS = ("*fp32", "*fp16", "*bf16")
 
 
 def _group_norm_silu() -> Iterator[Kernel]:
-    """Yield groups of Stable Diffusion's widths in both memory orders, one block and many."""
+    """Yield groups of Stable Diffusion's widths in both memory orders: whole ones and blocks."""
     module = "dragnoise.kernels.gpu.group_norm_silu"
-    sizes = dict.fromkeys(
-        (
-            "entry_stride",
-            "channel_stride",
-            "place_stride",
-            "places",
-            "channels",
-            "groups",
-            "blocks",
-        ),
-        "i32",
-    )
+    maps = ("x", "y", "weight", "bias", "gradient", "found")
+    kept = dict.fromkeys(("parts", "statistics", "mean", "rstd"), "*fp32") | {"eps": "fp32"}
+    strides = ("entry_stride", "channel_stride", "place_stride")
+    counts = ("places", "units", "groups", "blocks", "count", "silu")
+    orders = ({"CHANNELS": 16, "VECTOR": 2, "channel_stride": 1}, {"CHANNELS": 32, "VECTOR": 4})
     for kind in _FLOATS:
-        for tile in (
-            {"CHANNELS": 16, "PLACES": 256, "channel_stride": 1},
-            {"CHANNELS": 32, "PLACES": 128, "place_stride": 1},
-        ):
-            maps = {
-                "x": kind,
-                "y": kind,
-                "weight": kind,
-                "bias": kind,
-                "gradient": kind,
-                "found": kind,
-            }
-            kept = {
-                "parts": "*fp32",
-                "statistics": "*fp32",
-                "mean": "*fp32",
-                "rstd": "*fp32",
-                "count": "i32",
-                "eps": "fp32",
-            }
-            given = maps | kept | sizes
-            yield Kernel(module, "statistics_kernel", given, tile, 8)
-            yield Kernel(module, "gradient_sums_kernel", given, tile | {"SILU": True}, 8)
-            for blocks in (1, 64):
-                yield Kernel(
-                    module, "apply_kernel", given, tile | {"SILU": True, "BLOCKS": blocks}, 8
-                )
-                yield Kernel(
-                    module, "gradient_kernel", given, tile | {"SILU": True, "BLOCKS": blocks}, 8
-                )
+        given = dict.fromkeys(maps, kind) | kept | dict.fromkeys((*strides, *counts), "i32")
+        aligned = (*maps, *kept, *strides)
+        for order in (orders[0], orders[1] | {"place_stride": 1}):
+            block = order | {"PLACES": 4096 // order["CHANNELS"]}
+            combined = block | {"BLOCKS": 64}
+            yield Kernel(module, "statistics_kernel", given, block, 8, aligned)
+            yield Kernel(module, "gradient_sums_kernel", given, block, 8, aligned)
+            yield Kernel(module, "apply_kernel", given, combined, 8, aligned)
+            yield Kernel(module, "gradient_kernel", given, combined, 8, aligned)
+            elements = 8192 if kind == "*fp32" else 16384
+            whole = order | {"PLACES": elements // order["CHANNELS"]}
+            yield Kernel(module, "whole_kernel", given, whole, 16, aligned)
+            yield Kernel(module, "whole_gradient_kernel", given, whole, 16, aligned)
 
 
 def _attention() -> Iterator[Kernel]:
