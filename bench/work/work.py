@@ -48,7 +48,7 @@ POLL_EVERY = 8
 """Iterations between two reads of the stop condition, as the editor has it on CUDA."""
 
 _META = torch.device("meta")
-_FIRST_ONLY = ("encode", "condition", "invert", "start")
+_FIRST_ONLY = ("encode", "condition", "invert", "start", "reference", "show")
 """Stages that a drag does not need on an image that is inverted already."""
 
 
@@ -160,6 +160,7 @@ class Trace:
         more = {
             "invert": (steps,),
             "drag": (iterations - self.iterations, polls),
+            "show": (steps,),
             "propagate": (steps,),
         }
         stages = {
@@ -239,8 +240,10 @@ def trace(case: Case, steps: int = 3, iterations: int = 4, poll_every: int = 2) 
             DragConfig(),
             weights=Weights({"unet": unet, "vae": vae}),
         )
-        config = DragConfig(strength=steps / DragConfig().steps, iterations=iterations)
-        _edit(case, METHODS[case.method], model, config, poll_every, recorder)
+        method = METHODS[case.method]
+        usual = method.settings()
+        config = usual.replace(strength=steps / usual.steps, iterations=iterations)
+        _edit(case, method, model, config, poll_every, recorder)
     return Trace(case, steps, iterations, poll_every, recorder.stages)
 
 
@@ -248,7 +251,7 @@ def _edit(
     case: Case,
     method: AnyMethod,
     model: Model,
-    config: DragConfig,
+    config: Any,
     poll_every: int,
     recorder: Recorder,
 ) -> None:
@@ -266,7 +269,7 @@ def _run(
     method: AnyMethod,
     model: Model,
     bare: Model,
-    config: DragConfig,
+    config: Any,
     poll_every: int,
     recorder: Recorder | None,
 ) -> None:
