@@ -350,7 +350,7 @@ def check_half_precision(editor: Editor) -> None:
 
 def test_iterations_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """The path that CUDA takes, here with the CPU's autocast."""
-    monkeypatch.setattr(baseline, "_autocast", lambda device: torch.autocast("cpu", torch.bfloat16))
+    monkeypatch.setattr(baseline, "autocast", lambda device: torch.autocast("cpu", torch.bfloat16))
     check_half_precision(editor())
 
 
