@@ -253,12 +253,11 @@ class Editor:
         """The settings that `edit` uses when it is given none: the model's own, if it has any."""
         return self.model.defaults
 
-    def defaults_of(self, method: str | AnyMethod) -> Settings:
-        """Return the settings that `edit` uses with a method when it is given none."""
+    def defaults_of(self, method: str | AnyMethod) -> Any:
+        """Return the settings, of the method's kind, that `edit` uses when it is given none."""
         row = method_row(method)
         own = self._runtime.defaults(row, self.defaults)
-        settings: Settings = own if isinstance(own, row.settings) else row.settings()
-        return settings
+        return own if isinstance(own, row.settings) else row.settings()
 
     def sample(self, seed: int = 0, *, truncation: float = 0.7) -> StyledPicture:
         """Return a picture that the generator makes; DragGAN drags it without searching for it.

@@ -1,4 +1,4 @@
-"""Make the embedded generator: `python -m embedded_gan train`.
+"""Make the embedded generator: `python -m embedded_gan {train,pack,tune,accept}`.
 
 On a machine with a GPU and nothing installed but PyTorch, NumPy, Pillow, safetensors and
 lazy-loader, from the root of a checkout (200 s in all, drawing included; seven files in $OUT, each
@@ -19,15 +19,17 @@ written, without CUDA graphs, for the time that is left.
 """
 
 import argparse
+import itertools
 import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 ATTEMPTS = 4
 SHORTEST = 15.0
@@ -141,6 +143,88 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _pack(options: argparse.Namespace) -> int:
+    """Copy a trained generator into the package, with its settings and the demo's samples."""
+    from dragnoise.engine import Editor
+
+    from . import accept, pack
+
+    total = pack.pack(options.trained, options.out)
+    editor = Editor.from_pretrained(generator=options.out)
+    pack.write_card(options.out, editor.defaults_of("draggan").replace(**_given(options)))
+    editor = Editor.from_pretrained(generator=options.out)
+    config = editor.defaults_of("draggan")
+    trials, _ = accept.judge(editor, 18, 7, config, options.truncation, _print)
+    chosen = [
+        min((t for t in trials if t.drag.kind == kind), key=lambda t: t.end_px + t.others_px)
+        for kind in accept.KINDS
+    ]
+    pack.write_samples(options.out, [trial.drag for trial in chosen], options.truncation)
+    _print(f"{options.out}: {total} bytes")
+    return 0
+
+
+def _tune(options: argparse.Namespace) -> int:
+    """Compare settings on drags that `accept` does not use."""
+    from dragnoise.engine import Editor
+
+    from . import accept
+
+    editor = Editor.from_pretrained(generator=options.generator)
+    base = editor.defaults_of("draggan").replace(**_given(options))
+    for rate, block in itertools.product(options.rates, options.blocks):
+        config = base.replace(lr=rate, block=block)
+        trials, passed = accept.judge(editor, options.drags, 5, config, options.truncation, _quiet)
+        _print(f"lr {rate} block {block}: {accept.summary(trials, passed).splitlines()[-1]}")
+    return 0
+
+
+def _accept(options: argparse.Namespace) -> int:
+    """Judge held-out drags: a table, then one JSON document."""
+    from dragnoise.engine import Editor
+
+    from . import accept
+
+    editor = Editor.from_pretrained(generator=options.generator)
+    config = editor.defaults_of("draggan").replace(**_given(options))
+    trials, passed = accept.judge(editor, options.drags, 3, config, options.truncation, _print)
+    if options.out is not None:
+        accept.picture_of(trials).save(options.out)
+    _print(accept.summary(trials, passed))
+    return 0
+
+
+def _quiet(text: str) -> None:
+    """Report nothing."""
+
+
+def _given(options: argparse.Namespace) -> dict[str, float]:
+    """Return the drag's settings that were given."""
+    names = ("iterations", "lr", "block", "rows", "r1", "r2")
+    values = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _add_judging(commands: Any) -> None:
+    """Add the commands that drag with a trained generator; they need the whole package."""
+    pack = commands.add_parser("pack", help="copy a trained generator into the package")
+    tune = commands.add_parser("tune", help="compare settings on drags of their own")
+    accept = commands.add_parser("accept", help="judge held-out drags")
+    pack.add_argument("trained", type=Path, help="the folder `generator` that `train` leaves")
+    pack.add_argument("--out", type=Path, required=True, help="engine/gan/embedded")
+    accept.add_argument("--out", metavar="SHEET.png", help="write a picture of every edit")
+    for command in (tune, accept):
+        command.add_argument("generator", nargs="?", type=Path, help="default: the embedded one")
+        command.add_argument("--drags", type=int, default=20, help="(default: %(default)s)")
+    tune.add_argument("--rates", type=float, nargs="+", default=[0.005, 0.02], help="of Adam")
+    tune.add_argument("--blocks", type=int, nargs="+", default=[5, 6], help="resolutions")
+    for command in (pack, tune, accept):
+        command.add_argument("--truncation", type=float, default=0.7, help="(%(default)s)")
+        command.add_argument("--lr", type=float)
+        for name in ("iterations", "block", "rows", "r1", "r2"):
+            command.add_argument(f"--{name}", type=int)
+
+
 def _numbers() -> dict[str, type]:
     """Return the recipe's settings that are numbers, and their types."""
     from .recipe import Recipe
@@ -182,13 +266,23 @@ def _parser() -> argparse.ArgumentParser:
         for name, kind in _numbers().items():
             default = getattr(Recipe(), name)
             command.add_argument(f"--{name}", type=kind, default=default, help="(%(default)s)")
+    _add_judging(commands)
     return parser
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "train": _train,
+    "run": _run,
+    "pack": _pack,
+    "tune": _tune,
+    "accept": _accept,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return how it ended."""
     options = _parser().parse_args(arguments)
-    return {"train": _train, "run": _run}[options.command](options)
+    return _COMMANDS[options.command](options)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from statistics import mean
 
 import numpy as np
-import PIL.Image
 
 from dragnoise.engine import Editor, EditResult, Image
 from dragnoise.engine.cli.drawing import enlarge, sheet, with_points
@@ -150,7 +149,7 @@ def summary(trials: Sequence[Trial], passed: int) -> str:
     return "\n".join([*lines, json.dumps(means)])
 
 
-def picture_of(trials: Sequence[Trial]) -> PIL.Image.Image:
+def picture_of(trials: Sequence[Trial]) -> Image:
     """Draw every trial as a column: the picture, its points, the edit."""
     columns = [
         (

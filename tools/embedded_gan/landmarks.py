@@ -33,7 +33,7 @@ def find(picture: Pixels) -> tuple[Land, Landmarks, float]:
 
 
 def _changed(scene: Land, **changes: str | float) -> Land:
-    return Land(**(vars(scene) | changes))  # type: ignore[arg-type]
+    return Land(**(vars(scene) | changes))
 
 
 def _difference(picture: Pixels, scene: Land) -> float:
