@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from ..cache.structure import storable
 from .generator import Generator
-from .layers import StyledConvolution, activated, demodulation, enlarged, enlarging, interleaved
+from .layers import StyledConvolution, activated, demodulation, enlarged, smoothing
 
 __all__ = ["FixedLayer", "FrozenSynthesis"]
 
@@ -27,8 +27,8 @@ class FixedLayer:
     """A layer with its style folded in: an ordinary convolution.
 
     Attributes:
-        kernel: [O, C, 3, 3], or [4 O, C, 3, 3] where it enlarges.
-        bias: As many.
+        kernel: [O, C, 3, 3]; [C, O, 3, 3] where it enlarges.
+        bias: [O].
         noise: What is added beside, [1, 1, H, W]; None for nothing.
         enlarges: Whether the picture is enlarged twofold.
     """
@@ -39,13 +39,8 @@ class FixedLayer:
     enlarges: bool
 
     def __call__(self, value: Tensor) -> Tensor:
-        result = functional.conv2d(value, self.kernel, self.bias, padding=1)
-        if self.noise is None:
-            result = activated(result)
-            return interleaved(result) if self.enlarges else result
-        if self.enlarges:
-            result = interleaved(result)
-        return activated(result + self.noise)
+        result = _convolved(value, self.kernel, self.bias, self.enlarges)
+        return activated(result if self.noise is None else result + self.noise)
 
 
 class _Layer:
@@ -54,7 +49,7 @@ class _Layer:
     def __init__(self, layer: StyledConvolution) -> None:
         self.style = layer.style
         weight = layer.weight * layer.gain
-        kernel = enlarging(weight) if layer.enlarges else weight
+        kernel = weight.transpose(0, 1) if layer.enlarges else weight
         self.kernel = kernel.contiguous(memory_format=torch.channels_last)
         self.energy = weight.square().sum((2, 3)).t().contiguous()
         self.bias = layer.scaled_bias()
@@ -64,9 +59,8 @@ class _Layer:
     def __call__(self, value: Tensor, row: Tensor) -> Tensor:
         style = self.style(row)
         scale = demodulation(style, self.energy)
-        result = functional.conv2d(value * style[:, :, None, None], self.kernel, padding=1)
-        if self.enlarges:
-            result = interleaved(result)
+        scaled = value * style[:, :, None, None]
+        result = _convolved(scaled, self.kernel, None, self.enlarges)
         bias = self.bias[None, :, None, None]
         if self.noise is not None:
             bias = bias + self.noise
@@ -74,18 +68,27 @@ class _Layer:
 
     def fixed(self, row: Tensor) -> FixedLayer:
         """Fold a style vector [1, w] in."""
-        style = self.style(row)
-        scale = demodulation(style, self.energy)[0]
-        times = 4 if self.enlarges else 1
-        kernel = (
-            self.kernel * style[0][None, :, None, None] * scale.repeat(times)[:, None, None, None]
+        style = self.style(row)[0]
+        scale = demodulation(style[None], self.energy)[0]
+        across = style[:, None] * scale if self.enlarges else scale[:, None] * style
+        kernel = (self.kernel * across[:, :, None, None]).contiguous(
+            memory_format=torch.channels_last
         )
-        return FixedLayer(
-            kernel.contiguous(memory_format=torch.channels_last),
-            self.bias.repeat(times),
-            self.noise,
-            self.enlarges,
-        )
+        return FixedLayer(kernel, self.bias, self.noise, self.enlarges)
+
+
+def _convolved(value: Tensor, kernel: Tensor, bias: Tensor | None, enlarges: bool) -> Tensor:
+    """Convolve, after enlarging where that is asked for.
+
+    For one picture on a CPU a transposed convolution and then the filter take a third of the time
+    of the folded kernel, which has four times the weights.
+    """
+    if not enlarges:
+        return functional.conv2d(value, kernel, bias, padding=1)
+    spread = functional.conv_transpose2d(value, kernel, stride=2)
+    channels = kernel.shape[1]
+    taps = smoothing(value.device).expand(channels, -1, -1, -1)
+    return functional.conv2d(spread, taps, bias, padding=1, groups=channels)
 
 
 class FrozenSynthesis:

@@ -23,6 +23,7 @@ __all__ = [
     "enlarged",
     "enlarging",
     "halving",
+    "smoothing",
 ]
 
 FILTER = (0.125, 0.375, 0.375, 0.125)
@@ -62,6 +63,14 @@ def _phases(device: torch.device) -> Tensor:
     """
     taps = torch.tensor([[phase + 4 - 2 * tap for tap in range(3)] for phase in range(2)])
     return 2 * _blur(3, device)[:, taps]
+
+
+@cache
+@torch.inference_mode(False)
+def smoothing(device: torch.device) -> Tensor:
+    """Return the filter along both axes with the gain of an enlargement, float32 [1, 1, 4, 4]."""
+    taps = 2 * torch.tensor(FILTER)
+    return (taps[:, None] * taps)[None, None].to(device)
 
 
 def enlarging(weight: Tensor) -> Tensor:
