@@ -20,9 +20,9 @@ u = weight g s (1 + z (1 - s)) (u = weight g without the SiLU), means over the g
 
 Sums are in float32, about a value near the mean, so that a mean far from zero costs no digits. A
 program of a GPU's kernels owns one group, or a block of its places; on a CPU a thread owns a block
-of places of all channels. Blocks are summed in a fixed order: the same bits for any number of threads.
-On a CPU the twin is faster than PyTorch's own two operators only for gradients in bfloat16:
-backends choose.
+of places of all channels. Blocks are summed in a fixed order: the same bits for any number of
+threads. On a CPU the twin is faster than PyTorch's own two operators only for gradients in
+bfloat16: backends choose.
 """
 
 import torch

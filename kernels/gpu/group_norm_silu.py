@@ -116,13 +116,14 @@ def whole_kernel(
     )
     values = tl.load(x + entry + offsets, mask=exists, other=0.0).to(tl.float32)
     total = (places * units * VECTOR).to(tl.float32)
-    mean = _sum(values) / total
-    apart = tl.where(exists, values - mean, 0.0)
-    rstd = 1.0 / tl.sqrt(_sum(apart * apart) / total + eps)
-    tl.store(statistics + group, mean)
+    near = _sum(values) / total
+    apart = tl.where(exists, values - near, 0.0)
+    rest = _sum(apart) / total  # what rounding has left out of a mean far from zero
+    rstd = 1.0 / tl.sqrt(_sum(apart * apart) / total - rest * rest + eps)
+    tl.store(statistics + group, near + rest)
     tl.store(statistics + count + group, rstd)
     scale, shift = _weights(weight, bias, channel, units, CHANNELS, VECTOR)
-    _write(y + entry, offsets, exists, (values - mean) * rstd, scale, shift, silu)
+    _write(y + entry, offsets, exists, (apart - rest) * rstd, scale, shift, silu)
 
 
 @_sized
