@@ -1,7 +1,8 @@
 """Measure every kernel beside its formula, alternately: cases are data, with a reason each.
 
-Inputs are the same in every round. On CUDA caches are emptied before each call, because in an edit
-a kernel's inputs have just been written by others.
+Inputs are the same in every round. On CUDA a call is captured once and replayed, because an edit
+replays its graphs, and launching by Python would cost more than the kernels; caches are emptied
+before each replay, because in an edit a kernel's inputs have just been written by others.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections_to
-from dragnoise.engine.diffusion.unet.operators import Conv, sdpa
+from dragnoise.engine.diffusion.unet.operators import Conv, gated, sdpa
+from dragnoise.engine.system.cuda_graphs import graph_on
+from dragnoise.engine.system.incoming import first_line
 from dragnoise.kernels import adam, group_norm_silu, latent_term, patch_motion, point_tracking
+from dragnoise.kernels.attention import attention
+from dragnoise.kernels.geglu import geglu
+from dragnoise.kernels.layer_norm import added_layer_norm
 
 from .timing import Spread, alternating, cold, ratio
 
@@ -168,6 +174,51 @@ def _attention(tokens: int, heads: int, width: int) -> Make:
     return make
 
 
+def _deterministic(tokens: int, heads: int, width: int) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Pair:
+        x = torch.randn(1, tokens, heads, width, device=device).to(dtype)
+        return (
+            _both_ways(lambda leaf: sdpa(leaf, leaf, leaf), x),
+            _both_ways(lambda leaf: attention(leaf, leaf, leaf), x),
+        )
+
+    return make
+
+
+def _on_cuda(device: torch.device, dtype: torch.dtype) -> list[str]:
+    return [] if device.type == "cuda" else ["only CUDA has a kernel of ours; others run a formula"]
+
+
+def _gate(tokens: int, channels: int, gradient: bool) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Pair:
+        torch.manual_seed(0)
+        x = torch.randn(1, tokens, 2 * channels, device=device).to(dtype)
+        if gradient:
+            return _both_ways(gated, x), _both_ways(geglu, x)
+        return partial(gated, x), partial(geglu, x)
+
+    return make
+
+
+def _token_norm(tokens: int, channels: int, gradient: bool) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Pair:
+        torch.manual_seed(0)
+        change, x = torch.randn(2, 1, tokens, channels, device=device).to(dtype).unbind()
+        weight = torch.ones(channels, device=device, dtype=dtype)
+
+        def plain(leaf: Tensor) -> Tensor:
+            return F.layer_norm(change + leaf, (channels,), weight, weight, 1e-5)
+
+        def fused(leaf: Tensor) -> Tensor:
+            return added_layer_norm(change, leaf, weight, weight, 1e-5)[1]
+
+        if gradient:
+            return _both_ways(plain, x), _both_ways(fused, x)
+        return partial(plain, x), partial(fused, x)
+
+    return make
+
+
 CASES: tuple[Case, ...] = (
     Case("patch_motion", "one handle, Stable Diffusion at 512: [640, 64, 64]", _motion(640, 64, 1)),
     Case("patch_motion", "eight handles, the same map", _motion(640, 64, 8)),
@@ -188,6 +239,10 @@ CASES: tuple[Case, ...] = (
         "with gradient, the embedded model: [48, 16, 16]",
         _norm(48, 16, 16, True),
     ),
+    Case("layer_norm", "added, forward, 4096 tokens of 320", _token_norm(4096, 320, False)),
+    Case("layer_norm", "added, with gradient, 1024 of 640", _token_norm(1024, 640, True)),
+    Case("geglu", "forward, 4096 tokens of 1280", _gate(4096, 1280, False)),
+    Case("geglu", "with gradient, 1024 tokens of 2560", _gate(1024, 2560, True)),
     Case(
         "packed convolution",
         "large weights, small map: [1280, 8, 8]",
@@ -199,6 +254,18 @@ CASES: tuple[Case, ...] = (
     Case("attention, both ways", "4096 tokens, 8 heads of 40", _attention(4096, 8, 40)),
     Case("attention, both ways", "1024 tokens, 8 heads of 80", _attention(1024, 8, 80)),
     Case("attention, both ways", "256 tokens, 8 heads of 160", _attention(256, 8, 160)),
+    Case(
+        "attention",
+        "our gradients beside PyTorch's: 4096 tokens, 8 heads of 40",
+        _deterministic(4096, 8, 40),
+        _on_cuda,
+    ),
+    Case(
+        "attention",
+        "our gradients beside PyTorch's: 256 tokens, 8 heads of 160",
+        _deterministic(256, 8, 160),
+        _on_cuda,
+    ),
 )
 
 
@@ -215,13 +282,35 @@ def measure(
         if case.objections(device, dtype):
             continue
         watch(f"{case.kernel}: {case.why}")
-        formula, kernel = case.make(device, dtype)
-        contenders = {"formula": formula, "kernel": kernel}
+        contenders = dict(zip(("formula", "kernel"), case.make(device, dtype), strict=True))
+        launched = _capture(contenders, device)
         times = alternating(contenders, device, rounds, before=before)
         yield {
             "kernel": case.kernel,
             "case": case.why,
+            "launched": launched,
             "formula_ms": Spread.of(times["formula"]).to_dict(),
             "kernel_ms": Spread.of(times["kernel"]).to_dict(),
             "ratio": ratio(times["formula"], times["kernel"]).to_dict(),
         }
+
+
+def _capture(contenders: dict[str, Callable[[], object]], device: torch.device) -> dict[str, str]:
+    """Put graphs in the place of calls; return why some are launched by Python as they are."""
+    launched = {}
+    for name, run in contenders.items():
+        try:
+            contenders[name] = _graph(run, device)
+        except RuntimeError as refused:
+            launched[name] = first_line(refused)
+    return launched
+
+
+def _graph(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """Return the graph of a call that has run before; its results stay where they are."""
+    kept = [run()]
+
+    def work() -> None:
+        kept[0] = run()
+
+    return graph_on(device)(work)

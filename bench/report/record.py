@@ -112,7 +112,8 @@ def kernels_table(document: Mapping[str, Any]) -> list[list[str]]:
         kernel_us = number(case["kernel_ms"]["median"] * 1e3)
         spread = case["ratio"]
         ratio = f"{spread['median']:.2f} ({spread['low']:.2f} to {spread['high']:.2f})"
-        table.append([case["kernel"], case["case"], formula_us, kernel_us, ratio])
+        slower = "".join(f", {name} launched by Python" for name in case.get("launched", ()))
+        table.append([case["kernel"], case["case"] + slower, formula_us, kernel_us, ratio])
     return table
 
 

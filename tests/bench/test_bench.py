@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dragnoise.bench.__main__ import main
-from dragnoise.bench.measure import edits, exports, personalise, sessions, timing
+from dragnoise.bench.measure import edits, exports, kernels, personalise, sessions, timing
 from dragnoise.bench.measure.edits import Case, measure
 from dragnoise.bench.measure.exports import edit_table, exports_table
 from dragnoise.bench.measure.kernels import CASES
@@ -23,6 +23,7 @@ from dragnoise.bench.report import machine, readme, record
 from dragnoise.engine import DragConfig, Editor, ModelError, PersonaliseConfig, PlanError
 from dragnoise.engine.exported import EXPORTABLE, OF_AN_EDIT
 from dragnoise.engine.methods import METHODS
+from dragnoise.engine.system.cuda_graphs import NullGraph
 from exported_parts import HEIGHT, WIDTH, at, plans
 
 CPU = torch.device("cpu")
@@ -194,6 +195,26 @@ def test_every_kernel_of_ours_is_measured() -> None:
     ours = {path.stem for path in (Path(__file__).parents[2] / "kernels" / "gpu").glob("*.py")}
     assert ours
     assert ours <= {case.kernel for case in CASES}
+
+
+def test_what_no_graph_captures_is_launched_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contenders run as graphs, which on a CPU are calls; a refusal stands in row and table."""
+    case = next(case for case in CASES if case.kernel == "latent_term")
+    monkeypatch.setattr(kernels, "CASES", (case,))
+    (first,) = kernels.measure(CPU, torch.float32, 2)
+    assert first["launched"] == {}
+
+    def refuse(work: Callable[[], None]) -> NullGraph:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(kernels, "graph_on", lambda device: refuse)
+    (row,) = kernels.measure(CPU, torch.float32, 2)
+    reason = "operation not permitted when stream is capturing"
+    assert row["launched"] == {"formula": reason, "kernel": reason}
+    assert row["kernel_ms"]["count"] == 2
+    table = record.kernels_table({"cases": [first, row]})
+    assert table[1][1] == case.why
+    assert table[2][1] == f"{case.why}, formula launched by Python, kernel launched by Python"
 
 
 # The command line.
