@@ -194,6 +194,7 @@ UNET_SHOWING = Part(
     sized_by="latent",
     exported=False,
     in_edit=False,
+    whole=True,
 )
 
 UNET_READING = Part(

@@ -8,7 +8,7 @@ same code runs with a graph that captures nothing.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -58,53 +58,69 @@ def graph_on(device: torch.device) -> Callable[[Callable[[], None]], Graph]:
 
 @dataclass
 class _Entry:
-    inputs: tuple[Tensor, ...]
-    output: Tensor
+    inputs: tuple[Any, ...]
+    outputs: tuple[Tensor, ...]
     graph: Graph | None = None
 
 
 class Captured:
-    """A function of tensors to one tensor that is captured and replayed.
+    """A function of tensors to one or several tensors that is captured and replayed.
 
-    It is captured once for every set of shapes, dtypes and strides: the first call of a kind runs
-    as it is, the second is captured. Inputs are copied into buffers of the graph's own and the
-    result is copied out of it, so that it belongs to the caller. The last `KINDS` kinds are kept.
-    Not for two threads at once.
+    It is captured once for every set of shapes, dtypes and strides, and of inputs that are no
+    tensors: the first call of a kind runs as it is, the second is captured. Inputs are copied into
+    buffers of the graph's own and the results are copied out of it, so that they belong to the
+    caller. The last `KINDS` kinds are kept. Not for two threads at once.
     """
 
     KINDS = 4
 
     def __init__(
-        self, function: Callable[..., Tensor], capture: Callable[[Callable[[], None]], Graph]
+        self, function: Callable[..., Any], capture: Callable[[Callable[[], None]], Graph]
     ) -> None:
         self._function = function
         self._capture = capture
         self._entries: dict[tuple[object, ...], _Entry] = {}
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        key = tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in inputs)
+    def __call__(self, *inputs: Any) -> Any:
+        key = tuple(_kind(each) for each in inputs)
         entry = self._entries.get(key)
         if entry is None:
             return self._first_call(key, inputs)
         self._entries[key] = self._entries.pop(key)  # the last one used stands last
-        for buffer, tensor in zip(entry.inputs, inputs, strict=True):
-            buffer.copy_(tensor)
+        for buffer, given in zip(entry.inputs, inputs, strict=True):
+            if isinstance(given, Tensor):
+                buffer.copy_(given)
         if entry.graph is None:
 
             def work() -> None:
-                entry.output.copy_(self._function(*entry.inputs))
+                results = _several(self._function(*entry.inputs))
+                for buffer, result in zip(entry.outputs, results, strict=True):
+                    buffer.copy_(result)
 
             entry.graph = self._capture(work)
         entry.graph()
-        return entry.output.clone()
+        results = tuple(output.clone() for output in entry.outputs)
+        return results if len(results) > 1 else results[0]
 
-    def _first_call(self, key: tuple[object, ...], inputs: tuple[Tensor, ...]) -> Tensor:
-        output = self._function(*inputs)
+    def _first_call(self, key: tuple[object, ...], inputs: tuple[Any, ...]) -> Any:
+        result = self._function(*inputs)
         while len(self._entries) >= self.KINDS:
             del self._entries[next(iter(self._entries))]
-        buffers = tuple(tensor.clone() for tensor in inputs)
-        self._entries[key] = _Entry(buffers, output.clone())
-        return output
+        buffers = tuple(given.clone() if isinstance(given, Tensor) else given for given in inputs)
+        outputs = tuple(each.clone() for each in _several(result))
+        self._entries[key] = _Entry(buffers, outputs)
+        return result
+
+
+def _kind(given: Any) -> object:
+    """Return what a captured graph depends on of an input."""
+    if isinstance(given, Tensor):
+        return given.shape, given.dtype, given.stride()
+    return given
+
+
+def _several(result: Any) -> tuple[Tensor, ...]:
+    return result if isinstance(result, tuple) else (result,)
 
 
 class LateFlag:

@@ -15,7 +15,7 @@ function of tensors alone, so that a backend can compile, capture or export it:
     folded         bottleneck, constants, text, sizes,         features or None, output or None
                    feature_block, output, anchors
     unet-features  latent, times, text, feature_block, output  features, output or None
-    unet-showing   latent, times, text, first_layer            output, keys and values shown
+    unet-showing   latent, times, text, first_layer            output, *shown
     unet-reading   latent, times, text, *shown                 output
 
     latent, output  [B, 4, H, W]        times  [S], or [B, S] with a step for every entry
@@ -330,7 +330,8 @@ class UNet:
             first_layer: The first self-attention whose keys and values are shown.
         """
         run = self.run(UNET_SHOWING)
-        output, shown = run(step.guidance.latents(latent), step.times, step.text, first_layer)
+        latents = step.guidance.latents(latent)
+        output, *shown = run(latents, step.times, step.text, first_layer)
         return step.guidance.output(output), tuple(shown)
 
     def reading(self, latent: Tensor, step: Step, shown: Shown) -> Tensor:
@@ -452,10 +453,10 @@ class UNet:
 
     def part_showing(
         self, latent: Tensor, times: Tensor, text: Tensor, first_layer: int
-    ) -> tuple[Tensor, Shown]:
+    ) -> tuple[Tensor, ...]:
         with self._build.mutual.showing(first_layer) as shown:
             output = self.part_whole(latent, times, text)
-        return output, tuple(shown)
+        return output, *shown
 
     def part_reading(self, latent: Tensor, times: Tensor, text: Tensor, *shown: Tensor) -> Tensor:
         with self._build.mutual.reading(shown):
