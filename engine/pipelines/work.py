@@ -73,10 +73,12 @@ def counted_work(
         dataclasses.replace(model, unet=UNet(network.eval().requires_grad_(False)), device=_META)
     )
     texts = 1 if settings.guidance == 1 else 2
-    text = torch.zeros(texts, 77, network.config["cross_attention_dim"], device=_META)
+    text = torch.zeros(
+        texts, 77, network.config["cross_attention_dim"], device=_META, dtype=torch.float32
+    )
     conditioning = condition(bare, text, settings.steps, settings.guidance)
     channels = network.config["in_channels"]
-    latent = torch.zeros(1, channels, *cells, device=_META)
+    latent = torch.zeros(1, channels, *cells, device=_META, dtype=torch.float32)
     place = Place.at(bare, latent, conditioning, 1)
     handles = torch.zeros(1, 2, dtype=torch.int64, device=_META)
     scene = Scene(
@@ -84,7 +86,7 @@ def counted_work(
         handles=handles,
         targets=handles,
         resolution=resolution,
-        keep=torch.zeros(1, 1, *cells, device=_META) if mask else None,
+        keep=torch.zeros(1, 1, *cells, device=_META, dtype=torch.float32) if mask else None,
         settings=settings.replace(iterations=2, strength=1 / settings.steps),
     )
     start = method.start(place)
