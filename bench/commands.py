@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dragnoise.engine.cli.options import set_threads, size
+from dragnoise.engine.cli.options import METHOD_SETTINGS, set_threads, size
 from dragnoise.engine.cli.program import Command, Program
 from dragnoise.engine.cli.show import print_json
 from dragnoise.engine.config import DragConfig
@@ -72,6 +72,13 @@ def _add_case_options(parser: ArgumentParser) -> None:
         help="of the picture (default: 128x128 for embedded, else 512x512)",
     )
     parser.add_argument("--no-mask", action="store_true", help="nothing must stay: no mask term")
+    parser.add_argument(
+        "--method",
+        default="dragnoise",
+        choices=METHOD_SETTINGS,
+        metavar="NAME",
+        help="of sessions (default: %(default)s); edits has a row for each",
+    )
     parser.add_argument(
         "--iterations", type=int, default=60, help="of the whole edit (default: %(default)s)"
     )
@@ -180,7 +187,7 @@ def _sessions(parsed: Namespace) -> Record:
     from .measure.sessions import follow_a_mouse, mouse_table, session_rows
     from .report.record import edits_table, show
 
-    waterfall = _waterfall(parsed, "sessions", session_rows())
+    waterfall = _waterfall(parsed, "sessions", session_rows(parsed.method))
     document = waterfall.document
     if parsed.model == "embedded":
         document["mouse"] = list(follow_a_mouse(waterfall.model))

@@ -5,6 +5,7 @@ these are run and the whole is computed: what a stage took beside them, and the 
 often as a whole edit repeats it. Such figures are labelled with what was run.
 """
 
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,18 +18,19 @@ import torch
 
 from dragnoise.engine import DragConfig, Image, Mask, Points
 from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.drag.method import AnyMethod
 from dragnoise.engine.session.result import EditResult
 
 from .artefacts import make
 from .rows import Edits, Row
 from .timing import Spread, peak_bytes, ratio, reset_peak
 
-__all__ = ["Case", "Inputs", "Measured", "Watch", "measure"]
+__all__ = ["Case", "Inputs", "Measured", "Watch", "inputs_of", "measure"]
 
 Watch = Callable[[str], object]
 """Called with what is measured next."""
 
-_LONG_STAGES = ("invert", "drag", "propagate")
+_LONG_STAGES = ("invert", "drag", "show", "propagate")
 
 
 class Inputs(TypedDict):
@@ -193,11 +195,10 @@ def measure(
 def _rounds(
     rows: Sequence[Row], editors: Mapping[str, Edits], case: Case, rounds: int, watch: Watch
 ) -> list[Measured]:
-    inputs = case.inputs()
     short = case.run.replace(iterations=min(case.run.iterations, 2), strength=2.5 / case.run.steps)
     for row in rows:
         watch(f"warming up {row.name}")
-        editors[row.name].edit(**(inputs | {"config": short}), method=row.method)
+        editors[row.name].edit(**inputs_of(case, row.method, short), method=row.method)
     times: dict[str, list[_Times]] = {row.name: [] for row in rows}
     peaks: dict[str, Mapping[str, int | None]] = {}
     for number in range(rounds):
@@ -205,9 +206,21 @@ def _rounds(
             watch(f"round {number + 1} of {rounds}: {row.name}")
             editor = editors[row.name]
             reset_peak(editor.model.device)
+            inputs = inputs_of(case, row.method, case.run)
             times[row.name].append(_edit(editor, row, case, inputs))
             peaks[row.name] = peak_bytes(editor.model.device)
     return [_measured(row, times[row.name], peaks[row.name]) for row in rows]
+
+
+def inputs_of(case: Case, method: AnyMethod, config: DragConfig) -> dict[str, Any]:
+    """Return a case's inputs with these settings as a method has them.
+
+    What only the method has is its default.
+    """
+    inputs: dict[str, Any] = dict(case.inputs())
+    own = {field.name for field in dataclasses.fields(method.settings)}
+    shared = {name: value for name, value in config.to_dict().items() if name in own}
+    return inputs | {"config": method.settings().replace(**shared)}
 
 
 def _measured(row: Row, rounds: Sequence[_Times], peak: Mapping[str, int | None]) -> Measured:
@@ -224,7 +237,7 @@ def _measured(row: Row, rounds: Sequence[_Times], peak: Mapping[str, int | None]
     )
 
 
-def _edit(editor: Edits, row: Row, case: Case, inputs: Inputs) -> _Times:
+def _edit(editor: Edits, row: Row, case: Case, inputs: Mapping[str, Any]) -> _Times:
     """Edit once; compute what was not run."""
     ended: dict[str, list[float]] = {name: [] for name in _LONG_STAGES}
     waits = editor.model.device.type == "cuda" and case.computed

@@ -186,6 +186,26 @@ ROWS: tuple[Row, ...] = (
 )
 
 
+_OTHERS = {
+    "dragdiffusion-baseline": "what DragDiffusion's published code executes",
+    "dragdiffusion": "frozen weights, one image, the unedited one's keys and values once",
+    "freedrag-baseline": "what FreeDrag's published code executes",
+    "freedrag": "likewise, and no pass of its own between two waypoints",
+    "gooddrag": "drag and denoise in turns",
+}
+
+ROWS += tuple(
+    Row(
+        name,
+        what,
+        partial(Editor, check_pictures=False, backend="eager" if "baseline" in name else None),
+        METHODS[name],
+        only_by_name=True,
+    )
+    for name, what in _OTHERS.items()
+)
+
+
 def rows_for(device: torch.device, names: str | None = None) -> tuple[Row, ...]:
     """Return the rows that run on a device.
 

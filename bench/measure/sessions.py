@@ -23,6 +23,7 @@ from dragnoise.engine.cli.demo import samples
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.drag.method import AnyMethod
 from dragnoise.engine.methods import METHODS
+from dragnoise.engine.session.request import DragOptions
 from dragnoise.engine.session.result import EditResult, Progress
 from dragnoise.engine.session.session import Base, Session
 
@@ -65,40 +66,37 @@ class _Again:
         config = config or self._editor.defaults
         self._session.prepare(config)
         if self._base == "result":
-            self._leave_a_result(self._session, points, mask, config)
-        return self._drag(self._session, points, mask, config, progress)
+            self._leave_a_result(self._session, points, mask, config, method)
+        drag: DragOptions = {
+            "mask": mask,
+            "config": config,
+            "method": method,
+            "progress": progress,
+        }
+        return self._drag(self._session, points, drag)
 
     def _leave_a_result(
-        self, session: Session, points: Points, mask: Mask | None, config: DragConfig
-    ) -> None:
-        """Undo all drags and make a short one, so that every round begins at the same result."""
-        while session.image is not session.source:
-            session.undo()
-        session.drag(points, mask=mask, config=config.replace(iterations=1))
-
-    def _drag(
         self,
         session: Session,
         points: Points,
         mask: Mask | None,
         config: DragConfig,
-        progress: Progress | None,
-    ) -> EditResult:
-        return session.drag(points, mask=mask, config=config, base=self._base, progress=progress)
+        method: AnyMethod,
+    ) -> None:
+        """Undo all drags and make a short one, so that every round begins at the same result."""
+        while session.image is not session.source:
+            session.undo()
+        session.drag(points, mask=mask, config=config.replace(iterations=1), method=method)
+
+    def _drag(self, session: Session, points: Points, drag: DragOptions) -> EditResult:
+        return session.drag(points, base=self._base, **drag)
 
 
 class _Stream(_Again):
     """A session whose next drag is streamed."""
 
-    def _drag(
-        self,
-        session: Session,
-        points: Points,
-        mask: Mask | None,
-        config: DragConfig,
-        progress: Progress | None,
-    ) -> EditResult:
-        *_, last = session.drag_stream(points, mask=mask, config=config, progress=progress)
+    def _drag(self, session: Session, points: Points, drag: DragOptions) -> EditResult:
+        *_, last = session.drag_stream(points, **drag)
         assert last.result is not None
         return last.result
 
@@ -134,15 +132,19 @@ class _Stored:
         )
 
 
-def session_rows() -> tuple[Row, ...]:
-    """Return the rows; ratios "to first" are to the first of them."""
-    ours = METHODS["dragnoise"]
+def session_rows(method: str = "dragnoise") -> tuple[Row, ...]:
+    """Return a method's rows; ratios "to first" are to the first of them.
+
+    That is its published execution, or, where that is not restated, DragNoise's.
+    """
+    ours = METHODS[method]
+    restated = METHODS.get(f"{method}-baseline", METHODS["baseline"])
     return (
         Row(
             "baseline",
             "the published code, everything repeated",
             partial(Editor, backend="eager"),
-            METHODS["baseline"],
+            restated,
         ),
         Row("first", "our first edit", Editor, ours),
         Row("again", "the next drag on the same picture", _Again, ours),
