@@ -10,6 +10,8 @@ import pytest
 from command_line import ON_GOLDEN, printed, run
 from dragnoise.engine import Image
 from dragnoise.engine.cli import demo
+from dragnoise.engine.gan.writing import write_folder
+from generators import generator_model
 
 
 def test_it_writes_a_sheet_and_an_animation(
@@ -37,6 +39,29 @@ def test_it_writes_a_sheet_and_an_animation(
     assert (folder / "drag.gif").stat().st_size < 300_000
     with PIL.Image.open(folder / "drag.gif") as animation:
         assert getattr(animation, "n_frames", 1) == 1 + 4 + 1
+
+
+def test_draggan_drags_a_generators_own_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A generator without samples: its first pictures, whose middle is dragged to the right."""
+    generator, folder = tmp_path / "generator", tmp_path / "sheets"
+    generator.mkdir()
+    write_folder(generator, generator_model().network)
+    (generator / "drag.json").write_text('{"iterations": 8, "lr": 0.05, "rows": 4, "block": 3}')
+    words = ("--method", "draggan", "--generator", generator, "--device", "cpu", "--json")
+    assert run("demo", *words, "-o", folder) == 0
+    document = printed(capsys)
+    assert list(document["edits"]) == ["seed0", "seed1", "seed2", "seed3"]
+    settings = document["edits"]["seed0"]["settings"]
+    assert (settings["method"], settings["config"]["lr"]) == ("draggan", 0.05)
+    before, after = (
+        Image.of(folder / f"seed0_{which}.png").pixels.astype(int) for which in ("before", "after")
+    )
+    assert before.shape == (32, 32, 3)
+    assert np.abs(after - before).max() > 4
+    with PIL.Image.open(folder / "drag.gif") as animation:
+        assert getattr(animation, "n_frames", 1) > 2
 
 
 def test_it_refuses_a_file_as_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
