@@ -19,6 +19,7 @@ __all__ = [
     "Linear",
     "StyledConvolution",
     "activated",
+    "convolved",
     "demodulation",
     "enlarged",
     "enlarging",
@@ -154,6 +155,27 @@ class Linear(nn.Module):
         return activated(result) if self.active else result
 
 
+def convolved(value: Tensor, kernel: Tensor, bias: Tensor | None, enlarges: bool) -> Tensor:
+    """Convolve, after enlarging where that is asked for.
+
+    On a CPU a transposed convolution and then the filter take a third of the time of the folded
+    kernel, which has four times the weights.
+
+    Args:
+        value: [N, C, H, W].
+        kernel: [O, C, 3, 3]; [C, O, 3, 3] where it enlarges.
+        bias: [O].
+        enlarges: Whether the picture is enlarged twofold.
+    """
+    kernel = kernel.contiguous(memory_format=torch.channels_last)
+    if not enlarges:
+        return functional.conv2d(value, kernel, bias, padding=1)
+    spread = functional.conv_transpose2d(value, kernel, stride=2)
+    channels = kernel.shape[1]
+    taps = smoothing(value.device).to(value.dtype).expand(channels, -1, -1, -1)
+    return functional.conv2d(spread, taps, bias, padding=1, groups=channels)
+
+
 class StyledConvolution(nn.Module):
     """A 3 x 3 convolution whose input channels are scaled by a style (section 2.2 of the paper).
 
@@ -192,11 +214,13 @@ class StyledConvolution(nn.Module):
         style = self.style(row)
         weight = self.weight * self.gain
         scale = demodulation(style, weight.square().sum((2, 3)).t())
-        kernel = enlarging(weight) if self.enlarges else weight
         scaled = value * _wide(style.to(value.dtype))
-        result = functional.conv2d(scaled, kernel.to(value.dtype), padding=1)
-        if self.enlarges:
-            result = interleaved(result)
+        if self.enlarges and value.is_cuda:
+            kernel = enlarging(weight).to(value.dtype)
+            result = interleaved(functional.conv2d(scaled, kernel, padding=1))
+        else:
+            kernel = weight.transpose(0, 1) if self.enlarges else weight
+            result = convolved(scaled, kernel.to(value.dtype), None, self.enlarges)
         bias = self.scaled_bias().to(value.dtype)[None, :, None, None]
         noise = self.scaled_noise()
         if noise is not None:

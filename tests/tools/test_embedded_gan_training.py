@@ -108,6 +108,11 @@ def test_goes_on_from_what_was_written(tmp_path: Path) -> None:
     ):
         torch.testing.assert_close(one.half().float(), two)
     assert not output.resume(tmp_path / "nowhere", other)
+    (tmp_path / "generator" / "model.safetensors").unlink()
+    again = new_trainer(seed=6)
+    assert output.resume(tmp_path, again)
+    start = again.average.synthesis.start
+    torch.testing.assert_close(start, trainer.generator.synthesis.start.half().float())
 
 
 def test_pictures_are_reduced_by_means() -> None:

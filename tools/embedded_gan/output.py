@@ -44,15 +44,16 @@ def write(folder: Path, trainer: Trainer) -> None:
 def resume(folder: Path, trainer: Trainer) -> bool:
     """Go on from the state in a folder; return whether there was one."""
     paths = {name: folder / f"state-{name}.safetensors" for name in STATES}
-    average = folder / "generator" / WEIGHTS
-    if not all(path.exists() for path in (*paths.values(), average)):
+    if not all(path.exists() for path in paths.values()):
         return False
     seen = 0
     for name, path in paths.items():
         state = load_file(path)
         seen = int(state.pop("seen"))
         getattr(trainer, name).load_state_dict(_floats(state))
-    trainer.average.load_state_dict(_floats(load_file(average)))
+    average = folder / "generator" / WEIGHTS
+    known = _floats(load_file(average)) if average.exists() else trainer.generator.state_dict()
+    trainer.average.load_state_dict(known)
     trainer.seen = seen
     return True
 
