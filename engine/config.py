@@ -477,6 +477,11 @@ class DragGANConfig(Settings):
         """The settings that everything before the first update depends on."""
         return StyleInversion(self.rows, self.inversion_steps, self.inversion_lr, self.towards_mean)
 
+    @property
+    def active_steps(self) -> int:
+        """Steps of what comes before the drag."""
+        return self.inversion_steps
+
 
 @dataclass(frozen=True)
 class PersonaliseConfig(Settings):

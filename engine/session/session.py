@@ -31,6 +31,7 @@ from torch import Tensor
 from ..config import PersonaliseConfig, Settings
 from ..diffusion.lora.adapter import Adapter, AdapterUse
 from ..drag.loop import Iteration, LoopCache
+from ..drag.method import AnyMethod
 from ..errors import DeadlineError, ForkError, SessionError
 from ..inputs.image import Image
 from ..inputs.points import Points, PointsLike
@@ -149,14 +150,22 @@ class Session:
         warnings.warn("wear() is now called use_adapter()", DeprecationWarning, stacklevel=2)
         self.use_adapter(adapter, scale)
 
-    def prepare(self, config: Settings | None = None, *, progress: Progress | None = None) -> None:
+    def prepare(
+        self,
+        config: Settings | None = None,
+        *,
+        method: str | AnyMethod = "dragnoise",
+        progress: Progress | None = None,
+    ) -> None:
         """Compute everything that needs no points, so that the first drag finds it done.
 
         Args:
-            config: The settings of the drags to come; None: the session's.
+            config: The settings of the drags to come; None: the session's, or the method's.
+            method: How they drag; methods that start alike need it only once.
+            progress: Told of the long stages' steps.
         """
-        settings: Any = config or self.config
-        method = method_row("dragnoise")
+        row = method_row(method)
+        settings: Any = config or self._defaults(method)
         report = progress or silent
 
         def work(job: Job[None]) -> None:
@@ -167,8 +176,8 @@ class Session:
             run = Run(self._runtime.observers, self._cache)
             source = self._undo.now.source
             dragger = self._dragger()
-            prepared = dragger.prepare(run, source, method, settings, on_step)
-            self._prepared = (source, dragger.key(method, settings), prepared.inversion)
+            prepared = dragger.prepare(run, source, row, settings, on_step)
+            self._prepared = (source, dragger.key(row, settings), prepared.inversion)
 
         with self._alone():
             self._do(work, self._use, what="the preparation")

@@ -27,6 +27,8 @@ _REMEDIES: Mapping[str, str] = {
     "decode": _VAE,
     "preview": "check the decoder of the previews, or take previews=None",
     "embed": "check the text encoder in the model's files, or try dtype='float32'",
+    "find_styles": "take a smaller inversion_lr, or check the generator's files",
+    "synthesise": "take a smaller lr, or check the generator's files",
     "drag": "take a smaller lr or lam, or try dtype='float32'",
     "personalise": "take a smaller lr for the training, or try dtype='float32'",
 }

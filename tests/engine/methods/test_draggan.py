@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
+from dragnoise.engine import Editor, Store
 from dragnoise.engine.config import DragConfig, DragGANConfig
 from dragnoise.engine.drag.scene import Scene
 from dragnoise.engine.drag.supervision import TrackedState
-from dragnoise.engine.errors import ConfigError, InputWarning
+from dragnoise.engine.errors import ConfigError, InputWarning, SessionError
 from dragnoise.engine.gan.model import StylePlace
 from dragnoise.engine.inputs.image import Image
 from dragnoise.engine.methods import METHODS
@@ -215,6 +217,40 @@ def test_a_real_picture_is_found_and_its_error_said() -> None:
     assert rebuilt_db(good.warnings[0]) > rebuilt_db(poor.warnings[0]) + 6
     assert "find_styles" in good.timings_ms
     assert "find_styles" not in again.timings_ms
+
+
+def test_a_search_is_kept_by_the_cache(tmp_path: Path) -> None:
+    editor = Editor.from_pretrained(generator=generator_model(), cache=Store(folder=tmp_path))
+    picture = style_editor().sample(6).image
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        first = editor.edit(picture, DRAG, method="draggan")
+        second = editor.edit(picture, DRAG, method="draggan")
+    assert "find_styles" in first.timings_ms
+    assert "find_styles" not in second.timings_ms
+    np.testing.assert_array_equal(first.image.pixels, second.image.pixels)
+
+
+@pytest.mark.filterwarnings("ignore:the generator rebuilds")
+def test_a_prepared_session_searches_no_more() -> None:
+    session = style_editor().open(style_editor().sample(6).image)
+    told = list[tuple[str, int, int]]()
+    session.prepare(method="draggan", progress=lambda *each: told.append(each))
+    assert told[-1] == ("invert", QUICK.inversion_steps, QUICK.inversion_steps)
+    assert "find_styles" not in session.drag(DRAG, method="draggan").timings_ms
+
+
+@pytest.mark.filterwarnings("ignore:the generator rebuilds")
+def test_methods_take_over_from_each_other() -> None:
+    session = style_editor().open(style_editor().sample(3))
+    first = session.drag(DRAG, method="draggan")
+    diffused = DragConfig(steps=4, iterations=1)
+    second = session.drag(DRAG, config=diffused, base="result")
+    third = session.drag(DRAG, method="draggan", base="result")
+    assert (second.settings["base"], third.settings["base"]) == ("inverted", "inverted")
+    assert not np.array_equal(first.image.pixels, third.image.pixels)
+    with pytest.raises(SessionError, match="cannot go on"):
+        session.drag(DRAG, config=diffused, base="last")
 
 
 @pytest.mark.filterwarnings("ignore:the generator rebuilds")
