@@ -35,6 +35,7 @@ class Kernel:
             the kernel does not declare constant is one that a launch specialises (a stride of 1).
         warps: Number of warps of a program.
         aligned: Arguments that a launch finds divisible by 16 and specialises: pointers, strides.
+        most: Registers a thread at most, where a launch says so.
     """
 
     module: str
@@ -43,6 +44,7 @@ class Kernel:
     constants: Mapping[str, Any] = field(default_factory=dict)
     warps: int = 4
     aligned: tuple[str, ...] = ()
+    most: int | None = None
 
     @property
     def title(self) -> str:
@@ -91,9 +93,8 @@ def compiled(kernel: Kernel, capability: int) -> Compiled:
             if name in kernel.aligned
         },
     )
-    made = triton.compile(
-        source, target=GPUTarget("cuda", capability, 32), options={"num_warps": kernel.warps}
-    )
+    options = {"num_warps": kernel.warps, "maxnreg": kernel.most}
+    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     return Compiled(kernel.title, capability, **_resources(made.asm["cubin"]))
 
 
@@ -212,7 +213,12 @@ def _patch_motion() -> Iterator[Kernel]:
         )
         for more in (last, first, last | {"radius": 1}):
             yield Kernel(
-                "dragnoise.kernels.gpu.patch_motion", "patch_motion_kernel", given, fixed | more, 8
+                "dragnoise.kernels.gpu.patch_motion",
+                "patch_motion_kernel",
+                given,
+                fixed | more,
+                8,
+                most=128,
             )
 
 
