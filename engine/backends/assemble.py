@@ -21,7 +21,7 @@ from ..diffusion.parts import (
     PartFunction,
 )
 from ..diffusion.unet import UNet
-from ..diffusion.vae import Autoencoder
+from ..diffusion.vae import Autoencoder, fused_vae
 from ..system.cuda_graphs import Captured, Graph, graph_on
 from .exported_parts import ExportedParts, needs_gradient
 from .placement import Placement
@@ -48,13 +48,17 @@ def assemble(
     unet = networks[placement.drag]
     if placement.frozen.keys() - {VAE_DECODER.placed_by}:
         unet = unet.wrapped(_UNetParts(model, placement, networks, exported))
-    vae_parts = exported.get(placement.vae or "")
-    autoencoder = None
-    if vae_parts is not None:
-        autoencoder = Autoencoder(
-            model.vae, lambda part, run: _unless_gradient(vae_parts.function(part), run)
+    halves = _autoencoder(model, exported.get(placement.vae or ""))
+    return replace(model, unet=unet, halves=halves, how=(*model.how, *tags))
+
+
+def _autoencoder(model: Model, exported: ExportedParts[Any] | None) -> Autoencoder | None:
+    """Return what runs the VAE: exported parts, fused layers on CUDA, or None for the VAE's own."""
+    if exported is not None:
+        return Autoencoder(
+            model.vae, lambda part, run: _unless_gradient(exported.function(part), run)
         )
-    return replace(model, unet=unet, halves=autoencoder, how=(*model.how, *tags))
+    return Autoencoder(fused_vae(model.vae)) if model.device.type == "cuda" else None
 
 
 @dataclass(frozen=True)
