@@ -187,6 +187,8 @@ ROWS: tuple[Row, ...] = (
 
 
 _OTHERS = {
+    "dragdiffusion-baseline-plain": "likewise, attention written out",
+    "freedrag-baseline-plain": "likewise",
     "dragdiffusion-baseline": "what DragDiffusion's published code executes",
     "dragdiffusion": "frozen weights, one image, the unedited one's keys and values once",
     "freedrag-baseline": "what FreeDrag's published code executes",

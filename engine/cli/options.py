@@ -65,6 +65,8 @@ METHOD_SETTINGS: Mapping[str, type[Settings]] = {
     "baseline-plain": DragConfig,
     "dragdiffusion-baseline": DragDiffusionConfig,
     "freedrag-baseline": FreeDragConfig,
+    "dragdiffusion-baseline-plain": DragDiffusionConfig,
+    "freedrag-baseline-plain": FreeDragConfig,
 }
 """The settings of every method, by name: as in `METHODS`, which loads PyTorch. A test compares."""
 

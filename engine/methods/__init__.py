@@ -3,7 +3,12 @@
 from ..drag.method import AnyMethod, Method
 from ..errors import ConfigError
 from .baseline import BASELINE, BASELINE_PLAIN
-from .baseline_latent import DRAGDIFFUSION_BASELINE, FREEDRAG_BASELINE
+from .baseline_latent import (
+    DRAGDIFFUSION_BASELINE,
+    DRAGDIFFUSION_BASELINE_PLAIN,
+    FREEDRAG_BASELINE,
+    FREEDRAG_BASELINE_PLAIN,
+)
 from .dragdiffusion import DRAGDIFFUSION
 from .draggan import DRAGGAN
 from .dragnoise import DRAGNOISE
@@ -24,6 +29,8 @@ METHODS: dict[str, AnyMethod] = {
         BASELINE_PLAIN,
         DRAGDIFFUSION_BASELINE,
         FREEDRAG_BASELINE,
+        DRAGDIFFUSION_BASELINE_PLAIN,
+        FREEDRAG_BASELINE_PLAIN,
     )
 }
 

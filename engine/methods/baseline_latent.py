@@ -5,6 +5,8 @@ As `baseline`, which says what is counted and what is left out; what differs:
     features   the latent is the variable: the whole network in every iteration
     follow     FreeDrag runs the network once more between two waypoints
     finish     the unedited picture beside the edited one, both by its keys and values
+
+Attention is fused, or written out in the rows that end in `-plain`, as there.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +15,7 @@ from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from ..cache.structure import storable
@@ -26,7 +28,12 @@ from .baseline import UpsampledPrediction
 from .dragdiffusion import DRAGDIFFUSION
 from .freedrag import FREEDRAG, WaypointState
 
-__all__ = ["DRAGDIFFUSION_BASELINE", "FREEDRAG_BASELINE"]
+__all__ = [
+    "DRAGDIFFUSION_BASELINE",
+    "DRAGDIFFUSION_BASELINE_PLAIN",
+    "FREEDRAG_BASELINE",
+    "FREEDRAG_BASELINE_PLAIN",
+]
 
 _Scene: TypeAlias = Scene[Place, Any]
 
@@ -96,8 +103,8 @@ def _supervise_waypoints(
 class _Mutual:
     """Self-attention of both pictures on the first one's keys and values."""
 
-    def __init__(self) -> None:
-        self._attend = AttnProcessor2_0()
+    def __init__(self, attend: Any) -> None:
+        self._attend = attend
 
     def __call__(self, attn: Attention, hidden_states: Tensor, *inputs: Any, **more: Any) -> Tensor:
         read = hidden_states[:1].expand_as(hidden_states)
@@ -117,13 +124,14 @@ def _finish(scene: _Scene, constants: None, latent: Tensor) -> Denoising:
         nonlocal unedited
         both = torch.cat([unedited, current])
         reads = index - place.index >= settings.start_step
-        for layer in layers:
-            layer.set_processor(_Mutual() if reads else AttnProcessor2_0())
+        plain = [layer.processor for layer in layers]
+        for layer, attend in zip(layers, plain, strict=True):
+            layer.set_processor(_Mutual(attend) if reads else attend)
         try:
             output = unet.watched(both, place.conditioning.at(timestep)).output
         finally:
-            for layer in layers:
-                layer.set_processor(AttnProcessor2_0())
+            for layer, attend in zip(layers, plain, strict=True):
+                layer.set_processor(attend)
         eps = place.schedule.noise(output, both, timestep)
         unedited = place.schedule.denoise(eps[:1], unedited, timestep)
         return eps[1:]
@@ -170,3 +178,10 @@ FREEDRAG_BASELINE: Method[Any, Any, Any, Any, Any] = _restated(
     follow=_follow_waypoints,
     supervise=_supervise_waypoints,
 )
+
+_written_out = partial(replace, prepare=baseline.BASELINE_PLAIN.prepare)
+
+DRAGDIFFUSION_BASELINE_PLAIN = _written_out(
+    DRAGDIFFUSION_BASELINE, name="dragdiffusion-baseline-plain"
+)
+FREEDRAG_BASELINE_PLAIN = _written_out(FREEDRAG_BASELINE, name="freedrag-baseline-plain")
