@@ -26,6 +26,7 @@ FUSED_OPERATORS = Operators(
     norm=FusedNorm,
     token_norm=FusedTokenNorm,
     gated=geglu,
+    joint=True,
     part=_part,
 )
 """What layers are computed with on CUDA: what lies between the products is in kernels of ours.

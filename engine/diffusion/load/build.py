@@ -70,14 +70,25 @@ def place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
 
 
 def lay_out(network: nn.Module) -> None:
-    """Lay out the weights of convolutions in channels_last.
+    """Lay out the weights of convolutions in channels_last, and of self-attentions in a row.
 
     On CUDA maps lie so, and cuDNN would lay out other weights anew at every call: that was a fifth
-    of an edit's time on an H100.
+    of an edit's time on an H100. Weights in a row can be read as one: `Operators.joint`.
     """
     for weight in network.parameters():
         if weight.ndim == 4:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    for name, module in network.named_modules():
+        if name.endswith(".attn1"):
+            _put_in_a_row([module.get_parameter(f"{to}.weight") for to in ("to_k", "to_v", "to_q")])
+
+
+def _put_in_a_row(weights: list[nn.Parameter]) -> None:
+    """Let weights lie one after the other in one memory, where they have one shape."""
+    if len({weight.shape for weight in weights}) == 1:
+        row = torch.cat([weight.data for weight in weights])
+        for weight, part in zip(weights, row.chunk(len(weights)), strict=True):
+            weight.data = part
 
 
 def _settings(scheduler: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ projection of the time embedding, with its convolution's bias) and what depends 
 [B, L, P]; each layer knows its slice.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .mutual import MutualAttention
-from .operators import Biased, Layer, Operators, TokenNorm
+from .operators import Biased, Layer, Operators, TokenNorm, in_a_row
 
 __all__ = ["Adapt", "Build", "Level", "Resnet", "Transformer", "conv_of", "norm_of", "scaled"]
 
@@ -62,6 +62,14 @@ class Build:
         """Return a projection of an attention: what an adapter changes."""
         plain = self.linear(module)
         return plain if self.adapt is None else self.adapt(module, plain)
+
+    def joint(self, modules: Sequence[nn.Linear]) -> Layer | None:
+        """Return projections as one product, where nothing changes one and weights allow it."""
+        plain = self.adapt is None and all(module.bias is None for module in modules)
+        if not plain or not self.operators.joint:
+            return None
+        row = in_a_row([module.weight for module in modules])
+        return None if row is None else self.operators.linear(row, None)
 
 
 def conv_of(operators: Operators, module: nn.Conv2d) -> Biased:
@@ -130,49 +138,57 @@ def scaled(hidden: Tensor, scale: float) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class _SelfKeys:
-    """The keys and values of a self-attention: its tokens' own, or another pass's.
+class _OwnTokens:
+    """What a self-attention reads: its tokens, or another pass's keys and values.
 
     Attributes:
         key: Projection of the tokens [B, L, C].
         value: Projection of the tokens [B, L, C].
+        query: Projection of the tokens [B, L, C].
+        joint: All three in this order as one [B, L, 3 C]; None where they are not.
         number: Of the self-attention in its network.
         mutual: What is shown to and read from other passes.
     """
 
     key: Layer
     value: Layer
+    query: Layer
+    joint: Layer | None
     number: int
     mutual: MutualAttention
 
     @classmethod
-    def of(cls, build: Build, module: Any) -> "_SelfKeys":
-        key, value = (build.projection(each) for each in (module.to_k, module.to_v))
-        return cls(key, value, build.mutual.add(), build.mutual)
+    def of(cls, build: Build, module: Any) -> "_OwnTokens":
+        modules = (module.to_k, module.to_v, module.to_q)
+        key, value, query = (build.projection(each) for each in modules)
+        return cls(key, value, query, build.joint(modules), build.mutual.add(), build.mutual)
 
-    def __call__(self, hidden: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, hidden: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         read = self.mutual.read(self.number)
         if read is not None:
-            return read
-        key = self.key(hidden)
-        value = self.value(hidden)
+            return self.query(hidden), *read
+        if self.joint is None:
+            key, value, query = self.key(hidden), self.value(hidden), self.query(hidden)
+        else:
+            key, value, query = self.joint(hidden).chunk(3, dim=-1)
         self.mutual.show(self.number, key, value)
-        return key, value
+        return query, key, value
 
 
 @dataclass(frozen=True, eq=False)
-class _TextKeys:
-    """The keys and values of a cross-attention: slices of the packed text [B, L, P]."""
+class _Text:
+    """What a cross-attention reads: its tokens, and slices of the packed text [B, L, P]."""
 
+    query: Layer
     key: slice
     value: slice
 
     @classmethod
-    def of(cls, build: Build, module: Any) -> "_TextKeys":
-        return cls(*build.text_slices(module.to_k, module.to_v))
+    def of(cls, build: Build, module: Any) -> "_Text":
+        return cls(build.projection(module.to_q), *build.text_slices(module.to_k, module.to_v))
 
-    def __call__(self, hidden: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        return text[..., self.key], text[..., self.value]
+    def __call__(self, hidden: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.query(hidden), text[..., self.key], text[..., self.value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,15 +196,13 @@ class _Attention:
     """Self-attention, or cross-attention on packed keys and values.
 
     Attributes:
-        query: Projection of the tokens [B, L, C].
-        keys: (tokens, packed text) -> keys and values [B, M, C].
+        read: (tokens, packed text) -> queries [B, L, C], keys and values [B, M, C].
         out: Projection of the result.
         heads: How many.
         attend: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
     """
 
-    query: Layer
-    keys: _SelfKeys | _TextKeys
+    read: _OwnTokens | _Text
     out: Layer
     heads: int
     attend: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -196,18 +210,16 @@ class _Attention:
     @classmethod
     def of(cls, build: Build, module: Any, cross: bool) -> "_Attention":
         return cls(
-            build.projection(module.to_q),
-            _TextKeys.of(build, module) if cross else _SelfKeys.of(build, module),
+            _Text.of(build, module) if cross else _OwnTokens.of(build, module),
             build.projection(module.to_out[0]),
             module.heads,
             build.operators.attention,
         )
 
     def __call__(self, hidden: Tensor, text: Tensor) -> Tensor:
-        key, value = self.keys(hidden, text)
-        query = self.query(hidden)
+        given = self.read(hidden, text)
         query, key, value = (
-            tensor.to(query.dtype).unflatten(2, (self.heads, -1)) for tensor in (query, key, value)
+            tensor.to(given[0].dtype).unflatten(2, (self.heads, -1)) for tensor in given
         )
         return self.out(self.attend(query, key, value).flatten(2))
 

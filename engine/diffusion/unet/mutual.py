@@ -69,4 +69,4 @@ class MutualAttention:
     def show(self, number: int, key: Tensor, value: Tensor) -> None:
         """Add a layer's keys and values [B, L, C] to what is shown, if anything is."""
         if self._shown is not None and number >= self._first:
-            self._shown += (key, value)
+            self._shown += (key.contiguous(), value.contiguous())

@@ -4,7 +4,7 @@ Which code computes them is a row of data. A backend replaces an entry by a fast
 the same weights and returns the same numbers but for rounding. Weights never get a gradient.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,7 @@ __all__ = [
     "Operators",
     "TokenNorm",
     "gated",
+    "in_a_row",
     "sdpa",
 ]
 
@@ -167,6 +168,20 @@ def sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
 
 
+def in_a_row(weights: Sequence[Tensor]) -> Tensor | None:
+    """Return weights [O, C] as one [O + O + ..., C] on their memory; None where it does not do."""
+    first = weights[0]
+    step = first.numel() * first.element_size()
+    for number, weight in enumerate(weights):
+        apart = weight.data_ptr() - first.data_ptr()
+        alike = weight.shape == first.shape and weight.dtype == first.dtype
+        one = weight.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if not (alike and one and weight.is_contiguous() and apart == number * step):
+            return None
+    rows, columns = first.shape
+    return first.detach().as_strided((len(weights) * rows, columns), (columns, 1))
+
+
 @dataclass(frozen=True)
 class Operators:
     """A row of what layers are computed with.
@@ -180,6 +195,7 @@ class Operators:
         gated: Tokens and their gate [..., 2 C] -> [..., C].
         attention: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
         once: As `conv`, for a layer that runs once a drag: what it prepares is not kept.
+        joint: Whether projections whose weights lie in a row in memory are one product.
         part: A view of some of a convolution's weights -> what `conv` is given in its place: a copy
             that lies as whole weights do, unless the layer copies them itself.
     """
@@ -192,4 +208,5 @@ class Operators:
     gated: Layer = gated
     attention: Callable[[Tensor, Tensor, Tensor], Tensor] = sdpa
     once: Callable[[Tensor, Tensor | None, int, int], Biased] = Conv
+    joint: bool = False
     part: Callable[[Tensor], Tensor] = Tensor.contiguous

@@ -1,5 +1,6 @@
 """The U-Net in parts is the U-Net; the schedule is diffusers' and the published one."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dragnoise.engine import ConfigError, ModelError
+from dragnoise.engine.backends.eager import FUSED_OPERATORS
 from dragnoise.engine.diffusion.load import EMBEDDED, load
+from dragnoise.engine.diffusion.load.build import lay_out
 from dragnoise.engine.diffusion.schedule import Schedule
 from dragnoise.engine.diffusion.unet import UNet
+from dragnoise.engine.diffusion.unet.operators import in_a_row
+from dragnoise.engine.diffusion.weights import frozen_view
 from golden_cases import GOLDEN, MODEL
 from small_models import sd2
 
@@ -343,3 +348,37 @@ def test_wrapped_once_more_it_is_the_same_network() -> None:
     again = doubled.wrapped(lambda unet, part, run: run)
     assert torch.equal(again(latent, step), doubled(latent, step))
     assert not torch.equal(again(latent, step), plain(latent, step))
+
+
+def test_projections_in_a_row_are_one_product(unet: UNet) -> None:
+    """On CUDA weights are laid out for it; merging writes to where they lie, and is seen."""
+    network = frozen_view(unet.network)
+    lay_out(network)
+    joint = UNet(network, FUSED_OPERATORS)
+    attention = network.mid_block.attentions[0].transformer_blocks[0].attn1
+    weights = [getattr(attention, name).weight for name in ("to_k", "to_v", "to_q")]
+    row = in_a_row(weights)
+    assert row is not None
+    assert torch.equal(row, torch.cat(weights))
+    assert in_a_row(weights[::-1]) is None
+    assert in_a_row([weight.clone() for weight in weights]) is None
+
+    latent, text = inputs(unet, SIZES["odd"])
+    apart = UNet(network, replace(FUSED_OPERATORS, joint=False))
+    with torch.no_grad():
+        (mine, products), (theirs, more) = (_middle(one, latent, text) for one in (joint, apart))
+        assert_close(mine, theirs)
+        names = [name for name, _ in network.named_modules() if name.endswith(".attn1")]
+        assert more - products == 2 * sum(not name.startswith("up") for name in names)
+        weights[1].mul_(2)
+        changed, _ = _middle(joint, latent, text)
+        assert_close(changed, _middle(apart, latent, text)[0])
+        assert float((changed - mine).abs().max()) > 1e-3
+
+
+def _middle(unet: UNet, latent: Tensor, text: Tensor) -> tuple[Tensor, int]:
+    """Run encoder half and middle block; return the bottleneck and the number of linear maps."""
+    step = unet.step(481, text)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        bottleneck = unet.middle(unet.down(latent, step))
+    return bottleneck, sum(event.name == "aten::linear" for event in profile.events() or [])
