@@ -4,9 +4,11 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dragnoise.engine.cli import main
@@ -68,15 +70,21 @@ def as_rosinality(state: Tensors) -> dict[str, object]:
     return {"g_ema": found, "latent_avg": state["mean"], "d": {"x": torch.ones(1)}, "iter": 3}
 
 
-@pytest.mark.parametrize("layout", [as_nvidia, as_rosinality])
+@pytest.mark.parametrize(
+    ("layout", "ending"), [(as_nvidia, ".safetensors"), (as_rosinality, ".pt")]
+)
 @pytest.mark.filterwarnings("ignore:The given NumPy array")
 def test_a_converted_generator_makes_the_same_pictures(
-    layout: Callable[[Tensors], object], tmp_path: Path
+    layout: Callable[[Tensors], object], ending: str, tmp_path: Path
 ) -> None:
     own = generator_model().network
-    torch.save(layout(own.state_dict()), tmp_path / "weights.pt")
-    folder = tmp_path / "generator"
-    assert main(["convert-generator", str(tmp_path / "weights.pt"), "-o", str(folder)]) == 0
+    tensors: Any = layout(own.state_dict())
+    weights, folder = tmp_path / f"weights{ending}", tmp_path / "generator"
+    if ending == ".pt":
+        torch.save(tensors, weights)
+    else:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, weights)
+    assert main(["convert-generator", str(weights), "-o", str(folder)]) == 0
     model = load_generator(folder)
     assert model.architecture == SMALL
     rows = own.rows(torch.randn(2, SMALL.z), 0.7)
