@@ -475,5 +475,5 @@ def test_the_summary_has_the_published_code_beside_ours() -> None:
     text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
     _, _, rest = text.partition("<!-- summary:begin -->\n")
     rows = [row.split("|")[1:-1] for row in rest.partition("<!--")[0].splitlines()]
-    assert [row[0].strip() for row in rows[2:]] == ["embedded", "sd15", "sd15"]  # CPU, H100
+    assert [row[0].strip() for row in rows[2:]] == ["embedded"] + ["sd15"] * 3  # CPU, H100, H200
     assert all("commit" in row[-1] and "threads" in row[-1] for row in rows[2:])
