@@ -37,7 +37,7 @@ from ..stages import (
     propagate,
     show,
 )
-from .pipeline import Finished, OnStep, Pipeline, Prepared
+from .pipeline import Finished, OnStep, Pipeline, Prepared, Rounds
 from .prompts import notice_prompts
 from .record import Record
 from .source import Source, preparation_key
@@ -173,16 +173,19 @@ def _known_trajectory(
     return generated.trajectory[: how.active_steps + 1]
 
 
-def _advance(
-    run: Run, method: AnyMethod, prepared: Prepared[Place], optimum: Optimum
-) -> tuple[Prepared[Place], Tensor]:
-    """Go one denoising step on, with the optimum and with the unedited picture."""
-    place = prepared.place
-    latent = run(denoise, place, optimum.variable)
-    active = place.active_steps - 1
-    unedited = prepared.inversion[active]
-    next_place = run.once(Place.at, place.model, unedited, place.conditioning, active)
-    return replace(prepared, place=next_place, start=run(start, method, next_place)), latent
+def _places(run: Run, prepared: Prepared[Place]) -> tuple[Place, ...]:
+    """Return the place of a preparation and those of the steps after it, unedited."""
+    return run.once(_later_places, prepared.place, prepared.inversion)
 
 
-DIFFUSION = Pipeline("diffusion", prepare, finish, _preview, _record, notice_picture, _advance)
+def _later_places(place: Place, inversion: tuple[Tensor, ...]) -> tuple[Place, ...]:
+    later = (
+        Place.at(place.model, inversion[active], place.conditioning, active)
+        for active in range(place.active_steps - 1, 0, -1)
+    )
+    return (place, *later)
+
+
+DIFFUSION = Pipeline(
+    "diffusion", prepare, finish, _preview, _record, notice_picture, Rounds(_places, denoise)
+)

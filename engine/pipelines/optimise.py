@@ -67,29 +67,31 @@ def optimise(
     if method.rounds is None:
         return scene, loop(scene, prepared, warm, 0)
 
+    rounds = method.pipeline.rounds
+    places = rounds.places(run, prepared)
     ends: list[Optimum] = []
-    warm = WarmStart(prepared.start.variable)
-    for updates in method.rounds(scene.settings):
+    variable = prepared.start.variable
+    before = prepared.place
+    for updates, place in zip(method.rounds(scene.settings), places, strict=False):
         if ends:
-            assert method.pipeline.advance is not None
-            prepared, variable = method.pipeline.advance(run, method, prepared, ends[-1])
-            warm = WarmStart(variable, handles=ends[-1].handles[-1])
-        known = _reference(run, method, scene, prepared)
-        settings = scene.settings.replace(iterations=updates)
-        part = replace(scene, place=prepared.place, settings=settings)
+            with run.watched("denoise"):
+                variable = rounds.step(before, ends[-1].variable)
+        before = place
+        part = replace(scene, place=place, settings=scene.settings.replace(iterations=updates))
+        there = replace(prepared, place=place, start=method.start(place))
+        with run.watched("reference"):
+            known = _reference(method, part, there)
+        handles = ends[-1].handles[-1] if ends else None
         begun = sum(len(end.losses) for end in ends)
-        ends.append(loop(part, prepared, replace(warm, reference=known), begun))
+        ends.append(loop(part, there, WarmStart(variable, known, handles), begun))
         if ends[-1].reached:
             break
-    return replace(scene, place=prepared.place), _joined(ends)
+    return replace(scene, place=before), _joined(ends)
 
 
-def _reference(
-    run: Run, method: AnyMethod, scene: Scene[Any, Any], prepared: Prepared[Any]
-) -> Forward:
+def _reference(method: AnyMethod, scene: Scene[Any, Any], prepared: Prepared[Any]) -> Forward:
     """Return what the unedited picture shows at a place."""
-    found: Forward = run(
-        reference,
+    found: Forward = reference(
         method,
         prepared.place,
         prepared.start,

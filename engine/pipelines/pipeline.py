@@ -19,7 +19,7 @@ from ..run import Run
 from .runtime import Runtime
 from .source import Source
 
-__all__ = ["Finished", "OnStep", "Pipeline", "Prepared"]
+__all__ = ["Finished", "OnStep", "Pipeline", "Prepared", "Rounds"]
 
 P = TypeVar("P")
 Q = TypeVar("Q", bound=DragSettings)
@@ -117,10 +117,17 @@ class _Finish(Protocol):
     ) -> Finished: ...
 
 
-class _Advance(Protocol):
-    def __call__(
-        self, run: Run, method: AnyMethod, prepared: Prepared[Any], optimum: Optimum
-    ) -> tuple[Prepared[Any], Tensor]: ...
+@dataclass(frozen=True, eq=False)
+class Rounds:
+    """What a pipeline does for methods that denoise between their updates.
+
+    Attributes:
+        places: (what runs stages, a source prepared) -> its place and those of the next steps.
+        step: (a place, an optimum there) -> that optimum one step on.
+    """
+
+    places: Callable[[Run, Prepared[Any]], tuple[Any, ...]]
+    step: Callable[[Any, Tensor], Tensor]
 
 
 class _Preview(Protocol):
@@ -161,9 +168,7 @@ class Pipeline:
         preview: Pixels float32 [1, 3, H, W] of what an iteration is expected to become.
         record: Every intermediate of an edit, for those who ask for it.
         notice: What a person should know of a picture before any work is done on it; None: nothing.
-        advance: For methods of several rounds: from an optimum to the place of the next round, and
-            the optimum there.
-        model: Which of the runtime's models it edits with; it knows its `digest` and `defaults`.
+        rounds: For methods of several rounds; None: there are none.
     """
 
     name: str
@@ -172,5 +177,5 @@ class Pipeline:
     preview: _Preview
     record: _Record
     notice: _Notice | None = None
-    advance: _Advance | None = None
+    rounds: Rounds | None = None
     model: Callable[[Runtime], Any] = _loaded
