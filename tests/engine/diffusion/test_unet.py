@@ -12,6 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from safetensors.torch import load_file
 from torch import Tensor
 
+from called import Called
 from dragnoise.engine import ConfigError, ModelError
 from dragnoise.engine.backends.eager import FUSED_OPERATORS
 from dragnoise.engine.diffusion.load import EMBEDDED, load
@@ -377,8 +378,8 @@ def test_projections_in_a_row_are_one_product(unet: UNet) -> None:
 
 
 def _middle(unet: UNet, latent: Tensor, text: Tensor) -> tuple[Tensor, int]:
-    """Run encoder half and middle block; return the bottleneck and the number of linear maps."""
+    """Run encoder half and middle block; return the bottleneck and the number of products."""
     step = unet.step(481, text)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with Called() as called:
         bottleneck = unet.middle(unet.down(latent, step))
-    return bottleneck, sum(event.name == "aten::linear" for event in profile.events() or [])
+    return bottleneck, called.times["aten::mm"] + called.times["aten::addmm"]
