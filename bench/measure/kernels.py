@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections_to
+from dragnoise.engine.diffusion.unet import ConvWeight
 from dragnoise.engine.diffusion.unet.operators import Conv, gated, sdpa
 from dragnoise.engine.system.cuda_graphs import graph_on
 from dragnoise.engine.system.incoming import first_line
@@ -153,7 +154,7 @@ def _conv(channels: int, side: int) -> Make:
         x = _map((1, channels, side, side), device, dtype)
         weight = _map((channels, channels, 3, 3), device, dtype)
         plain = Conv(weight.contiguous(), None, 1, 1)
-        packed = PACKED_OPERATORS.conv(weight, None, 1, 1)
+        packed = PACKED_OPERATORS.conv(ConvWeight.of(weight), None, 1, 1)
         return partial(plain, x.contiguous()), partial(packed, x)
 
     return make

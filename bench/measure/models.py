@@ -14,7 +14,7 @@ from torch import Tensor
 from dragnoise.engine.config import DragConfig
 from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.model import Model
-from dragnoise.engine.diffusion.unet import UNet
+from dragnoise.engine.diffusion.unet import HeldNetwork, UNet
 from dragnoise.engine.diffusion.weights import Weights
 from dragnoise.engine.errors import ModelError
 from dragnoise.engine.system.device import choose_device, choose_dtype
@@ -62,7 +62,7 @@ def _random(architecture: Architecture, device: torch.device, dtype: str) -> Mod
     tokenizer = _Tokenizer()
     return Model(
         architecture.name,
-        UNet(unet),
+        UNet(HeldNetwork(unet, packable=True)),
         vae,
         text,
         tokenizer,

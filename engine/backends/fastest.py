@@ -110,11 +110,11 @@ def _measure(model: Model, attention: str, artefacts: Artefacts) -> Times:
 
 def _inputs(model: Model) -> tuple[Tensor, Tensor, Step]:
     """Return pixels [1, 3, H, W], a latent [1, 4, h, w] and a step, of noise."""
-    network = model.unet.network
+    config = model.unet.config
     generator = torch.Generator().manual_seed(0)
     noise = partial(torch.randn, generator=generator, dtype=torch.float32)
-    side = network.config["sample_size"] * model.factor
-    width = network.config["cross_attention_dim"]
+    side = config["sample_size"] * model.factor
+    width = config["cross_attention_dim"]
     length = model.tokenizer.model_max_length
     pixels = torch.rand(1, 3, side, side, generator=generator, dtype=torch.float32) * 2 - 1
     latent = noise(1, 4, side // model.factor, side // model.factor)

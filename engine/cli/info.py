@@ -38,7 +38,7 @@ def about(model: "Model") -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cuda devices": cuda or "none",
         "model": model.name,
-        "model parameters": sum(weight.numel() for weight in model.unet.network.parameters()),
+        "model parameters": sum(weight.numel() for weight in model.unet.held.network.parameters()),
         "model device": str(model.device),
         "model dtype": str(model.dtype).removeprefix("torch."),
         "model settings": str(model.defaults),

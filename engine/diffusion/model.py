@@ -99,5 +99,5 @@ class Model:
 
 def latent_shape(model: Model, size: tuple[int, int]) -> tuple[int, ...]:
     """Return the shape of the latent of a picture of (height, width), as the VAE sees it."""
-    channels = int(model.unet.network.config["in_channels"])
+    channels = int(model.unet.config["in_channels"])
     return (1, channels, *(side // model.factor for side in size))

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..cache.digest import digest
 from ..system.numerics import ordinary
+from .unet import plain
 
 __all__ = ["M", "Weights", "frozen_view"]
 
@@ -59,7 +60,8 @@ class Weights:
         configs = {name: _config(network) for name, network in self._networks.items()}
         # Hashing leaves the interpreter to other threads.
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            digests = dict(zip(tensors, pool.map(digest, tensors.values()), strict=True))
+            read = pool.map(lambda weight: digest(plain(weight)), tensors.values())
+            digests = dict(zip(tensors, read, strict=True))
         return digest(digests, configs, _vocabulary(self._tokenizer))
 
 

@@ -168,7 +168,7 @@ def graph_id(model: Model, name: str, profile: Profile, features: int | None = N
             model cannot take.
     """
     part = part_named(name)
-    blocks = len(model.unet.network.up_blocks)
+    blocks = len(model.unet.held.network.up_blocks)
     if features is not None and not (part.has_features and 0 <= features < blocks):
         raise ExportError(
             f"features of block {features} of {name!r} are not there; "

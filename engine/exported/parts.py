@@ -130,7 +130,7 @@ def _shapes(model: Model, extent: Extent) -> dict[str, Shape]:
 
 def _feature_shape(model: Model, extent: Extent, block: int) -> Shape:
     """Return [C, h', w'] of an up block's map: the next finer level's size, or the finest."""
-    network = model.unet.network
+    network = model.unet.held.network
     sizes = [(extent.height // model.factor, extent.width // model.factor)]
     for level in network.down_blocks:
         if level.downsamplers:
@@ -146,7 +146,7 @@ def _skip_count(model: Model) -> int:
 
 def multiple_px(model: Model) -> int:
     """Return the multiple of pixels at which maps halve without a remainder: 64 in SD."""
-    levels = len(model.unet.network.down_blocks) - 1
+    levels = len(model.unet.held.network.down_blocks) - 1
     return int(model.factor * 2**levels)
 
 

@@ -51,7 +51,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 SPELLED = Operators(
-    memory_format=torch.contiguous_format, conv=_Conv, norm=_Norm, attention=_attend
+    memory_format=torch.contiguous_format, conv=_Conv.of, norm=_Norm, attention=_attend
 )
 """What the layers of an exported U-Net are computed with."""
 

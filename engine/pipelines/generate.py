@@ -65,7 +65,7 @@ def picture_size(
     """
     factor = model.factor
     if wanted is None:
-        cells: int = model.unet.network.config["sample_size"]
+        cells: int = model.unet.config["sample_size"]
         return cells * factor, cells * factor
     given: Any = wanted
     if not isinstance(given, (tuple, list)) or len(given) != 2:

@@ -47,7 +47,7 @@ def notice_picture(
 
 
 def _notice_size(model: Model, image: Image) -> tuple[str, ...]:
-    cells: Any = model.unet.network.config["sample_size"]
+    cells: Any = model.unet.config["sample_size"]
     own = cells * model.factor if isinstance(cells, int) else 0
     side = max(image.width, image.height)
     if not own or side <= TIMES * own:

@@ -234,7 +234,7 @@ def _matrices_out(adapter: Adapter | None) -> tuple[tuple[str, Tensor, Tensor], 
 def _adapter(
     matrices: tuple[tuple[str, Tensor, Tensor], ...] | None, model: Model
 ) -> Adapter | None:
-    layers = dict(model.unet.network.named_modules())
+    layers = dict(model.unet.held.network.named_modules())
     for name, down, up in matrices or ():
         layer = layers.get(name)
         wanted = tuple(layer.weight.shape) if isinstance(layer, nn.Linear) else None

@@ -24,7 +24,7 @@ def draw_noise(model: Model, size: tuple[int, int], seed: int) -> Tensor:
         float32 [1, 4, h, w].
     """
     noise = torch.randn(
-        (1, model.unet.network.config["in_channels"], *size),
+        (1, model.unet.config["in_channels"], *size),
         generator=torch.Generator().manual_seed(seed),
         dtype=torch.float32,
     )

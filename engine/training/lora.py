@@ -66,7 +66,7 @@ class TrainingState:
 
 def state_rule(model: Model, config: PersonaliseConfig) -> Fields:
     """Return what a training of a model must be for `config` to go on with it."""
-    layers = projections(model.unet.network).values()
+    layers = projections(model.unet.held.network).values()
     numbers = (config.rank * sum(layer.in_features + layer.out_features for layer in layers),)
     return Fields(
         {
@@ -123,7 +123,7 @@ class _Matrices:
     """
 
     def __init__(self, model: Model, config: PersonaliseConfig, device: torch.device) -> None:
-        self.layers = projections(model.unet.network)
+        self.layers = projections(model.unet.held.network)
         self.names = tuple(sorted(self.layers))
         rank = config.rank
         downs = [(rank, self.layers[name].in_features) for name in self.names]
@@ -220,7 +220,7 @@ class LoraTraining:
         self._config = config
         self._latent = latent
         self._matrices = _Matrices(model, config, latent.device)
-        self._unet = UNet(model.unet.network, model.unet.operators, adapt=self._matrices.adapt)
+        self._unet = UNet(model.unet.held, model.unet.operators, adapt=self._matrices.adapt)
         self._schedule = model.schedule(1)
         self._timesteps = self._draw(0, self._draw_timesteps)
         self._condition(text)

@@ -8,7 +8,7 @@ from torch import nn
 
 from ...config import DragConfig
 from ..model import LoadedFrom, Model
-from ..unet import UNet
+from ..unet import HeldNetwork, UNet
 from ..weights import Weights
 from .folder import NETWORKS
 
@@ -48,7 +48,7 @@ def build_model(
     unet = components["unet"]
     model = Model(
         name,
-        UNet(unet),
+        UNet(HeldNetwork(unet, packable=loaded_from is not None)),
         components["vae"],
         components["text_encoder"],
         components["tokenizer"],

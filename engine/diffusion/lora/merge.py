@@ -129,7 +129,7 @@ class Adapters:
         and are computed as linear ones.
         """
         try:
-            layer = self._model.unet.network.get_submodule(name)
+            layer = self._model.unet.held.network.get_submodule(name)
         except AttributeError as missing:
             raise AdapterError(
                 f"the adapter changes {shown(name)}, which this model does not have: "
@@ -146,7 +146,7 @@ class Adapters:
 
     def _family(self, adapter: Adapter) -> str:
         """Say for which family an adapter was made, by the width of the text that it reads."""
-        ours = self._model.unet.network.config["cross_attention_dim"]
+        ours = self._model.unet.config["cross_attention_dim"]
         for name, down, _ in adapter.matrices:
             width = down.shape[-1] if down.ndim else 0
             if name.endswith("attn2.to_k") and width != ours and width in _FAMILIES:

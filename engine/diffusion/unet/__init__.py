@@ -5,6 +5,7 @@ from .check import objections_to
 from .conditioning import Conditioning, Step
 from .folded import Constants
 from .guidance import Guidance
+from .held import ConvWeight, HeldNetwork, plain
 from .operators import Operators
 from .unet import FEATURE_BLOCK, Down, Folded, UNet, Up
 
@@ -12,13 +13,16 @@ __all__ = [
     "FEATURE_BLOCK",
     "Conditioning",
     "Constants",
+    "ConvWeight",
     "Down",
     "Folded",
     "Guidance",
+    "HeldNetwork",
     "Operators",
     "Schedule",
     "Step",
     "UNet",
     "Up",
     "objections_to",
+    "plain",
 ]

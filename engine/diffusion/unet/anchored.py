@@ -25,6 +25,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from .held import ConvWeight
 from .operators import Biased, Operators
 
 __all__ = ["Anchor", "Anchors"]
@@ -82,8 +83,8 @@ class Anchors:
         if not self.wanted:
             return plain
 
-        def conv(weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Biased:
-            return _Anchored(plain.conv(weight, bias, stride, padding), _zeros(weight), self)
+        def conv(weight: ConvWeight, bias: Tensor | None, stride: int, padding: int) -> Biased:
+            return _Anchored(plain.conv(weight, bias, stride, padding), _zeros(weight.held), self)
 
         def linear(weight: Tensor, bias: Tensor | None) -> Biased:
             return _Anchored(plain.linear(weight, bias), _zeros(weight), self)
@@ -124,4 +125,4 @@ class _Anchored:
 
 
 def _zeros(weight: Tensor) -> Tensor:
-    return weight.new_zeros(weight.shape[0])
+    return torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device)

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from ...cache.structure import storable
-from .layers import Resnet, scaled
-from .operators import Biased, Layer, Operators
+from .held import ConvWeight
+from .layers import Build, Resnet, scaled
+from .operators import Biased, Layer
 
 __all__ = ["Constants", "FoldedResnet"]
 
@@ -71,46 +72,47 @@ class FoldedResnet:
     rest_shortcut: Biased
 
     @classmethod
-    def of(
-        cls, operators: Operators, resnet: Resnet, module: Any, skip_channels: int
-    ) -> "FoldedResnet":
+    def of(cls, build: Build, resnet: Resnet, module: Any, skip_channels: int) -> "FoldedResnet":
         """Split a residual block.
 
         Args:
-            operators: What layers are computed with.
+            build: What builds its layers.
             resnet: The block.
             module: The module of diffusers that it was made of.
             skip_channels: How many of its last inputs are a skip.
         """
+        operators = build.operators
         norm = module.norm1
-        conv = module.conv1
         channels = norm.num_channels
         dynamic = channels - skip_channels
         size = channels // norm.num_groups
         groups = -(-dynamic // size)
         bound = groups * size
-        padding = int(conv.padding[0])
+        padding = int(module.conv1.padding[0])
 
         def norm_of(part: slice, groups: int) -> Layer:
             return operators.norm(norm.weight[part], norm.bias[part], groups, norm.eps, True)
 
-        def part_of(part: slice) -> Tensor:
-            return operators.part(conv.weight[:, part])
+        def part_of(weight: ConvWeight, part: slice) -> ConvWeight:
+            return weight.part(part, operators.part)
 
         first = slice(bound)
         rest = slice(bound, None)
         all_dynamic = bound == channels
-        weight, bias = _shortcut(module)
+        conv = ConvWeight(module.conv1, build.holder)
+        shortcut, bias = _shortcut(module, build)
         return cls(
             resnet,
             dynamic,
             bound,
             norm=norm_of(first, groups),
-            conv=operators.conv(part_of(first), None, 1, padding),
+            conv=operators.conv(part_of(conv, first), None, 1, padding),
             rest_norm=None if all_dynamic else norm_of(rest, norm.num_groups - groups),
-            rest_conv=None if all_dynamic else operators.once(part_of(rest), None, 1, padding),
-            shortcut=operators.conv(operators.part(weight[:, :dynamic]), None, 1, 0),
-            rest_shortcut=operators.once(operators.part(weight[:, dynamic:]), bias, 1, 0),
+            rest_conv=(
+                None if all_dynamic else operators.once(part_of(conv, rest), None, 1, padding)
+            ),
+            shortcut=operators.conv(part_of(shortcut, slice(dynamic)), None, 1, 0),
+            rest_shortcut=operators.once(part_of(shortcut, slice(dynamic, None)), bias, 1, 0),
         )
 
     def constants(self, skip: Tensor, times: Tensor) -> Constants:
@@ -134,11 +136,11 @@ class FoldedResnet:
         return scaled(self.shortcut(hidden) + constants.outer + inner, resnet.scale)
 
 
-def _shortcut(module: Any) -> tuple[Tensor, Tensor | None]:
+def _shortcut(module: Any, build: Build) -> tuple[ConvWeight, Tensor | None]:
     """Return the shortcut's weight [O, C, 1, 1] and bias; the identity has a weight too."""
-    if module.conv_shortcut is not None:
-        return module.conv_shortcut.weight, module.conv_shortcut.bias
+    shortcut = module.conv_shortcut
+    if shortcut is not None:
+        return ConvWeight(shortcut, build.holder), shortcut.bias
     like = module.conv1.weight
-    return torch.eye(module.norm1.num_channels, dtype=torch.float32).to(like)[
-        :, :, None, None
-    ], None
+    identity = torch.eye(module.norm1.num_channels, dtype=torch.float32)
+    return ConvWeight.of(identity.to(like.device, like.dtype)[:, :, None, None]), None

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .held import ConvWeight, HeldNetwork
 from .mutual import MutualAttention
 from .operators import Biased, Layer, Operators, TokenNorm, in_a_row
 
-__all__ = ["Adapt", "Build", "Level", "Resnet", "Transformer", "conv_of", "norm_of", "scaled"]
+__all__ = ["Adapt", "Build", "Layers", "Level", "Resnet", "Transformer", "norm_of", "scaled"]
 
 
 Adapt = Callable[[nn.Linear, Layer], Layer]
@@ -31,6 +32,7 @@ class Build:
 
     Attributes:
         operators: What layers are computed with.
+        holder: The network that they are of.
         adapt: What is computed in place of an attention's projection, if anything.
         mutual: What self-attentions show to and read from other passes.
         times: Projections of the time embedding, with the convolution whose bias they take along,
@@ -39,6 +41,7 @@ class Build:
     """
 
     operators: Operators
+    holder: HeldNetwork
     adapt: Adapt | None = None
     mutual: MutualAttention = field(default_factory=MutualAttention)
     times: list[tuple[nn.Linear, nn.Conv2d]] = field(default_factory=list)
@@ -55,6 +58,10 @@ class Build:
         middle = start + keys.out_features
         return slice(start, middle), slice(middle, middle + values.out_features)
 
+    def conv(self, module: nn.Conv2d) -> Biased:
+        weight = ConvWeight(module, self.holder)
+        return self.operators.conv(weight, module.bias, module.stride[0], int(module.padding[0]))
+
     def linear(self, module: nn.Linear) -> Layer:
         return self.operators.linear(module.weight, module.bias)
 
@@ -70,10 +77,6 @@ class Build:
             return None
         row = in_a_row([module.weight for module in modules])
         return None if row is None else self.operators.linear(row, None)
-
-
-def conv_of(operators: Operators, module: nn.Conv2d) -> Biased:
-    return operators.conv(module.weight, module.bias, module.stride[0], int(module.padding[0]))
 
 
 def norm_of(operators: Operators, module: nn.GroupNorm, silu: bool) -> Layer:
@@ -106,12 +109,10 @@ class Resnet:
     def of(cls, build: Build, module: Any) -> "Resnet":
         return cls(
             norm_of(build.operators, module.norm1, silu=True),
-            conv_of(build.operators, module.conv1),
+            build.conv(module.conv1),
             norm_of(build.operators, module.norm2, silu=True),
-            conv_of(build.operators, module.conv2),
-            None
-            if module.conv_shortcut is None
-            else conv_of(build.operators, module.conv_shortcut),
+            build.conv(module.conv2),
+            None if module.conv_shortcut is None else build.conv(module.conv_shortcut),
             module.output_scale_factor,
             build.time_slice(module.time_emb_proj, module.conv1),
         )
@@ -315,7 +316,7 @@ class Level:
         transformers = tuple(Transformer.of(build, attention) for attention in attentions)
         samplers = getattr(module, "downsamplers", None) or getattr(module, "upsamplers", None)
         padded = transformers + (None,) * (len(resnets) - len(transformers))
-        sampler = conv_of(build.operators, samplers[0].conv) if samplers else None
+        sampler = build.conv(samplers[0].conv) if samplers else None
         return cls(resnets, padded, sampler)
 
     def upsampled(self, hidden: Tensor, size: tuple[int, ...] | None) -> Tensor:
@@ -327,3 +328,39 @@ class Level:
             return hidden
         larger = (2 * hidden.shape[2], 2 * hidden.shape[3]) if size is None else size
         return self.sampler(F.interpolate(hidden, size=larger, mode="nearest"))
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """All layers of a network, built over its weights.
+
+    Attributes:
+        build: What built them, and which slice of times and text each of them reads.
+        conv_in: The first convolution.
+        downs: The encoder half's blocks.
+        middle: The middle block.
+        ups: The decoder half's blocks.
+        norm_out: Before the last convolution.
+        conv_out: The last convolution.
+    """
+
+    build: Build
+    conv_in: Biased
+    downs: tuple[Level, ...]
+    middle: Level
+    ups: tuple[Level, ...]
+    norm_out: Layer
+    conv_out: Biased
+
+    @classmethod
+    def of(cls, build: Build) -> "Layers":
+        network = build.holder.network
+        return cls(
+            build,
+            build.conv(network.conv_in),
+            tuple(Level.of(build, block) for block in network.down_blocks),
+            Level.of(build, network.mid_block),
+            tuple(Level.of(build, block) for block in network.up_blocks),
+            norm_of(build.operators, network.conv_norm_out, silu=True),
+            build.conv(network.conv_out),
+        )

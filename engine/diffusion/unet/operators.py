@@ -6,7 +6,7 @@ the same weights and returns the same numbers but for rounding. Weights never ge
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from dragnoise.kernels.group_norm_silu import group_norm_silu
 from dragnoise.kernels.layer_norm import added_layer_norm, layer_norm
+
+from .held import ConvWeight
 
 __all__ = [
     "Biased",
@@ -56,6 +58,10 @@ class Conv:
     bias: Tensor | None
     stride: int = 1
     padding: int = 0
+
+    @classmethod
+    def of(cls, weight: ConvWeight, bias: Tensor | None, stride: int, padding: int) -> Self:
+        return cls(weight.plain(), bias, stride, padding)
 
     def __call__(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.conv2d(
@@ -188,7 +194,7 @@ class Operators:
 
     Attributes:
         memory_format: How maps [B, C, H, W] lie in memory between layers.
-        conv: (weight [O, C, k, k], bias [O], stride, padding) -> a convolution.
+        conv: (weight, bias [O], stride, padding) -> a convolution.
         linear: (weight [O, C], bias [O]) -> a linear map.
         norm: (weight [C], bias [C], groups, eps, silu) -> a group normalisation.
         token_norm: (weight [C], bias [C], eps) -> a layer normalisation.
@@ -196,17 +202,17 @@ class Operators:
         attention: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
         once: As `conv`, for a layer that runs once a drag: what it prepares is not kept.
         joint: Whether projections whose weights lie in a row in memory are one product.
-        part: A view of some of a convolution's weights -> what `conv` is given in its place: a copy
-            that lies as whole weights do, unless the layer copies them itself.
+        part: A view of some of a convolution's weights -> how `conv` reads them: a copy that lies
+            as whole weights do, unless the layer copies them itself.
     """
 
     memory_format: torch.memory_format = torch.contiguous_format
-    conv: Callable[[Tensor, Tensor | None, int, int], Biased] = Conv
+    conv: Callable[[ConvWeight, Tensor | None, int, int], Biased] = Conv.of
     linear: Callable[[Tensor, Tensor | None], Biased] = Linear
     norm: Callable[[Tensor, Tensor, int, float, bool], Layer] = Norm
     token_norm: Callable[[Tensor, Tensor, float], TokenNorm] = TokenNorm
     gated: Layer = gated
     attention: Callable[[Tensor, Tensor, Tensor], Tensor] = sdpa
-    once: Callable[[Tensor, Tensor | None, int, int], Biased] = Conv
+    once: Callable[[ConvWeight, Tensor | None, int, int], Biased] = Conv.of
     joint: bool = False
     part: Callable[[Tensor], Tensor] = Tensor.contiguous

@@ -25,7 +25,7 @@ function of tensors alone, so that a backend can compile, capture or export it:
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +53,8 @@ from .check import changes_to, objections_to
 from .conditioning import Conditioning, Step
 from .folded import Constants, FoldedResnet
 from .guidance import UNGUIDED, Guidance
-from .layers import Adapt, Build, Level, conv_of, norm_of
+from .held import HeldNetwork
+from .layers import Adapt, Build, Layers
 from .mutual import Shown
 from .operators import Operators
 
@@ -124,7 +125,7 @@ class UNet:
     bottlenecks) is a batch of as many as there are texts, and features and outputs come out as one.
 
     Args:
-        network: Diffusers' network; its weights are used where they lie.
+        network: Diffusers' network, or one that is held; its weights are used where they lie.
         operators: What layers are computed with.
         wrap: Returns what is run in a part's place; None to run the parts themselves.
         adapt: Returns what is computed in place of an attention's projection. Not of the text's
@@ -136,36 +137,45 @@ class UNet:
 
     def __init__(
         self,
-        network: UNet2DConditionModel,
+        network: UNet2DConditionModel | HeldNetwork,
         operators: Operators | None = None,
         wrap: PartWrapper | None = None,
         adapt: Adapt | None = None,
     ) -> None:
-        if reasons := objections_to(network.config):
+        self.held = network if isinstance(network, HeldNetwork) else HeldNetwork(network)
+        if reasons := objections_to(self.config):
             raise ModelError(
                 f"this U-Net cannot be dragged: {'; '.join(reasons)}. "
                 "Use a Stable Diffusion 1.x or 2.x text-to-image model"
             )
-        if reasons := changes_to(network):
+        if reasons := changes_to(self.held.network):
             raise ModelError(f"this U-Net cannot be dragged as it is: {'; '.join(reasons)}")
-        self.network = network
         self.operators = operators or Operators()
         self._anchors = Anchors(self.dtype)
-        layers = self._anchors.operators(self.operators)
-        self._build = build = Build(layers, adapt)
-        self._conv_in = conv_of(layers, network.conv_in)
-        self._downs = tuple(Level.of(build, block) for block in network.down_blocks)
-        self._middle = Level.of(build, network.mid_block)
-        self._ups = tuple(Level.of(build, block) for block in network.up_blocks)
-        self._norm_out = norm_of(layers, network.conv_norm_out, silu=True)
-        self._conv_out = conv_of(layers, network.conv_out)
         self._adapt = adapt
         self._wrap = wrap
         self._wrapped: dict[Part, PartFunction] = {}
 
     @property
+    def network(self) -> UNet2DConditionModel:
+        """Diffusers' network, whose weights are plain from now on (held.py)."""
+        return self.held.lend()
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Configuration of diffusers' network."""
+        config: Mapping[str, Any] = self.held.network.config
+        return config
+
+    @cached_property
+    def _layers(self) -> Layers:
+        """Build the layers when they first run: those of a packed network hold plain weights."""
+        operators = self._anchors.operators(self.operators)
+        return Layers.of(Build(operators, self.held, self._adapt))
+
+    @property
     def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = next(self.network.parameters()).dtype
+        dtype: torch.dtype = next(self.held.network.parameters()).dtype
         return dtype
 
     @property
@@ -191,12 +201,12 @@ class UNet:
     @property
     def texts(self) -> tuple[tuple[nn.Linear, nn.Linear], ...]:
         """Projections of the text to keys and to values, in the order of the packed text."""
-        return tuple(self._build.texts)
+        return tuple(self._layers.build.texts)
 
     @property
     def self_attentions(self) -> int:
         """How many self-attentions there are, numbered in the order in which they run."""
-        return self._build.mutual.layers
+        return self._layers.build.mutual.layers
 
     @torch.no_grad()
     def condition(
@@ -217,8 +227,8 @@ class UNet:
             raise ValueError(
                 f"guidance {guidance:g} takes a negative and a positive text, got {len(text)}"
             )
-        net = self.network
-        build = self._build
+        net = self.held.network
+        build = self._layers.build
         text = text.to(self.dtype)
         projected_times = net.time_proj(torch.tensor(timesteps, device=text.device))
         active = F.silu(net.time_embedding(projected_times.to(self.dtype)))
@@ -362,7 +372,7 @@ class UNet:
         def rewrap(part: Part, run: PartFunction) -> PartFunction:
             return wrap(outer, part, run if inner is None else inner(part, run))
 
-        outer = UNet(self.network, self.operators, rewrap, self._adapt)
+        outer = UNet(self.held, self.operators, rewrap, self._adapt)
         return outer
 
     def run(self, part: Part) -> PartFunction:
@@ -390,9 +400,10 @@ class UNet:
         return output
 
     def part_down(self, latent: Tensor, times: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-        hidden = self._conv_in(latent.to(self.dtype, memory_format=self.operators.memory_format))
+        layers = self._layers
+        hidden = layers.conv_in(latent.to(self.dtype, memory_format=self.operators.memory_format))
         skips = [hidden]
-        for level in self._downs:
+        for level in layers.downs:
             for resnet, transformer in zip(level.resnets, level.transformers, strict=True):
                 hidden = resnet(hidden, times)
                 hidden = hidden if transformer is None else transformer(hidden, text)
@@ -403,9 +414,10 @@ class UNet:
         return (*skips, hidden)
 
     def part_middle(self, bottom: Tensor, times: Tensor, text: Tensor) -> Tensor:
-        first, *others = self._middle.resnets
+        middle = self._layers.middle
+        first, *others = middle.resnets
         hidden = first(bottom, times)
-        for transformer, resnet in zip(self._middle.transformers, others, strict=False):
+        for transformer, resnet in zip(middle.transformers, others, strict=False):
             assert transformer is not None
             hidden = resnet(transformer(hidden, text), times)
         return hidden
@@ -422,7 +434,7 @@ class UNet:
         by_level = self._by_level(skips)
 
         def resnet(index: int, number: int, hidden: Tensor) -> Tensor:
-            return self._ups[index].resnets[number](
+            return self._layers.ups[index].resnets[number](
                 torch.cat([hidden, by_level[index][number]], dim=1), times
             )
 
@@ -454,12 +466,12 @@ class UNet:
     def part_showing(
         self, latent: Tensor, times: Tensor, text: Tensor, first_layer: int
     ) -> tuple[Tensor, ...]:
-        with self._build.mutual.showing(first_layer) as shown:
+        with self._layers.build.mutual.showing(first_layer) as shown:
             output = self.part_whole(latent, times, text)
         return output, *shown
 
     def part_reading(self, latent: Tensor, times: Tensor, text: Tensor, *shown: Tensor) -> Tensor:
-        with self._build.mutual.reading(shown):
+        with self._layers.build.mutual.reading(shown):
             return self.part_whole(latent, times, text)
 
     def _decode(
@@ -484,7 +496,7 @@ class UNet:
         between = self._anchors.between
         hidden = bottleneck.to(between, memory_format=self.operators.memory_format)
         features = None
-        for index, (level, size) in enumerate(zip(self._ups, sizes, strict=True)):
+        for index, (level, size) in enumerate(zip(self._layers.ups, sizes, strict=True)):
             for number, transformer in enumerate(level.transformers):
                 hidden = resnet(index, number, hidden)
                 hidden = hidden if transformer is None else transformer(hidden, text)
@@ -493,25 +505,28 @@ class UNet:
                 features = hidden
                 if not output:
                     return features, None
-        return features, self._conv_out(self._norm_out(hidden))
+        return features, self._layers.conv_out(self._layers.norm_out(hidden))
 
     @cached_property
     def _folded_resnets(self) -> tuple[tuple[FoldedResnet, ...], ...]:
         """Split every up block's residual blocks where their skips begin, when first wanted."""
+        build = self._layers.build
+        blocks = self.held.network.up_blocks
         by_level = self._by_level(self._skip_channels)
         return tuple(
             tuple(
-                FoldedResnet.of(self._build.operators, resnet, module, skip)
+                FoldedResnet.of(build, resnet, module, skip)
                 for resnet, module, skip in zip(level.resnets, block.resnets, skips, strict=True)
             )
-            for level, block, skips in zip(self._ups, self.network.up_blocks, by_level, strict=True)
+            for level, block, skips in zip(self._layers.ups, blocks, by_level, strict=True)
         )
 
     @property
     def packed_sizes(self) -> tuple[int, int]:
         """Channels of the packed times and of the packed text: (S, P)."""
-        times = sum(projection.out_features for projection, _ in self._build.times)
-        texts = sum(key.out_features + value.out_features for key, value in self._build.texts)
+        build = self._layers.build
+        times = sum(projection.out_features for projection, _ in build.times)
+        texts = sum(key.out_features + value.out_features for key, value in build.texts)
         return times, texts
 
     def skip_shapes(self, height: int, width: int) -> tuple[tuple[int, int, int], ...]:
@@ -521,8 +536,8 @@ class UNet:
             height: Of the latent.
             width: Of the latent.
         """
-        shapes = [(self.network.conv_in.out_channels, height, width)]
-        for block in self.network.down_blocks:
+        shapes = [(self.held.network.conv_in.out_channels, height, width)]
+        for block in self.held.network.down_blocks:
             shapes += [(resnet.conv2.out_channels, height, width) for resnet in block.resnets]
             for sampler in block.downsamplers or ():
                 height = -(-height // 2)
@@ -537,15 +552,15 @@ class UNet:
     def _by_level(self, skips: Sequence[T]) -> list[tuple[T, ...]]:
         """Sort skips by up block, in the order in which its residual blocks read them."""
         rest = list(skips)
-        return [tuple(rest.pop() for _ in level.resnets) for level in self._ups]
+        return [tuple(rest.pop() for _ in level.resnets) for level in self._layers.ups]
 
     def _sizes(self, skips: Sequence[Tensor]) -> tuple[tuple[int, ...] | None, ...]:
         """Return (height, width) that every up block upsamples to.
 
         None stands for the double, which it is unless a side is odd somewhere.
         """
-        if not any(side % 2 ** (len(self._ups) - 1) for side in skips[0].shape[2:]):
-            return (None,) * len(self._ups)
+        if not any(side % 2 ** (len(self._layers.ups) - 1) for side in skips[0].shape[2:]):
+            return (None,) * len(self._layers.ups)
         return (*(tuple(level[0].shape[2:]) for level in self._by_level(skips)[1:]), None)
 
 

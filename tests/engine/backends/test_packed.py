@@ -9,6 +9,7 @@ from dragnoise.engine import Editor
 from dragnoise.engine.backends import packed
 from dragnoise.engine.backends.packed import PACKED_OPERATORS, objections_to
 from dragnoise.engine.diffusion.load import load
+from dragnoise.engine.diffusion.unet import ConvWeight
 from golden_cases import MODEL
 from tolerances import assert_close
 
@@ -39,7 +40,7 @@ def test_a_packed_convolution(
         torch.randn(6).to(dtype),
         torch.randn(6).to(dtype),
     )
-    conv = PACKED_OPERATORS.conv(weight, bias, stride, padding)
+    conv = PACKED_OPERATORS.conv(ConvWeight.of(weight), bias, stride, padding)
     for step, sides in enumerate((size, size, (size[0] + 3, size[1] + 1))):
         hidden = torch.randn(2, 5, *sides).to(dtype).contiguous(memory_format=torch.channels_last)
         mine, theirs = hidden.clone().requires_grad_(), hidden.clone().float().requires_grad_()
@@ -104,13 +105,15 @@ def test_part_of_a_weight_is_packed_from_where_it_lies(part: slice) -> None:
     """No copy is kept beside the packed one, the bits are a copy's, and changes are seen."""
     torch.manual_seed(0)
     weight = torch.randn(6, 5, 3, 3)
-    view = PACKED_OPERATORS.part(weight[:, part])
-    assert view.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()
+    view = ConvWeight.of(weight).part(part, PACKED_OPERATORS.part)
+    assert view.plain().untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()
     conv = PACKED_OPERATORS.conv(view, None, 1, 1)
-    hidden = torch.randn(1, view.shape[1], 8, 8).contiguous(memory_format=torch.channels_last)
+    hidden = torch.randn(1, view.plain().shape[1], 8, 8).contiguous(
+        memory_format=torch.channels_last
+    )
     for _ in range(2):
         mine, yours = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
-        copied = PACKED_OPERATORS.conv(weight[:, part].contiguous(), None, 1, 1)
+        copied = PACKED_OPERATORS.conv(ConvWeight.of(weight[:, part].contiguous()), None, 1, 1)
         found, expected = conv(mine), copied(yours)
         assert torch.equal(found, expected)
         assert torch.equal(PACKED_OPERATORS.once(view, None, 1, 1)(hidden), expected)

@@ -9,7 +9,7 @@ from torch import Tensor
 from dragnoise.bench.measure.precision import measure, precision_table
 from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.model import Model
-from dragnoise.engine.diffusion.unet import FEATURE_BLOCK, Folded, Operators
+from dragnoise.engine.diffusion.unet import FEATURE_BLOCK, ConvWeight, Folded, Operators
 from dragnoise.engine.diffusion.unet.anchored import Anchors
 from golden_cases import MODEL
 
@@ -107,7 +107,7 @@ def test_a_layer_returns_its_anchor_where_nothing_changed(kind: str) -> None:
     weight = torch.randn(shape, generator=random).bfloat16()
     bias = torch.randn(6, generator=random).bfloat16()
     if kind == "conv":
-        layer = operators.conv(weight, bias, 1, 1)
+        layer = operators.conv(ConvWeight.of(weight), bias, 1, 1)
         hidden = torch.randn(1, 8, 5, 5, generator=random).bfloat16()
     else:
         layer = operators.linear(weight, bias)
@@ -119,7 +119,7 @@ def test_a_layer_returns_its_anchor_where_nothing_changed(kind: str) -> None:
     with anchors.replaying(tuple(recorded)):
         change = layer(moved) - plain.float()
     exact = Operators()
-    build = exact.conv(weight.float(), None, 1, 1) if kind == "conv" else None
+    build = exact.conv(ConvWeight.of(weight.float()), None, 1, 1) if kind == "conv" else None
     true = (build or exact.linear(weight.float(), None))(torch.full_like(moved, 1e-3))
     assert float((change - true).norm() / true.norm()) < 1e-2
     assert torch.equal(layer(hidden), plain), "without anchors a layer runs as it is"
