@@ -3,7 +3,6 @@
 import itertools
 import logging
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from ..exported import (
     graph_id,
     multiple_px,
 )
+from ..system.commands import finished
 from .tensorrt import Library
 
 __all__ = ["Artefacts"]
@@ -143,7 +143,7 @@ class Artefacts:
         if not self.build_missing:
             raise PlanError(f"{self._missing(kind, graph)}; make it with: {words}")
         _log.warning("%s is missing and is made now: %s", graph.stem, words)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = finished(command)
         made = find()
         if done.returncode or made is None:
             lines = (done.stderr or done.stdout).strip().splitlines()

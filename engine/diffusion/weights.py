@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..cache.digest import digest
 from ..system.numerics import ordinary
+from ..system.worker import check_current
 from .unet import plain
 
 __all__ = ["M", "Weights", "frozen_view"]
@@ -20,8 +21,8 @@ M = TypeVar("M", bound=nn.Module)
 class Weights:
     """A set of weights that is known by a digest of its content.
 
-    They are read once, when the digest is first wanted. Later changes are not seen, except merged
-    adapters, which are told by `merged`.
+    They are read once, when the digest is first wanted (a job that is to end ends meanwhile). Later
+    changes are not seen, except merged adapters, which are told by `merged`.
 
     Args:
         networks: By name.
@@ -58,11 +59,22 @@ class Weights:
             for key, value in (*network.named_parameters(), *network.named_buffers())
         }
         configs = {name: _config(network) for name, network in self._networks.items()}
-        # Hashing leaves the interpreter to other threads.
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            read = pool.map(lambda weight: digest(plain(weight)), tensors.values())
-            digests = dict(zip(tensors, read, strict=True))
-        return digest(digests, configs, _vocabulary(self._tokenizer))
+        return digest(_digests(tensors), configs, _vocabulary(self._tokenizer))
+
+
+def _digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Digest weights: in threads, because hashing leaves the interpreter to others."""
+    digests = {}
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        read = pool.map(lambda weight: digest(plain(weight)), tensors.values())
+        try:
+            for name, found in zip(tensors, read, strict=True):
+                digests[name] = found
+                check_current()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return digests
 
 
 def _config(network: Any) -> str:

@@ -156,6 +156,7 @@ class Session:
         *,
         method: str | AnyMethod = "dragnoise",
         progress: Progress | None = None,
+        timeout_s: float | None = None,
     ) -> None:
         """Compute everything that needs no points, so that the first drag finds it done.
 
@@ -163,6 +164,11 @@ class Session:
             config: The settings of the drags to come; None: the session's, or the method's.
             method: How they drag; methods that start alike need it only once.
             progress: Told of the long stages' steps.
+            timeout_s: Seconds within which it must end, waiting included.
+
+        Raises:
+            CancelledError: It was cancelled.
+            DeadlineError: It did not end within `timeout_s`.
         """
         row = method_row(method)
         settings: Any = config or self._defaults(method)
@@ -179,8 +185,10 @@ class Session:
             prepared = dragger.prepare(run, source, row, settings, on_step)
             self._prepared = (source, dragger.key(row, settings), prepared.inversion)
 
-        with self._alone():
-            self._do(work, self._use, what="the preparation")
+        what = "the preparation"
+        since_s = time.monotonic()
+        with self._alone(timeout_s, what):
+            self._do(work, self._use, what=what, timeout_s=timeout_s, since_s=since_s)
 
     def personalise(
         self,

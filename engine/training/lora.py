@@ -32,6 +32,7 @@ from ..run import kept
 from ..system.cuda_graphs import Graph, graph_on
 from ..system.finite import check_loss
 from ..system.schema import Fields, Real, Whole
+from ..system.worker import check_current
 
 __all__ = ["LoraTraining", "TrainingState", "personalise", "state_rule"]
 
@@ -107,6 +108,7 @@ def personalise(
         NumbersError: The loss is not finite.
     """
     training = LoraTraining(model, latent, text, config, resume)
+    check_current()  # making it takes as long as a step
     while not training.done:
         loss = check_loss("personalise", training.step, training.advance())
         if on_step is not None:

@@ -46,6 +46,14 @@ def test_a_deadline() -> None:
             session.drag(POINTS, timeout_s=wrong)
 
 
+def test_a_deadline_of_preparing() -> None:
+    session = opened()
+    with pytest.raises(DeadlineError, match=r"the preparation did not end within 0\.3 s"):
+        session.prepare(QUICK.replace(steps=999, strength=1), timeout_s=0.3)
+    session.prepare(timeout_s=600)
+    assert_same(session.drag(POINTS), opened().drag(POINTS))
+
+
 def test_a_second_thread_waits() -> None:
     session, inside, results = opened(), threading.Event(), []
 

@@ -102,6 +102,8 @@ def test_a_deadline_bounds_the_wait_for_the_device(busy: Busy) -> None:
         next(session.drag_stream(POINTS, timeout_s=0.1))
     with pytest.raises(DeadlineError, match=r"the training did not end within 0\.1 s"):
         session.personalise(steps=2, timeout_s=0.1)
+    with pytest.raises(DeadlineError, match="the preparation did not end within"):
+        session.prepare(timeout_s=0.1)
     with pytest.raises(DeadlineError, match=r"the generation did not end within 0\.1 s"):
         busy.editor.generate("a ring", config=QUICK, timeout_s=0.1)
     with pytest.raises(DeadlineError, match=r"the drag did not end within 0\.1 s"):

@@ -33,6 +33,8 @@ from dragnoise.engine import (
     Store,
     stages,
 )
+from dragnoise.engine.cache.digest import digest
+from dragnoise.engine.diffusion import weights
 from dragnoise.engine.diffusion.lora.adapter import FILE, AdapterUse, projections
 from dragnoise.engine.diffusion.lora.merge import Adapters
 from dragnoise.engine.diffusion.model import Model
@@ -423,6 +425,38 @@ def test_cancelled_learning_goes_on() -> None:
         session.personalise(rank=0)
     with pytest.raises(ConfigError, match="alpha: no such setting"):
         session.personalise(alpha=3)
+
+
+def test_learning_can_end_before_its_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While weights are read, of which no more are read then; and once all is set up."""
+    one = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path))
+    session = one.open(PICTURE, config=DRAG)
+    read: list[Tensor] = []
+
+    def cancelling(weight: Tensor) -> str:
+        read.append(weight)
+        session.cancel()
+        return digest(weight)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "digest", cancelling)
+        with pytest.raises(CancelledError):
+            session.personalise(QUICK)
+    assert 0 < len(read) < len(list(one.model.unet.held.network.parameters())) / 2
+    allocate = LoraTraining._allocate
+
+    def allocating(training: LoraTraining) -> None:
+        allocate(training)
+        session.cancel()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LoraTraining, "_allocate", allocating)
+        patch.setattr(LoraTraining, "advance", lambda training: pytest.fail("a step was made"))
+        with pytest.raises(CancelledError):
+            session.personalise(QUICK)
+    assert equal(session.personalise(QUICK), editor().open(PICTURE).personalise(QUICK))
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(PersonaliseConfig)])
