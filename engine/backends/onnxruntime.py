@@ -25,9 +25,11 @@ __all__ = ["ONNXRUNTIME"]
 
 def _objections(model: Model) -> list[str]:
     """List why onnxruntime cannot serve a model; empty if it can."""
-    objections = []
-    if importlib.util.find_spec("onnxruntime") is None:
-        objections.append("onnxruntime is not installed (pip install 'dragnoise[onnx]')")
+    objections = [
+        f"{name} is not installed (pip install 'dragnoise[onnx]')"
+        for name in ("onnxruntime", "onnx")
+        if importlib.util.find_spec(name) is None
+    ]
     if model.device.type != "cpu":
         objections.append(f"onnxruntime runs on the CPU here, the model is on {model.device}")
     if model.dtype != torch.float32:

@@ -2,18 +2,19 @@
 
 With the graph's identity as STEM there are STEM.onnx, STEM.onnx.data (its weights) and STEM.json,
 the report of how it was made and checked. The report has the identity, and the length and digest of
-both files: a file that is cut off, changed or another's is noticed.
+both files: a file that is cut off, changed or another's is noticed. A graph whose weights lie in
+any other file is refused: nobody would notice what becomes of that.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..cache.digest import file_digest
 from ..errors import PlanError
 from ..system.files import write_whole
-from ..system.incoming import open_regular, read_json, told_as
+from ..system.incoming import open_regular, read_json, shown, told_as
 from ..system.schema import Fields, Plain, Text, Whole
 from .identity import GraphId, differences, read_graph_id
 
@@ -36,7 +37,11 @@ _REPORT = Fields(
 
 def files_of(path: Path) -> tuple[Path, ...]:
     """Return the files of an ONNX file that exist: the graph, its weights."""
-    return tuple(file for file in (path, path.with_name(f"{path.name}.data")) if file.exists())
+    return tuple(file for file in (path, _weights_of(path)) if file.exists())
+
+
+def _weights_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.data")
 
 
 def write_report(path: Path, graph: GraphId, report: Mapping[str, Any]) -> Path:
@@ -102,7 +107,33 @@ def check_graph(path: Path, wanted: GraphId) -> dict[str, Any]:
         raise PlanError(
             f"the graph {str(path)!r} is corrupt: its digest does not match; export it again"
         )
+    _check_places(path)
     return report
+
+
+def _check_places(path: Path) -> None:
+    """Refuse a graph that reads weights from a file that is not digested with it."""
+    with told_as(PlanError, f"the graph {str(path)!r} cannot be read; export it again"):
+        import onnx
+
+        graph = onnx.load(str(path), load_external_data=False)
+        elsewhere = sorted(set(_places(graph)) - {_weights_of(path).name})
+    if elsewhere:
+        raise PlanError(
+            f"the graph {str(path)!r} has weights in {shown(elsewhere[0])}, not in "
+            f"{_weights_of(path).name!r} beside it; export it again"
+        )
+
+
+def _places(message: Any) -> Iterator[str]:
+    """Yield the names of the files that tensors anywhere in a part of a graph lie in."""
+    for entry in getattr(message, "external_data", ()):
+        if entry.key == "location":
+            yield entry.value
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for inner in value if isinstance(value, Sequence) else (value,):
+                yield from _places(inner)
 
 
 def _size(files: tuple[Path, ...]) -> int:
