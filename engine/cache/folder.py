@@ -4,11 +4,11 @@ Names are opened one by one inside the folder that was opened, never through a l
 waiting for anybody. Nothing that is another user's, and nothing of another name, is touched.
 """
 
-import fcntl
 import os
 import re
 import secrets
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +17,9 @@ from typing import BinaryIO, NamedTuple
 
 from ..system.incoming import kind_of
 from .sealed import BrokenError
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = [
     "Listed",
@@ -68,8 +71,10 @@ def open_folder(path: str | Path, inside: int | None = None) -> Iterator[int]:
         inside: Another folder that it lies in; it may be no link then.
 
     Raises:
-        OSError: There is none, or it cannot be read.
+        OSError: There is none, it cannot be read, or the system opens no names inside a folder.
     """
+    if os.open not in os.supports_dir_fd:
+        raise OSError(f"{sys.platform} opens no names inside a folder")
     how = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     handle = os.open(path, how if inside is None else how | os.O_NOFOLLOW, dir_fd=inside)
     try:

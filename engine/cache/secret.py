@@ -5,7 +5,8 @@ It is a file of random bytes that only the user can read, made when it is first 
 1. the file that DRAGNOISE_CACHE_KEY names: for machines that keep nothing but what they are told to
 2. `dragnoise/cache.key` in XDG_STATE_HOME, else in `~/.local/state`
 3. where there is no such place, a file of the user's own in the cache's folder
-4. where nothing can be written, bytes that this process forgets
+4. where nothing can be written, or permissions say nothing (Windows), bytes that this process
+   forgets
 
 Whoever reads it can make entries that are believed; without it entries are made again.
 """
@@ -13,9 +14,12 @@ Whoever reads it can make entries that are believed; without it entries are made
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from ..system.incoming import READ_ONLY
 
 __all__ = ["user_key"]
 
@@ -28,7 +32,7 @@ def user_key(folder: Path) -> bytes:
     Args:
         folder: Of the cache, whose last resort it is.
     """
-    for path in _places(folder):
+    for path in () if sys.platform == "win32" else _places(folder):
         with suppress(OSError, ValueError):  # ValueError: a null byte in the path
             return _read(path) or _made(path)
     return secrets.token_bytes(_LENGTH)
@@ -51,7 +55,7 @@ def _read(path: Path) -> bytes | None:
     Raises OSError if it is another user's, or cannot be read.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        handle = os.open(path, READ_ONLY)
     except FileNotFoundError:
         return None
     with open(handle, "rb") as file:

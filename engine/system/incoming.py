@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeAlias
 from ..errors import DragnoiseError
 
 __all__ = [
+    "READ_ONLY",
     "Raised",
     "first_line",
     "kind_of",
@@ -27,6 +28,11 @@ __all__ = [
 
 Raised: TypeAlias = type[ValueError]
 """The kind of error that a reader raises: one of ours, or what a reader of ours turns into one."""
+
+READ_ONLY = sum(
+    getattr(os, flag, 0) for flag in ("O_RDONLY", "O_CLOEXEC", "O_NONBLOCK", "O_BINARY")
+)
+"""How files from outside are opened; no system has all of these."""
 
 JSON_BYTES = 64 * 2**20
 """The longest text that is read as JSON: a tokenizer's vocabulary has 1 to 3 MB."""
@@ -43,7 +49,7 @@ def open_regular(path: str | os.PathLike[str], error: Raised) -> BinaryIO:
         error: Raised, with the path, if there is no such file or it is another thing.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        handle = os.open(path, READ_ONLY)
     except FileNotFoundError as missing:
         raise error(f"no file at {str(path)!r}; give the path of one") from missing
     except (OSError, ValueError) as refused:  # ValueError: a null byte in the path
