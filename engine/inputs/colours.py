@@ -5,7 +5,6 @@ without it its colours shift, by up to 116 of 255 for a wide gamut.
 """
 
 import io
-import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeAlias
@@ -14,8 +13,9 @@ import numpy as np
 import PIL.Image
 import PIL.ImageCms
 
-from ..errors import ImageError, InputWarning
+from ..errors import ImageError
 from ..system.incoming import told_as
+from .notices import say
 
 __all__ = ["Transform", "srgb_transform"]
 
@@ -42,12 +42,11 @@ def srgb_transform(picture: Picture, name: str) -> Transform:
         with told_as(ImageError, f"the colour profile of {name} is ignored: it cannot be used"):
             transform, about = _transform(profile, picture)
     except ImageError as unusable:
-        warnings.warn(f"{unusable}; its colours are taken as sRGB", InputWarning, stacklevel=2)
+        say(f"{unusable}; its colours are taken as sRGB")
         return _as_it_is
     if transform is _as_it_is:
         return transform
-    told = f"the colours of {name} were converted from {about} to sRGB"
-    warnings.warn(told, InputWarning, stacklevel=2)
+    say(f"the colours of {name} were converted from {about} to sRGB")
     return transform
 
 

@@ -15,6 +15,7 @@ from ..config import LIMITS, PictureLimits
 from ..errors import ImageError, OutputError
 from ..system.files import PICTURES, writable, write_whole
 from ..system.incoming import told_as
+from .notices import listening
 from .pixels import Bytes, as_array, decoded, eight_bits, frozen, open_picture, to_rgb
 
 __all__ = ["Image", "ImageLike", "check_room"]
@@ -38,9 +39,11 @@ class Image:
 
     Attributes:
         pixels: uint8 [height, width, 3], RGB, read-only.
+        notices: What was said when it was read (a colour profile that was applied, for example).
     """
 
     pixels: Bytes
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         given: object = self.pixels
@@ -56,7 +59,10 @@ class Image:
         object.__setattr__(self, "pixels", frozen(self.pixels))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.pixels,)  # unpickled or copied, nobody can change it either
+        return type(self), (
+            self.pixels,
+            self.notices,
+        )  # unpickled or copied, nobody can change it either
 
     @classmethod
     def of(cls, source: "ImageLike", limits: PictureLimits = LIMITS) -> "Image":
@@ -76,19 +82,9 @@ class Image:
         """
         if isinstance(source, Image):
             return source
-        if isinstance(source, (str, os.PathLike)):
-            name = repr(str(source))
-            opened = open_picture(source, ImageError, limits.check_picture)
-            return cls(to_rgb(opened, ImageError, name))
-        if isinstance(source, PIL.Image.Image):
-            return cls(to_rgb(decoded(source, ImageError, limits.check_picture)))
-        array = as_array(source, ImageError)
-        if array is not None:
-            return cls._of_array(array)
-        raise ImageError(
-            f"an image cannot be made of {type(source).__name__}; "
-            "give a path, a Pillow image or a numpy array"
-        )
+        with listening() as notices:
+            pixels = _pixels_of(source, limits)
+        return cls(pixels, tuple(notices))
 
     @classmethod
     def from_bytes(cls, data: bytes, limits: PictureLimits = LIMITS) -> "Image":
@@ -104,21 +100,10 @@ class Image:
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise ImageError(f"an image's content is bytes, got {type(data).__name__}")
         name = f"{len(data)} bytes of data"
-        opened = open_picture(io.BytesIO(data), ImageError, limits.check_picture, name)
-        return cls(to_rgb(opened, ImageError, name))
-
-    @classmethod
-    def _of_array(cls, array: npt.NDArray[Any]) -> "Image":
-        if array.ndim == 3 and array.shape[2] == 1:
-            array = array[..., 0]
-        plain = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-        if not plain or 0 in array.shape:
-            raise ImageError(
-                f"an array of shape {list(array.shape)} is not a picture; "
-                "give [H, W], [H, W, 3] or [H, W, 4]"
-            )
-        levels = np.ascontiguousarray(eight_bits(array, ImageError))
-        return cls(to_rgb(PIL.Image.fromarray(levels), ImageError, "the array"))
+        with listening() as notices:
+            opened = open_picture(io.BytesIO(data), ImageError, limits.check_picture, name)
+            pixels = to_rgb(opened, ImageError, name)
+        return cls(pixels, tuple(notices))
 
     @property
     def width(self) -> int:
@@ -176,6 +161,35 @@ class Image:
     def _write(self, file: Path | io.BytesIO, suffix: str) -> None:
         name = _format_of(suffix)
         self.to_pil().save(file, format=name, **_KEPT.get(name, {}))
+
+
+def _pixels_of(source: "ImageLike", limits: PictureLimits) -> Bytes:
+    """Return uint8 [H, W, 3] of a path, a Pillow image or an array."""
+    if isinstance(source, (str, os.PathLike)):
+        name = repr(str(source))
+        return to_rgb(open_picture(source, ImageError, limits.check_picture), ImageError, name)
+    if isinstance(source, PIL.Image.Image):
+        return to_rgb(decoded(source, ImageError, limits.check_picture))
+    array = as_array(source, ImageError)
+    if array is not None:
+        return _pixels_of_array(array)
+    raise ImageError(
+        f"an image cannot be made of {type(source).__name__}; "
+        "give a path, a Pillow image or a numpy array"
+    )
+
+
+def _pixels_of_array(array: npt.NDArray[Any]) -> Bytes:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    plain = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if not plain or 0 in array.shape:
+        raise ImageError(
+            f"an array of shape {list(array.shape)} is not a picture; "
+            "give [H, W], [H, W, 3] or [H, W, 4]"
+        )
+    levels = np.ascontiguousarray(eight_bits(array, ImageError))
+    return to_rgb(PIL.Image.fromarray(levels), ImageError, "the array")
 
 
 def check_room(suffix: str, width: int, height: int) -> None:

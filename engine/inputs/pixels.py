@@ -9,7 +9,6 @@ import importlib.util
 import io
 import os
 import struct
-import warnings
 from collections.abc import Callable, Iterator
 from typing import IO, Any, TypeAlias, TypeVar
 
@@ -17,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from ..errors import ImageError, InputWarning, MaskError
+from ..errors import ImageError, MaskError
 from ..system.incoming import open_regular, told_as
 from .colours import Transform, srgb_transform
+from .notices import say
 
 __all__ = [
     "Bits",
@@ -121,7 +121,7 @@ def _read(file: IO[bytes], error: Raised, check_size: CheckSize, name: str) -> P
         if bare is None:
             raise
         picture = read(bare)
-    _warn(f"{name} holds texts or a colour profile that cannot be read; they are ignored")
+    say(f"{name} holds texts or a colour profile that cannot be read; they are ignored")
     return picture
 
 
@@ -166,7 +166,7 @@ def _turned(picture: Picture, name: str) -> Picture:
             turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
             return picture if turn is None else picture.transpose(turn)
     except ImageError as malformed:
-        _warn(str(malformed))
+        say(str(malformed))
         return picture
 
 
@@ -188,10 +188,6 @@ def _png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         yield kind, head + file.read(length + 4)
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, InputWarning, stacklevel=2)
 
 
 # Arrays.
@@ -260,7 +256,7 @@ def to_rgb(picture: Picture, error: Raised = ImageError, name: str = _PILLOW) ->
             levels[top : top + _ROWS] = np.asarray(convert(strip))
         is_invisible = levels.min() == 255 and _is_invisible(picture)
     if is_invisible:
-        _warn(
+        say(
             f"{name} is transparent everywhere (alpha 0 at all {width * height} pixels), so it is "
             "white; save it without transparency"
         )
@@ -349,7 +345,7 @@ def picture_to_mask(picture: Picture, name: str = _PILLOW) -> Bits:
         layer = picture.convert("RGBA")
         alpha = np.asarray(layer.getchannel("A"))
     if not alpha.any():
-        _warn(
+        say(
             f"{name} is a mask that is transparent everywhere (alpha 0 at all {alpha.size} "
             "pixels), so the whole picture is held in place; paint what may change"
         )

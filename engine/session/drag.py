@@ -121,9 +121,9 @@ class Dragger:
         """Return a source as a method drags on it; what is remembered is not computed again."""
         pipeline = method.pipeline
         model = pipeline.model(self.runtime)
-        notices: tuple[str, ...] = ()
+        notices = source.image.notices
         if self.runtime.check_pictures and pipeline.notice is not None:
-            notices = pipeline.notice(run, model, source, method, settings)
+            notices += pipeline.notice(run, model, source, method, settings)
         prepared: Prepared[Any] = pipeline.prepare(
             run, model, source, method, settings, self.use, on_step=on_step
         )

@@ -13,6 +13,7 @@ from ..drag.method import AnyMethod
 from ..errors import ConfigError, InputWarning, PointError, SessionError
 from ..inputs.image import Image
 from ..inputs.mask import Mask, MaskLike
+from ..inputs.notices import listening
 from ..inputs.points import Points, PointsLike
 from ..methods import method_row
 from ..pipelines.pipeline import OnStep
@@ -108,7 +109,8 @@ class DragRequest:
         pairs = Points.of(points)
         pairs.check_inside(image.width, image.height)
         _check_history(len(pairs), settings.iterations)
-        limit = _limit(mask, image, getattr(settings, "holds_without_mask", False))
+        with listening() as heard:
+            limit = _limit(mask, image, getattr(settings, "holds_without_mask", False))
         notices = _notices(mask, limit, pairs, settings)
         for notice in notices:
             warnings.warn(notice, InputWarning, stacklevel=4)
@@ -121,7 +123,7 @@ class DragRequest:
             progress=progress or silent,
             timeout_s=timeout_s,
             priority=priority,
-            notices=notices,
+            notices=(*heard, *notices),
             record=record,
             on_iteration=on_iteration,
         )

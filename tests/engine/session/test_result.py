@@ -1,13 +1,15 @@
 """A result says everything as JSON, warnings included."""
 
 import json
+import pickle
 import warnings
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from dragnoise.engine import Editor, EditResult, InputWarning, Store
+from dragnoise.engine import Editor, EditResult, Image, InputWarning, Store
 from golden_cases import MODEL
 from sessions import MASK, PICTURE, POINTS, QUICK, editor, opened
 
@@ -60,6 +62,28 @@ def test_a_session_says_it_at_every_drag() -> None:
     )
     guided = session.drag(POINTS, config=QUICK.replace(guidance=2.0))
     assert guided.warnings == ()
+
+
+def test_what_was_said_of_files_stands_in_the_result(tmp_path: Path) -> None:
+    """Of the picture and of the mask as they were read, at every drag on them."""
+    clear = PIL.Image.new("RGBA", (PICTURE.width, PICTURE.height), (9, 9, 9, 0))
+    picture, mask = tmp_path / "picture.png", tmp_path / "mask.png"
+    for file in (picture, mask):
+        clear.save(file)
+    with pytest.warns(InputWarning, match="picture.png.* is transparent everywhere"):
+        image = Image.of(picture)
+    [notice] = image.notices
+    assert notice.endswith("so it is white; save it without transparency")
+    assert pickle.loads(pickle.dumps(image)).notices == image.notices  # noqa: S301
+    assert Image.of(image.pixels).notices == ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        session = editor().open(picture, config=QUICK)
+        for _ in range(2):
+            of_mask, of_limit, of_picture = session.drag(POINTS, mask=mask).warnings
+            assert of_picture == notice
+            assert "mask.png' is a mask that is transparent everywhere" in of_mask
+            assert of_limit.startswith("the mask marks nothing")
 
 
 def test_a_stream_says_it_too() -> None:
