@@ -4,11 +4,12 @@ import dataclasses
 import json
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -28,11 +29,18 @@ __all__ = [
     "PictureLimits",
     "Settings",
     "StyleInversion",
+    "checked_priority",
     "flag",
+    "function",
+    "of_kind",
     "real",
+    "seconds",
     "shown",
     "whole",
 ]
+
+F = TypeVar("F")
+K = TypeVar("K")
 
 
 def shown(value: object) -> str:
@@ -95,6 +103,35 @@ def flag(name: str, value: object) -> bool:
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise ConfigError(f"{name} must be True or False, got {shown(value)}")
+
+
+def seconds(name: str, value: Any) -> float | None:
+    """Return seconds above 0, as large as one likes; None for None. Raises ConfigError."""
+    if value is None:
+        return None
+    number = isinstance(value, (int, float, np.integer, np.floating))
+    if not number or not value > 0:
+        raise ConfigError(f"{name} must be above 0, got {shown(value)}")
+    return float(min(value, sys.float_info.max))
+
+
+def function(name: str, value: F | None) -> F | None:
+    """Return what can be called, or None. Raises ConfigError for anything else."""
+    if value is None or callable(value):
+        return value
+    raise ConfigError(f"{name} must be a function, got {shown(value)}")
+
+
+def of_kind(name: str, value: Any, kind: type[K]) -> K:
+    """Return a thing of this kind. Raises ConfigError for anything else."""
+    if isinstance(value, kind):
+        return value
+    raise ConfigError(f"{name} must be a {kind.__name__}, got {shown(value)}")
+
+
+def checked_priority(value: Any) -> int:
+    """Return a job's priority, of which higher ones run first. Raises ConfigError."""
+    return whole("priority", value, -(2**63), 2**63)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,12 @@ from .config import (
     DragConfig,
     PictureLimits,
     Settings,
+    checked_priority,
     flag,
+    function,
+    of_kind,
     real,
+    shown,
     whole,
 )
 from .diffusion.load import load, of_pipeline
@@ -47,6 +51,7 @@ from .session.request import DragOptions
 from .session.result import EditResult, Progress, silent
 from .session.session import Session
 from .session.state import SessionState, State
+from .system.incoming import told_as
 from .system.numerics import own_numerics
 from .system.timers import Observer, StageTimes, nvtx
 from .system.worker import Job, Worker
@@ -131,11 +136,11 @@ class Editor:
             tell_of_formulas()
         every = (8 if on_cuda else 1) if poll_every is None else poll_every
         every = whole("poll_every", every, 1)
-        given: object = limits
-        if not isinstance(given, PictureLimits):
-            seen = type(given).__name__
-            raise ConfigError(f"limits must be PictureLimits, got {seen}; see its docstring")
-        folder = default_folder() / "exported" if exported is None else Path(exported)
+        limits = of_kind("limits", limits, PictureLimits)
+        with told_as(ConfigError, f"exported={shown(exported)} is no path of a folder"):
+            folder = default_folder() / "exported" if exported is None else Path(exported)
+        with told_as(ConfigError, f"observers={shown(observers)} are none"):
+            observers = tuple(observers)
         artefacts = Artefacts(folder, build_missing)
         measured = None
         if backend == "auto":
@@ -147,7 +152,7 @@ class Editor:
             model=chosen,
             running=running,
             poll_every=every,
-            observers=(*observers, nvtx) if on_cuda else tuple(observers),
+            observers=(*observers, nvtx) if on_cuda else observers,
             store=cache,
             adapters=Adapters(chosen),
             worker=Worker(),
@@ -409,8 +414,9 @@ class Editor:
             ImageError: For another size.
             ConfigError: For another seed, or a prompt that is no text.
         """
-        settings = config or self.defaults
-        report = progress or silent
+        given = self.defaults if config is None else config
+        settings = of_kind("config", given, DiffusionSettings)
+        report = function("progress", progress) or silent
         runtime = self._runtime
         shape = picture_size(self.model, size, runtime.limits)
         seed = checked_seed(seed)
@@ -432,7 +438,11 @@ class Editor:
             return replace(made, timings_ms=times.ms | total.ms)
 
         job = runtime.submit(
-            work, AdapterUse(), what="the generation", priority=priority, timeout_s=timeout_s
+            work,
+            AdapterUse(),
+            what="the generation",
+            priority=checked_priority(priority),
+            timeout_s=timeout_s,
         )
         return job.result()
 

@@ -3,9 +3,11 @@
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import replace
+from types import NoneType
 from typing import Any
 
 from ..cache import default_folder
+from ..config import shown
 from ..diffusion.model import Model
 from ..diffusion.unet import UNet
 from ..errors import BackendError
@@ -121,6 +123,10 @@ def _complete(
     model: Model, backend: str | Placement | None, table: Mapping[str, Backend]
 ) -> tuple[Placement, dict[str, list[str]]]:
     """Return a placement with names that are in the table and the drag's backend filled in."""
+    if not isinstance(backend, (str, Placement, NoneType)):
+        raise BackendError(
+            f"a backend cannot be a {type(backend).__name__}; give a name, a Placement or a Backend"
+        )
     placement = Placement.of(backend) if isinstance(backend, str) else backend or Placement()
     for name in (placement.drag or "eager", *placement.frozen.values()):
         _check_name("backend", name, table)
@@ -154,9 +160,9 @@ def _check(model: Model, placement: Placement, table: Mapping[str, Backend]) -> 
         )
 
 
-def _check_name(kind: str, name: str, table: Mapping[str, object]) -> None:
-    if name not in table:
-        raise BackendError(f"there is no {kind} {name!r}; known: {', '.join(table)}")
+def _check_name(kind: str, name: Any, table: Mapping[str, object]) -> None:
+    if not isinstance(name, str) or name not in table:
+        raise BackendError(f"there is no {kind} {shown(name)}; known: {', '.join(table)}")
 
 
 def _in_words(objections: Mapping[str, list[str]]) -> str:

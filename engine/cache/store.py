@@ -29,6 +29,9 @@ from typing import Any, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor
 
+from ..config import of_kind, shown
+from ..errors import ConfigError
+from ..system.incoming import told_as
 from ..system.worker import wait_for
 from .disk import Disk
 from .memory import Tier
@@ -128,10 +131,12 @@ class Store:
             salt: A tenant's secret: stores with another salt do not find its entries.
             kinds: Dataclasses and NamedTuples that values consist of, beside `storable` ones.
         """
-        self.limits = limits
+        self.limits = limits = of_kind("limits", limits, Limits)
         self.disk: Disk | None = None
-        if folder is not None and limits.disk_bytes > 0:
-            self.disk = Disk(Path(folder), limits.disk_bytes)
+        with told_as(ConfigError, f"folder={shown(folder)} is no path of a folder"):
+            place = None if folder is None else Path(folder)
+        if place is not None and limits.disk_bytes > 0:
+            self.disk = Disk(place, limits.disk_bytes)
         self._salt = salt
         self._own_kinds = tuple(kinds)
         self._kinds = kinds_of(kinds)

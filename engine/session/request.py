@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 
-from ..config import DragSettings, shown, whole
+from ..config import DragSettings, checked_priority, function, seconds
 from ..drag.loop import Iteration
 from ..drag.method import AnyMethod
 from ..errors import ConfigError, InputWarning, PointError, SessionError
@@ -99,12 +99,6 @@ class DragRequest:
         if base not in get_args(Base):
             known = ", ".join(get_args(Base))
             raise SessionError(f"there is no base {base!r}; known: {known}")
-        if timeout_s is not None:
-            _check_timeout(timeout_s)
-        for name, call in (("progress", progress), ("on_iteration", on_iteration)):
-            if call is not None and not callable(call):
-                raise ConfigError(f"{name} must be a function, got {shown(call)}")
-        priority = whole("priority", priority, -(2**63), 2**63)
         settings = _settings(row, config, defaults)
         pairs = Points.of(points)
         pairs.check_inside(image.width, image.height)
@@ -120,12 +114,12 @@ class DragRequest:
             settings=settings,
             method=row,
             base=base,
-            progress=progress or silent,
-            timeout_s=timeout_s,
-            priority=priority,
+            progress=function("progress", progress) or silent,
+            timeout_s=seconds("timeout_s", timeout_s),
+            priority=checked_priority(priority),
             notices=(*heard, *notices),
             record=record,
-            on_iteration=on_iteration,
+            on_iteration=function("on_iteration", on_iteration),
         )
 
     @property
@@ -197,13 +191,6 @@ def _notices(
             f"place ({share}); the usual reason is an inverted mask: white may change",
         )
     return ()
-
-
-def _check_timeout(timeout_s: Any) -> None:
-    """Check a number of seconds, which may be as large as one likes. Raises ConfigError."""
-    number = isinstance(timeout_s, (int, float, np.integer, np.floating))
-    if not number or not timeout_s > 0:
-        raise ConfigError(f"timeout_s must be above 0, got {shown(timeout_s)}")
 
 
 def _check_history(points: int, iterations: int) -> None:

@@ -28,7 +28,7 @@ from typing import Any, TypeVar, Unpack
 
 from torch import Tensor
 
-from ..config import PersonaliseConfig, Settings
+from ..config import PersonaliseConfig, Settings, function, of_kind, seconds
 from ..diffusion.lora.adapter import Adapter, AdapterUse
 from ..drag.loop import Iteration, LoopCache
 from ..drag.method import AnyMethod
@@ -171,8 +171,9 @@ class Session:
             DeadlineError: It did not end within `timeout_s`.
         """
         row = method_row(method)
-        settings: Any = config or self._defaults(method)
-        report = progress or silent
+        given = self._defaults(method) if config is None else config
+        settings: Any = of_kind("config", given, row.settings)
+        report = function("progress", progress) or silent
 
         def work(job: Job[None]) -> None:
             def on_step(done: int) -> None:
@@ -186,6 +187,7 @@ class Session:
             self._prepared = (source, dragger.key(row, settings), prepared.inversion)
 
         what = "the preparation"
+        timeout_s = seconds("timeout_s", timeout_s)
         since_s = time.monotonic()
         with self._alone(timeout_s, what):
             self._do(work, self._use, what=what, timeout_s=timeout_s, since_s=since_s)
@@ -216,8 +218,11 @@ class Session:
             CancelledError: It was cancelled.
             DeadlineError: It did not end within `timeout_s`.
         """
-        settings = (config or PersonaliseConfig()).replace(**changes)
-        report = progress or silent
+        given = PersonaliseConfig() if config is None else config
+        settings = of_kind("config", given, PersonaliseConfig).replace(**changes)
+        report = function("progress", progress) or silent
+        on_loss = function("on_loss", on_loss)
+        timeout_s = seconds("timeout_s", timeout_s)
         source = self._undo.now.source
 
         def work(job: Job[Adapter]) -> Adapter:

@@ -2,6 +2,7 @@
 
 import torch
 
+from ..config import shown
 from ..errors import DeviceError
 
 __all__ = ["DTYPES", "choose_device", "choose_dtype"]
@@ -19,8 +20,10 @@ def choose_device(wanted: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(wanted)
-    except RuntimeError as unknown:
-        raise DeviceError(f"{wanted!r} is not a device; use auto, cpu, cuda or cuda:0") from unknown
+    except (RuntimeError, TypeError, ValueError) as unknown:
+        raise DeviceError(
+            f"{shown(wanted)} is not a device; use auto, cpu, cuda or cuda:0"
+        ) from unknown
     if device.type not in ("cpu", "cuda"):
         raise DeviceError(f"device {str(wanted)!r} is not supported; use cpu or cuda")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

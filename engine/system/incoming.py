@@ -52,7 +52,7 @@ def open_regular(path: str | os.PathLike[str], error: Raised) -> BinaryIO:
         handle = os.open(path, READ_ONLY)
     except FileNotFoundError as missing:
         raise error(f"no file at {str(path)!r}; give the path of one") from missing
-    except (OSError, ValueError) as refused:  # ValueError: a null byte in the path
+    except (OSError, ValueError, TypeError) as refused:  # a null byte; what is no path
         raise error(f"{str(path)!r} cannot be opened ({first_line(refused)})") from refused
     kind = kind_of(os.fstat(handle).st_mode)
     if kind != "a file":

@@ -37,7 +37,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 
-from ..errors import CancelledError, ConfigError, DeadlineError, ForkError
+from ..config import seconds
+from ..errors import CancelledError, DeadlineError, ForkError
 from .numerics import own_numerics
 from .openmp import release_openmp, release_openmp_at_forks
 
@@ -121,8 +122,6 @@ class Job(Generic[T]):
         timeout_s: float | None,
         since_s: float | None,
     ) -> None:
-        if timeout_s is not None and not timeout_s > 0:
-            raise ConfigError(f"timeout_s must be above 0, got {timeout_s!r}")
         self.what = what
         self.priority = priority
         self._work: Callable[[Job[T]], T] | None = work
@@ -130,7 +129,7 @@ class Job(Generic[T]):
         self._context = contextvars.copy_context()
         self._threads = torch.get_num_threads()
         self._cuda = torch.cuda.current_device() if torch.cuda.is_initialized() else None
-        self._timeout_s = timeout_s
+        self._timeout_s = seconds("timeout_s", timeout_s)
         self._since_s = time.monotonic() if since_s is None else since_s
         self._cancelled = False
         self._claimed = False

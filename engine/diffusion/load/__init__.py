@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ...config import DragConfig
+from ...config import DragConfig, shown
 from ...errors import ConfigError, ModelError
 from ...system.device import choose_device, choose_dtype
 from ...system.incoming import read_json, told_as
@@ -52,6 +52,8 @@ def load(
         ModelError: For missing or broken files, or an architecture that cannot be dragged.
         DeviceError: For a device or precision that is not here.
     """
+    if variant is not None and not isinstance(variant, str):
+        raise ModelError(f"variant must be a text as in diffusers, got {shown(variant)}")
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
     with told_as(ModelError, f"{source!r} is no path of a model"):

@@ -113,6 +113,7 @@ class AdapterUse:
         scale: How much of it.
 
     Raises:
+        AdapterError: For what is no adapter.
         ConfigError: For a scale that is no finite number.
     """
 
@@ -120,6 +121,10 @@ class AdapterUse:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        given: object = self.adapter
+        if given is not None and not isinstance(given, Adapter):
+            kind = type(given).__name__
+            raise AdapterError(f"an adapter cannot be a {kind}; read a file with Adapter.load")
         scale = _real(self.scale)
         if not math.isfinite(scale):
             raise ConfigError(
