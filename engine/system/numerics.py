@@ -5,19 +5,17 @@ these belong to a thread: the worker's own begins without them, and every job is
 `own_numerics`, for a callback that edits is a job in the caller's modes. What is done in the
 caller's thread (loading, reading files, choosing a backend) is done in it too.
 
-The default dtype belongs to the whole process. So an edit never changes it, and never reads it:
-every tensor of ours is made with a dtype that is named. Only loading, where the libraries read and
-change it themselves, holds it at float32 (`float32_default`).
+The default dtype belongs to the whole process. So nothing here changes it, and nothing reads it:
+every tensor of ours is made with a dtype that is named, and loaded networks take their files'.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
 
-__all__ = ["float32_default", "ordinary", "own_numerics"]
+__all__ = ["ordinary", "own_numerics"]
 
 _AUTOCAST = ("cpu", "cuda")
 
@@ -34,34 +32,6 @@ def own_numerics() -> Iterator[None]:
         if torch.get_default_device().type != "cpu":
             modes.enter_context(torch.device("cpu"))
         yield
-
-
-class _Float32Default:
-    """A hold on the process's default dtype, which several threads may want at once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holders = 0
-        self._before = torch.float32
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if self._holders == 0:
-                self._before = torch.get_default_dtype()
-                torch.set_default_dtype(torch.float32)
-            self._holders += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._holders -= 1
-                if self._holders == 0:
-                    torch.set_default_dtype(self._before)
-
-
-float32_default = _Float32Default()
-"""Hold the default dtype at float32 while libraries read it; the last to leave puts it back."""
 
 
 def ordinary(tensor: Tensor) -> Tensor:

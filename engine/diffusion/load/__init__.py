@@ -13,7 +13,7 @@ from ...config import DragConfig, shown
 from ...errors import ConfigError, ModelError
 from ...system.device import choose_device, choose_dtype
 from ...system.incoming import read_json, told_as
-from ...system.numerics import float32_default, own_numerics
+from ...system.numerics import own_numerics
 from ..model import LoadedFrom, Model
 from .build import build_model
 from .checkpoint import read_checkpoint
@@ -27,7 +27,6 @@ EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
 @own_numerics()
-@float32_default()
 def load(
     source: str | os.PathLike[str] | None = None,
     *,

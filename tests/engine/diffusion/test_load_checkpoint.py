@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 from dragnoise.engine import DragConfig, Editor, ModelError
 from dragnoise.engine.diffusion.load import load
 from golden_cases import MODEL, Case
+from host_modes import MODES
 from original_layout import write_checkpoint
 from same_models import assert_same_model
+from small_models import sd2
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,23 @@ def test_half_precision_is_read_into_the_precision_asked_for(
         model.unet.network.conv_in.weight,
         load(MODEL, device="cpu").unet.network.conv_in.weight.half().float(),
     )
+
+
+@pytest.mark.parametrize("mode", ["default float64", "default float16"])
+@pytest.mark.parametrize("family", ["1.x", "2.x"])
+def test_the_process_has_another_default_dtype(family: str, mode: str, tmp_path: Path) -> None:
+    """It is neither read nor changed, whatever is loaded: a folder, or one file."""
+    folder = MODEL if family == "1.x" else sd2(tmp_path / "folder")
+    file = write_checkpoint(folder, tmp_path / "model.safetensors")
+    for source, config in ((folder, None), (file, folder)):
+        expected = load(source, config=config, device="cpu")
+        with MODES[mode]():
+            before = torch.get_default_dtype()
+            model = load(source, config=config, device="cpu")
+            assert torch.get_default_dtype() == before != torch.float32
+        assert model.digest == expected.digest
+        assert torch.equal(model.schedule(50).alphas, expected.schedule(50).alphas)
+        assert model.schedule(50).alphas.dtype == expected.schedule(50).alphas.dtype
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import ast
 import copy
-import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 import dragnoise.engine.drag
 from dragnoise.engine import Editor, NumbersError
 from dragnoise.engine.system.finite import check_finite, check_loss, is_finite
-from dragnoise.engine.system.numerics import float32_default, ordinary, own_numerics
+from dragnoise.engine.system.numerics import ordinary, own_numerics
 from dragnoise.engine.system.worker import Worker
 from golden_cases import MODEL
 from host_modes import MODES, observed
@@ -51,27 +50,8 @@ def test_a_job_in_a_jobs_modes_is_done_in_ours() -> None:
     assert not worker.submit(outer, what="an edit").result()
 
 
-def test_the_default_dtype_is_held_until_the_last_leaves() -> None:
-    entered, leave = threading.Event(), threading.Event()
-
-    def other() -> None:
-        with float32_default():
-            entered.set()
-            leave.wait(30)
-
-    with MODES["default float64"]():
-        with float32_default():
-            thread = threading.Thread(target=other)
-            thread.start()
-            assert entered.wait(30)
-        assert torch.get_default_dtype() == torch.float32
-        leave.set()
-        thread.join()
-        assert torch.get_default_dtype() == torch.float64
-
-
 def test_every_tensor_is_made_with_a_dtype_that_is_named() -> None:
-    """An edit cannot hold the default dtype: it is the whole process's, a stream's reader's too."""
+    """Nothing can hold the default dtype: it is the whole process's, a stream's reader's too."""
     unnamed = [
         f"{file.relative_to(ROOMS)}:{call.lineno}"
         for room in ("engine", "kernels")
