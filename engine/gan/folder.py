@@ -11,7 +11,7 @@ from ..diffusion.load.network import fill, fitting
 from ..diffusion.load.stored import open_weights
 from ..errors import ConfigError, ModelError
 from ..system.incoming import first_line, read_json, told_as
-from ..system.numerics import float32_default, own_numerics
+from ..system.numerics import own_numerics
 from .architecture import Architecture
 from .generator import Generator
 from .model import GeneratorModel
@@ -26,7 +26,6 @@ EMBEDDED = Path(__file__).parent / "embedded"
 
 
 @own_numerics()
-@float32_default()
 def load_generator(
     source: str | os.PathLike[str] | None = None, device: torch.device | None = None
 ) -> GeneratorModel:

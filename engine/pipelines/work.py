@@ -68,7 +68,7 @@ def counted_work(
         mask: Whether something must stay.
     """
     with _META:
-        network = UNet2DConditionModel.from_config(dict(model.unet.network.config))
+        network = UNet2DConditionModel.from_config(dict(model.unet.config))
     bare = method.prepare(
         dataclasses.replace(model, unet=UNet(network.eval().requires_grad_(False)), device=_META)
     )

@@ -143,6 +143,7 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
             "build_missing",
             "limits",
             "check_pictures",
+            "generator",
         ),
     ),
     "Image.of": (lambda image: Image.of(image), ("image",)),

@@ -10,6 +10,7 @@ from dragnoise.engine.errors import ConfigError, ModelError
 from dragnoise.engine.gan.folder import load_generator
 from dragnoise.engine.gan.writing import write_folder
 from generators import generator_model
+from host_modes import MODES
 
 
 @pytest.fixture
@@ -75,3 +76,16 @@ def test_broken_files_are_refused(folder: Path) -> None:
         load_generator(folder)
     with pytest.raises(ModelError, match="there is no folder"):
         load_generator(folder / "nowhere")
+
+
+@pytest.mark.parametrize("mode", ["default float64", "default float16"])
+def test_the_process_has_another_default_dtype_as_a_generator_is_loaded(
+    mode: str, folder: Path
+) -> None:
+    expected = load_generator(folder).network.state_dict()
+    with MODES[mode]():
+        found = load_generator(folder).network.state_dict()
+    assert {name: tensor.dtype for name, tensor in found.items()} == {
+        name: tensor.dtype for name, tensor in expected.items()
+    }
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
