@@ -20,7 +20,7 @@ from ..pipelines.pipeline import OnStep
 from ..system.worker import Job
 from .result import Progress, silent
 
-__all__ = ["Base", "DragOptions", "DragRequest"]
+__all__ = ["Base", "DragOptions", "DragRequest", "settings_of"]
 
 _HISTORY = 2**24
 """Most places of handles that a drag keeps, 16 bytes each."""
@@ -99,7 +99,7 @@ class DragRequest:
         if base not in get_args(Base):
             known = ", ".join(get_args(Base))
             raise SessionError(f"there is no base {base!r}; known: {known}")
-        settings = _settings(row, config, defaults)
+        settings = settings_of(row, config, defaults)
         pairs = Points.of(points)
         pairs.check_inside(image.width, image.height)
         _check_history(len(pairs), settings.iterations)
@@ -142,7 +142,7 @@ class DragRequest:
         self.progress("drag", iteration.number + 1, self.settings.iterations)
 
 
-def _settings(method: AnyMethod, config: Any, defaults: Any) -> DragSettings:
+def settings_of(method: AnyMethod, config: Any, defaults: Any) -> DragSettings:
     """Return the settings of a drag: those given, the session's, or the method's own."""
     if config is None:
         config = defaults if isinstance(defaults, method.settings) else method.settings()

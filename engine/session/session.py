@@ -44,7 +44,7 @@ from ..system.worker import Job
 from .drag import Dragger, Moment
 from .file import write_session
 from .learn import PictureLearner
-from .request import Base, DragOptions, DragRequest
+from .request import Base, DragOptions, DragRequest, settings_of
 from .result import EditResult, Progress, silent
 from .state import SessionState, State, held_bytes
 from .stream import Event, PreviewPacer, Previews, read_events
@@ -171,8 +171,7 @@ class Session:
             DeadlineError: It did not end within `timeout_s`.
         """
         row = method_row(method)
-        given = self._defaults(method) if config is None else config
-        settings: Any = of_kind("config", given, row.settings)
+        settings: Any = settings_of(row, config, self._defaults(method))
         report = function("progress", progress) or silent
 
         def work(job: Job[None]) -> None:

@@ -117,7 +117,10 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
             "priority",
         ),
     ),
-    "prepare": (lambda **given: session().prepare(**given), ("config", "progress", "timeout_s")),
+    "prepare": (
+        lambda **given: session().prepare(**given),
+        ("config", "method", "progress", "timeout_s"),
+    ),
     "personalise": (personalise, ("config", "progress", "on_loss", "timeout_s", "steps", "lr")),
     "use_adapter": (
         lambda **given: session().use_adapter(**{"adapter": None, **given}),
