@@ -184,9 +184,10 @@ def _finish(
     optimum: Optimum,
     *,
     on_step: OnStep | None = None,
+    on_shown: OnStep | None = None,
 ) -> Finished:
     pixels = method.finish(scene, optimum.constants, optimum.variable)
-    return Finished(pixels, pixels)
+    return Finished(pixels, pixels, scene)
 
 
 def _preview(

@@ -168,7 +168,7 @@ def test_how_much_a_template_takes_on_is_the_published_formula() -> None:
 def test_features_between_cells_are_the_published_ones() -> None:
     given = units("freedrag")
     inside = (given["gfp_pos"] >= 0).all(1)
-    size = tuple(given["F0"].shape[2:])
+    size = (given["F0"].shape[2], given["F0"].shape[3])
     for key in ("F0", "F1"):
         looks = patches(given[key][0], given["gfp_pos"][inside], size, 0)[:, :, 0, 0]
         if largest(looks - given["gfp_out"][inside]) < 1e-5:

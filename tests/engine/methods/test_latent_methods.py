@@ -23,7 +23,7 @@ from golden_cases import GOLDEN, MODEL
 from latent_cases import NAMES, LatentCase
 from sessions import MASK, OTHERS, PICTURE, POINTS
 
-SHORT = {"steps": 10, "strength": 0.3, "lr": 0.02, "start_layer": 10}
+SHORT: dict[str, Any] = {"steps": 10, "strength": 0.3, "lr": 0.02, "start_layer": 10}
 QUICK: dict[str, Any] = {
     "dragdiffusion": DragDiffusionConfig(iterations=4, **SHORT),
     "freedrag": FreeDragConfig(iterations=7, inner_steps=2, l_expected=0.1, **SHORT),
