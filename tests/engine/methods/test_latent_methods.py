@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from dragnoise.engine import (
     GoodDragConfig,
     SessionError,
 )
+from dragnoise.engine.cli.animation import DragAnimation
 from dragnoise.engine.methods import METHODS
 from dragnoise.engine.methods.gooddrag import _rounds
 from dragnoise.engine.pipelines.work import counted_work
@@ -224,4 +226,60 @@ def test_half_precision_reads_the_latent_exactly() -> None:
     record = result.record
     assert record is not None
     assert record.variable.dtype == torch.float32
+    assert np.isfinite(result.history.losses).all()
+
+
+@every_method
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_drag_is_drawn_as_an_animation(name: str, finished: bool) -> None:
+    """Previews are of the latent that was read; finished frames read what was shown."""
+    animation = DragAnimation(frames=3, finished=finished)
+    result = editor().edit(
+        PICTURE,
+        POINTS,
+        method=name,
+        config=QUICK[name],
+        prompt="a face",
+        record=True,
+        on_iteration=animation,
+    )
+    frames = animation.frames(editor(), PICTURE, result)
+    assert 4 <= len(frames) <= 5
+    assert frames[1].tobytes() != frames[-2].tobytes()
+
+
+def test_an_adapter_is_read_in_every_stage() -> None:
+    """Of a LoRA at no scale nothing is seen; at its own the unedited picture is shown anew."""
+    session = editor().open(PICTURE, prompt="a face")
+    config = QUICK["dragdiffusion"]
+    plain = session.drag(POINTS, method="dragdiffusion", config=config)
+    adapter = editor().open(PICTURE, prompt="a face").personalise(steps=2, rank=2, batch=1, lr=0.05)
+    session.use_adapter(adapter)
+    worn = session.drag(POINTS, method="dragdiffusion", config=config)
+    assert {"invert", "show"} <= worn.timings_ms.keys()
+    assert (worn.image.pixels != plain.image.pixels).any()
+    session.use_adapter(None)
+    again = session.drag(POINTS, method="dragdiffusion", config=config)
+    assert (again.image.pixels == plain.image.pixels).all()
+
+
+def test_a_session_with_a_latent_drag_is_saved_and_restored(tmp_path: Path) -> None:
+    session = editor().open(PICTURE, prompt="a face")
+    first = session.drag(POINTS, method="freedrag", config=QUICK["freedrag"])
+    restored = editor().restore(session.save(tmp_path / "s.safetensors"))
+    assert (restored.image.pixels == first.image.pixels).all()
+    one = session.drag(POINTS, method="freedrag", config=QUICK["freedrag"], base="last")
+    other = restored.drag(POINTS, method="freedrag", config=QUICK["freedrag"], base="last")
+    assert (one.image.pixels == other.image.pixels).all()
+
+
+def test_guidance_reads_both_texts() -> None:
+    config = QUICK["dragdiffusion"].replace(guidance=3)
+    result = editor().edit(
+        PICTURE, POINTS, method="dragdiffusion", config=config, prompt="a face", record=True
+    )
+    record = result.record
+    assert record is not None
+    keys = record.scene.shown.steps[0][0]
+    assert keys.shape[0] == 2
     assert np.isfinite(result.history.losses).all()
