@@ -1,4 +1,4 @@
-"""Make the embedded generator: `python -m embedded_gan {train,pack,tune,accept}`.
+"""Make the embedded generator: `python -m embedded_gan {train,teach,pack,tune,accept}`.
 
 On a machine with a GPU and nothing installed but PyTorch, NumPy, Pillow, safetensors and
 lazy-loader, from the root of a checkout (in all, drawing included; seven files in $OUT, each below
@@ -141,6 +141,21 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _teach(options: argparse.Namespace) -> int:
+    """Teach a generator to draw scenes, on a CPU, without an adversary."""
+    import torch
+
+    from . import school, teach
+
+    torch.manual_seed(options.seed)
+    names = ("pictures", "batch", "rate", "disturbance", "seed")
+    given = {name: getattr(options, name) for name in names}
+    plan = teach.Plan(**given, growth=tuple(options.growth))
+    teacher = teach.Teacher(plan, getattr(torch, options.dtype))
+    school.run(options.out, teacher, options.seconds, _print)
+    return 0
+
+
 def _pack(options: argparse.Namespace) -> int:
     """Copy a trained generator into the package, with its settings and the demo's samples."""
     from dragnoise.engine import Editor
@@ -201,6 +216,28 @@ def _given(options: argparse.Namespace) -> dict[str, float]:
     names = ("iterations", "lr", "block", "rows", "r1", "r2")
     values = {name: getattr(options, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _add_teaching(commands: Any) -> None:
+    """Add the command that teaches without an adversary."""
+    teach = commands.add_parser("teach", help="teach to draw scenes by regression, on a CPU")
+    teach.add_argument(
+        "--out", type=Path, required=True, help="folder of the result; goes on there"
+    )
+    teach.add_argument("--seconds", type=float, default=math.inf, help="most of them")
+    teach.add_argument("--pictures", type=int, default=120_000, help="in all (%(default)s)")
+    teach.add_argument("--batch", type=int, default=8, help="(default: %(default)s)")
+    teach.add_argument("--rate", type=float, default=1.6e-2, help="of Adam (%(default)s)")
+    teach.add_argument("--disturbance", type=float, default=0.1, help="of styles (%(default)s)")
+    teach.add_argument(
+        "--growth",
+        type=float,
+        nargs=2,
+        default=[0.6, 0.75],
+        help="where 64 and 128 px begin",
+    )
+    teach.add_argument("--dtype", default="bfloat16", help="or float32 (default: %(default)s)")
+    teach.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
 
 
 def _add_judging(commands: Any) -> None:
@@ -264,6 +301,7 @@ def _parser() -> argparse.ArgumentParser:
         for name, kind in _numbers().items():
             default = getattr(Recipe(), name)
             command.add_argument(f"--{name}", type=kind, default=default, help="(%(default)s)")
+    _add_teaching(commands)
     _add_judging(commands)
     return parser
 
@@ -271,6 +309,7 @@ def _parser() -> argparse.ArgumentParser:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "train": _train,
     "run": _run,
+    "teach": _teach,
     "pack": _pack,
     "tune": _tune,
     "accept": _accept,

@@ -37,8 +37,8 @@ def write(folder: Path, trainer: Trainer) -> None:
     for name in STATES:
         _write_state(folder / f"state-{name}.safetensors", getattr(trainer, name), trainer.seen)
     pictures = _pictures(generator, 64)
-    _write_picture(folder / "sheet.png", _sheet(pictures))
-    _add_row(folder / "progress.png", _sheet(pictures[:ROW]))
+    write_picture(folder / "sheet.png", in_rows(pictures))
+    _add_row(folder / "progress.png", in_rows(pictures[:ROW]))
 
 
 def resume(folder: Path, trainer: Trainer) -> bool:
@@ -93,14 +93,14 @@ def _pictures(generator: Generator, count: int) -> NDArray[np.uint8]:
     return torch.cat(parts).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def _sheet(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def in_rows(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Lay pictures out in rows of `ROW`."""
     count, height, width, _ = pictures.shape
     rows = pictures.reshape(count // ROW, ROW, height, width, 3).transpose(0, 2, 1, 3, 4)
     return rows.reshape(count // ROW * height, ROW * width, 3)
 
 
-def _write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
     part = path.with_suffix(".part")
     Image.fromarray(pixels).save(part, format="PNG")
     part.replace(path)
@@ -112,4 +112,4 @@ def _add_row(path: Path, row: NDArray[np.uint8]) -> None:
         with Image.open(path) as before:
             row = np.concatenate([np.asarray(before.convert("RGB")), row])
     height = MOST_ROWS * row.shape[1] // ROW
-    _write_picture(path, row[-height:])
+    write_picture(path, row[-height:])
