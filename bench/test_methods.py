@@ -1,6 +1,7 @@
 """Run an iteration of every method by pytest-benchmark: `pytest bench`.
 
-On the embedded model and the first picture of the demo, or on the embedded generator. Not part of `make test`, as the kernels.
+On the embedded model and the first picture of the demo, or on the embedded generator. Not part of
+`make test`, as the kernels.
 """
 
 from typing import Any
