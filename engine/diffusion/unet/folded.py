@@ -100,7 +100,8 @@ class FoldedResnet:
         rest = slice(bound, None)
         all_dynamic = bound == channels
         conv = ConvWeight(module.conv1, build.holder)
-        shortcut, bias = _shortcut(module, build)
+        shortcut = _shortcut(module, build)
+        _, bias = build.end_biases(module)
         return cls(
             resnet,
             dynamic,
@@ -136,11 +137,10 @@ class FoldedResnet:
         return scaled(self.shortcut(hidden) + constants.outer + inner, resnet.scale)
 
 
-def _shortcut(module: Any, build: Build) -> tuple[ConvWeight, Tensor | None]:
-    """Return the shortcut's weight [O, C, 1, 1] and bias; the identity has a weight too."""
-    shortcut = module.conv_shortcut
-    if shortcut is not None:
-        return ConvWeight(shortcut, build.holder), shortcut.bias
+def _shortcut(module: Any, build: Build) -> ConvWeight:
+    """Return the shortcut's weight [O, C, 1, 1]; the identity has one too."""
+    if module.conv_shortcut is not None:
+        return ConvWeight(module.conv_shortcut, build.holder)
     like = module.conv1.weight
     identity = torch.eye(module.norm1.num_channels, dtype=torch.float32)
-    return ConvWeight.of(identity.to(like.device, like.dtype)[:, :, None, None]), None
+    return ConvWeight.of(identity.to(like.device, like.dtype)[:, :, None, None])

@@ -59,8 +59,23 @@ class Build:
         return slice(start, middle), slice(middle, middle + values.out_features)
 
     def conv(self, module: nn.Conv2d) -> Biased:
+        return self.conv_with(module, module.bias)
+
+    def conv_with(self, module: nn.Conv2d, bias: Tensor | None) -> Biased:
+        """Return a convolution with another bias than its own."""
         weight = ConvWeight(module, self.holder)
-        return self.operators.conv(weight, module.bias, module.stride[0], int(module.padding[0]))
+        return self.operators.conv(weight, bias, module.stride[0], int(module.padding[0]))
+
+    def end_biases(self, module: Any) -> tuple[Tensor | None, Tensor | None]:
+        """Return the biases of a residual block's second convolution and of its shortcut.
+
+        Both are added to the same sum: joint, they are one, the shortcut's.
+        """
+        inner, shortcut = module.conv2.bias, module.conv_shortcut
+        outer = None if shortcut is None else shortcut.bias
+        if self.operators.joint and inner is not None and outer is not None:
+            return None, inner + outer
+        return inner, outer
 
     def linear(self, module: nn.Linear) -> Layer:
         return self.operators.linear(module.weight, module.bias)
@@ -107,12 +122,14 @@ class Resnet:
 
     @classmethod
     def of(cls, build: Build, module: Any) -> "Resnet":
+        shortcut = module.conv_shortcut
+        inner, outer = build.end_biases(module)
         return cls(
             norm_of(build.operators, module.norm1, silu=True),
             build.conv(module.conv1),
             norm_of(build.operators, module.norm2, silu=True),
-            build.conv(module.conv2),
-            None if module.conv_shortcut is None else build.conv(module.conv_shortcut),
+            build.conv_with(module.conv2, inner),
+            None if shortcut is None else build.conv_with(shortcut, outer),
             module.output_scale_factor,
             build.time_slice(module.time_emb_proj, module.conv1),
         )

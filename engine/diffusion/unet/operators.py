@@ -201,7 +201,8 @@ class Operators:
         gated: Tokens and their gate [..., 2 C] -> [..., C].
         attention: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
         once: As `conv`, for a layer that runs once a drag: what it prepares is not kept.
-        joint: Whether projections whose weights lie in a row in memory are one product.
+        joint: Whether sums are joined: projections whose weights lie in a row in memory are one
+            product, and the biases at a residual block's end are one.
         part: A view of some of a convolution's weights -> how `conv` reads them: a copy that lies
             as whole weights do, unless the layer copies them itself.
     """
