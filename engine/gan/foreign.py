@@ -159,7 +159,7 @@ def _built(tensors: dict[str, Tensor], mapping_rate: float) -> Generator:
         generator = Generator(architecture)
     wanted = generator.state_dict()
     says_mean = "mean" in tensors
-    tensors.setdefault("mean", torch.zeros(architecture.w))
+    tensors.setdefault("mean", torch.zeros(architecture.w, dtype=torch.float32))
     missing, odd = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or odd:
         which = f"lack {missing[0]}" if missing else f"have {odd[0]} too many"
@@ -181,7 +181,12 @@ def _built(tensors: dict[str, Tensor], mapping_rate: float) -> Generator:
 @torch.no_grad()
 def _measure_mean(generator: Generator) -> None:
     """Measure the mean style vector, where no file says it."""
-    z = torch.randn(10_000, generator.architecture.z, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(
+        10_000,
+        generator.architecture.z,
+        generator=torch.Generator().manual_seed(0),
+        dtype=torch.float32,
+    )
     generator.mean.copy_(generator.mapping(z).mean(0))
 
 

@@ -43,7 +43,7 @@ class Synthesis(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         channels, w = architecture.channels, architecture.w
-        self.start = nn.Parameter(torch.randn(channels[0], SMALLEST, SMALLEST))
+        self.start = nn.Parameter(torch.randn(channels[0], SMALLEST, SMALLEST, dtype=torch.float32))
         layers, inputs = [], channels[0]
         for index, outputs in enumerate(channels):
             size = SMALLEST << index
@@ -98,7 +98,7 @@ class Generator(nn.Module):
         self.architecture = architecture
         self.mapping = Mapping(architecture)
         self.synthesis = Synthesis(architecture)
-        self.register_buffer("mean", torch.zeros(architecture.w))
+        self.register_buffer("mean", torch.zeros(architecture.w, dtype=torch.float32))
 
     def rows(self, z: Tensor, truncation: float = 1.0) -> Tensor:
         """Map random vectors [N, z] to w+ [N, rows, w], drawn towards the mean by truncation."""

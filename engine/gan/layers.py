@@ -45,9 +45,9 @@ def _blur(taps: int, device: torch.device) -> Tensor:
     Returns:
         float32 [taps, taps + 3].
     """
-    rows = torch.zeros(taps, taps + 3)
+    rows = torch.zeros(taps, taps + 3, dtype=torch.float32)
     for tap in range(taps):
-        rows[tap, tap : tap + 4] = torch.tensor(FILTER)
+        rows[tap, tap : tap + 4] = torch.tensor(FILTER, dtype=torch.float32)
     return rows.to(device)
 
 
@@ -62,7 +62,9 @@ def _phases(device: torch.device) -> Tensor:
     Returns:
         float32 [3, 2, 3]: tap, phase, tap of the phase.
     """
-    taps = torch.tensor([[phase + 4 - 2 * tap for tap in range(3)] for phase in range(2)])
+    taps = torch.tensor(
+        [[phase + 4 - 2 * tap for tap in range(3)] for phase in range(2)], dtype=torch.int64
+    )
     return 2 * _blur(3, device)[:, taps]
 
 
@@ -70,7 +72,7 @@ def _phases(device: torch.device) -> Tensor:
 @torch.inference_mode(False)
 def smoothing(device: torch.device) -> Tensor:
     """Return the filter along both axes with the gain of an enlargement, float32 [1, 1, 4, 4]."""
-    taps = 2 * torch.tensor(FILTER)
+    taps = 2 * torch.tensor(FILTER, dtype=torch.float32)
     return (taps[:, None] * taps)[None, None].to(device)
 
 
@@ -141,8 +143,8 @@ class Linear(nn.Module):
         self, inputs: int, outputs: int, rate: float = 1.0, bias: float = 0.0, active: bool = False
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
-        self.bias = nn.Parameter(torch.full((outputs,), bias / rate))
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, dtype=torch.float32) / rate)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / rate, dtype=torch.float32))
         gain = _ROOT if active else 1.0
         self.weight_gain = gain * rate / math.sqrt(inputs)
         self.bias_gain = gain * rate
@@ -200,14 +202,14 @@ class StyledConvolution(nn.Module):
     ) -> None:
         super().__init__()
         self.style = Linear(w, inputs, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
-        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(outputs, dtype=torch.float32))
         self.gain = 1 / math.sqrt(inputs * 9)
         self.enlarges = enlarges
         self.noisy = noise
         if noise:
-            self.strength = nn.Parameter(torch.zeros(()))
-            self.register_buffer("noise", torch.randn(1, 1, size, size))
+            self.strength = nn.Parameter(torch.zeros((), dtype=torch.float32))
+            self.register_buffer("noise", torch.randn(1, 1, size, size, dtype=torch.float32))
 
     def forward(self, value: Tensor, row: Tensor) -> Tensor:
         """Compute the layer; `row` are the style vectors [N, w], float32."""
@@ -252,8 +254,8 @@ class Colour(nn.Module):
     def __init__(self, inputs: int, w: int) -> None:
         super().__init__()
         self.style = Linear(w, inputs, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(3))
+        self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(3, dtype=torch.float32))
         self.gain = 1 / math.sqrt(inputs)
 
     def forward(self, value: Tensor, row: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def own_key(generator: str) -> str:
 def styled_picture(model: GeneratorModel, seed: int, truncation: float) -> StyledPicture:
     """Return the picture of a seed; truncation 1 is as varied as the generator, 0 its mean."""
     draws = torch.Generator().manual_seed(seed)
-    z = torch.randn(1, model.architecture.z, generator=draws).to(model.device)
+    z = torch.randn(1, model.architecture.z, generator=draws, dtype=torch.float32).to(model.device)
     rows = model.network.rows(z, truncation).clone()
     size = model.architecture.size
     image = StyleFrame((size, size), (size, size)).image_of(model.synthesis.picture(rows))

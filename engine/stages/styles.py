@@ -48,7 +48,14 @@ def find_styles(
     wanted = pixels.to(model.device)
     mean, deviation, begun = _beginning(model, wanted)
     w = begun.clone().requires_grad_()
-    own = torch.zeros(1, model.architecture.rows, w.shape[1], device=w.device, requires_grad=True)
+    own = torch.zeros(
+        1,
+        model.architecture.rows,
+        w.shape[1],
+        device=w.device,
+        requires_grad=True,
+        dtype=torch.float32,
+    )
     optimiser = torch.optim.Adam([w, own], how.lr)
     for step in range(how.steps):
         share = step / how.steps
@@ -84,7 +91,9 @@ def synthesise(
 def _beginning(model: GeneratorModel, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean style vector [w], the deviation from it [], and where to begin, [1, w]."""
     draws = torch.Generator().manual_seed(0)
-    z = torch.randn(_SAMPLES, model.architecture.z, generator=draws).to(model.device)
+    z = torch.randn(_SAMPLES, model.architecture.z, generator=draws, dtype=torch.float32).to(
+        model.device
+    )
     styles = model.network.mapping(z)
     mean = model.network.mean
     deviation = (styles - mean).square().mean().sqrt()
