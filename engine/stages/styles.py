@@ -17,9 +17,9 @@ from ..run import kept
 __all__ = ["find_styles", "synthesise"]
 
 CANDIDATES = 64
-"""Random pictures of which the search begins at the most similar one."""
+"""Random style vectors of which the search begins at the most similar ones."""
 
-_SCALES = (1, 2, 4, 8)
+_SCALES = (1, 2, 4, 8, 16)
 _SAMPLES = 1024
 
 
@@ -33,8 +33,9 @@ def find_styles(
 ) -> Tensor:
     """Find the w+ whose picture is most like a real one (Karras et al. 2020, appendix D).
 
-    The search begins at the best of a few random pictures, moves one style vector for all layers,
-    from half of the way on each layer's own. The loss is the mean squared difference of the
+    The search begins at the best of a few random pictures, of which the first `how.rows` rows and
+    the rest are then chosen anew, each for itself. It moves all rows alike, from half of the way on
+    each on its own. The loss is the mean squared difference of the
     pictures and of smaller versions of them, plus the mean squared distance to the mean style
     vector in standard deviations, times `how.towards_mean`. The rate falls along a cosine.
 
@@ -46,22 +47,15 @@ def find_styles(
         float32 [1, rows, w].
     """
     wanted = pixels.to(model.device)
-    mean, deviation, begun = _beginning(model, wanted)
-    w = begun.clone().requires_grad_()
-    own = torch.zeros(
-        1,
-        model.architecture.rows,
-        w.shape[1],
-        device=w.device,
-        requires_grad=True,
-        dtype=torch.float32,
-    )
-    optimiser = torch.optim.Adam([w, own], how.lr)
+    mean, deviation, begun = _beginning(model, wanted, how.rows)
+    alike = torch.zeros_like(begun[:, :1], requires_grad=True)
+    own = begun.clone().requires_grad_()
+    optimiser = torch.optim.Adam([alike, own], how.lr)
     for step in range(how.steps):
         share = step / how.steps
         optimiser.param_groups[0]["lr"] = how.lr * 0.5 * (1 + math.cos(math.pi * share))
         with torch.enable_grad():
-            rows = w[:, None] + own
+            rows = own + alike
             picture = model.synthesis.picture(rows)
             away = ((rows - mean) / deviation).square().mean()
             loss = _difference(picture, wanted) + how.towards_mean * away
@@ -72,7 +66,7 @@ def find_styles(
         optimiser.step()
         if on_step is not None:
             on_step(step + 1)
-    return (w[:, None] + own).detach()
+    return (own + alike).detach()
 
 
 @torch.no_grad()
@@ -88,8 +82,8 @@ def synthesise(
 
 
 @torch.no_grad()
-def _beginning(model: GeneratorModel, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the mean style vector [w], the deviation from it [], and where to begin, [1, w]."""
+def _beginning(model: GeneratorModel, wanted: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean style vector [w], the deviation from it [], and where to begin, w+."""
     draws = torch.Generator().manual_seed(0)
     z = torch.randn(_SAMPLES, model.architecture.z, generator=draws, dtype=torch.float32).to(
         model.device
@@ -98,10 +92,21 @@ def _beginning(model: GeneratorModel, wanted: Tensor) -> tuple[Tensor, Tensor, T
     mean = model.network.mean
     deviation = (styles - mean).square().mean().sqrt()
     candidates = torch.cat([mean[None], styles[: CANDIDATES - 1]])
-    rows = candidates[:, None].expand(-1, model.architecture.rows, -1)
-    errors = [_difference(model.synthesis.picture(row[None]), wanted) for row in rows]
+    begun = mean.expand(1, model.architecture.rows, -1)
+    for changed in (slice(None), slice(first, None), slice(None, first)):
+        begun = _best(model, wanted, begun, candidates, changed)
+    return mean, deviation, begun
+
+
+def _best(
+    model: GeneratorModel, wanted: Tensor, begun: Tensor, candidates: Tensor, changed: slice
+) -> Tensor:
+    """Return w+ with some rows replaced by the candidate [N, w] whose picture is most similar."""
+    tried = begun.repeat(len(candidates), 1, 1)
+    tried[:, changed] = candidates[:, None]
+    errors = [_difference(model.synthesis.picture(rows[None]), wanted) for rows in tried]
     best = int(torch.stack(errors).argmin())
-    return mean, deviation, candidates[best : best + 1]
+    return tried[best : best + 1]
 
 
 def _difference(picture: Tensor, wanted: Tensor) -> Tensor:
