@@ -367,7 +367,7 @@ class _Tiling:
     @property
     def combined(self) -> int:
         """BLOCKS of the kernels that combine them."""
-        return max(BLOCKS, triton.next_power_of_2(self.blocks))
+        return max(BLOCKS, int(triton.next_power_of_2(self.blocks)))
 
 
 def forward(
