@@ -71,6 +71,8 @@ def test_wheel_has_the_model_the_types_and_the_licence(names: list[str]) -> None
         "MODEL_CARD.md",
     ):
         assert f"dragnoise/engine/diffusion/embedded/{suffix}" in names
+    for suffix in ("config.json", "model.safetensors", "samples/samples.json", "MODEL_CARD.md"):
+        assert f"dragnoise/engine/gan/embedded/{suffix}" in names
     assert "dragnoise/kernels/_native.pyi" in names
     assert {
         f"dragnoise/{room}/py.typed" for room in ("kernels", "engine", "export", "bench")
