@@ -164,8 +164,7 @@ def tiling(width: int, dtype: torch.dtype) -> tuple[int, int, int, int]:
     if dtype == torch.float32:
         return padded, 32, 32, 8
     own, warps = {128: (32, 4), 256: (32, 8)}.get(padded, (64, 4))
-    step = 64 if padded <= 64 else 32  # H200: 0.58 instead of 0.67 ms at 4096 tokens
-    return padded, own, step, warps
+    return padded, own, 32, warps  # steps of 64 gain 14 % on an H200, and spill on sm_80 and 120
 
 
 def _laid_out(tensor: Tensor) -> Tensor:

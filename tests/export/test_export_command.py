@@ -97,22 +97,33 @@ def test_bad_arguments_are_one_line(
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing_unfinished(tmp_path: Path) -> None:
     """A build that is stopped: exit code 130, what was finished stays, nothing else is there."""
+    for number in range(3):  # on a busy machine a build may end before it is seen to have begun
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        code, printed = _interrupted_build(folder)
+        if code != 0:
+            break
+    assert code == 130, printed
+    assert "interrupted" in printed
+    left = [one.name for one in folder.iterdir()]
+    assert not [name for name in left if name.startswith(".") or name.endswith(".plan")]
+    assert len([name for name in left if name.endswith(".onnx")]) == 1
+
+
+def _interrupted_build(folder: Path) -> tuple[int, str]:
+    """Interrupt a build once its graph is there; return its exit code and what it said."""
     command = [sys.executable, "-m", "dragnoise.export", "plan", "--part", "up", "--dynamic"]
-    command += ["-o", str(tmp_path)]
+    command += ["-o", str(folder)]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     deadline = time.monotonic() + 240
-    while not list(tmp_path.glob("*.json")) and process.poll() is None:
+    while not list(folder.glob("*.json")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, printed = process.communicate(timeout=120)
-    assert process.returncode == 130, printed
-    assert "interrupted" in printed
-    left = [one.name for one in tmp_path.iterdir()]
-    assert not [name for name in left if name.startswith(".") or name.endswith(".plan")]
-    assert len([name for name in left if name.endswith(".onnx")]) == 1
+    return process.returncode, printed
 
 
 @pytest.mark.parametrize(
