@@ -88,10 +88,10 @@ def follow(
     settings = scene.settings
     half = settings.l_expected / 2
     turn = (state.updates >= settings.inner_steps) | (state.losses.amax() < half)
-    losses = template_losses(scene, forward, state.handles, state.templates)
+    look = _looks(scene, forward, state.handles)
+    losses = _distances(look, state.templates)
     done = (distances(state.handles, scene.targets) < REACHED) & (losses <= half)
     share = torch.where(done, 1.0, _share(losses, settings.l_expected))[:, None, None, None]
-    look = _looks(scene, forward, state.handles)
     templates = share * look + (1 - share) * state.templates
     left = WaypointState(state.handles, templates, state.arrived, losses, state.updates, done.all())
     waypoints = torch.where(done[:, None], state.handles, _search(scene, forward, left))
@@ -156,7 +156,12 @@ def _looks(scene: _Scene, forward: Forward, points: Tensor) -> Tensor:
 
 def template_losses(scene: _Scene, forward: Forward, points: Tensor, templates: Tensor) -> Tensor:
     """Return every point's mean distance to its template, [N], differentiably."""
-    return (_looks(scene, forward, points) - templates).abs().mean((1, 2, 3))
+    return _distances(_looks(scene, forward, points), templates)
+
+
+def _distances(looks: Tensor, templates: Tensor) -> Tensor:
+    """Return the mean distance of each [N, C, K, K], [N]."""
+    return (looks - templates).abs().mean((1, 2, 3))
 
 
 def _finished(scene: _Scene, state: WaypointState) -> Tensor:

@@ -1,8 +1,8 @@
 """Optimise the noisy latent itself, and denoise it by mutual self-attention.
 
-Shared by DragDiffusion and FreeDrag. The variable is the network's input, so the encoder half is
-inside the loop: nothing of a pass is constant but the step and the text. The denoising reads the
-keys and values of the unedited picture's own, so that textures stay (`unet/mutual.py`).
+Shared by DragDiffusion, FreeDrag and GoodDrag. The variable is the network's input, so the encoder
+half is inside the loop: nothing of a pass is constant but the step and the text. The denoising
+reads the keys and values of the unedited picture's own, so that textures stay (`unet/mutual.py`).
 """
 
 from dataclasses import dataclass
