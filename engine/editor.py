@@ -81,7 +81,8 @@ class EditorOptions(TypedDict, total=False):
 class Editor:
     """An editor of images with one loaded model.
 
-    Nothing is random: the same input gives the same bits on the same machine with the same threads.
+    Nothing is random: the same input gives the same bits on the same machine with the same threads
+    (on CUDA PyTorch's attention adds gradients in any order; `attention="deterministic"` does not).
     All work on the device is done by one worker, one job at a time; callers from any thread wait.
 
     Args:
