@@ -14,7 +14,13 @@ from ..inputs.points import Points
 from ..system.files import Outputs, writable_folder
 from ..system.incoming import read_json
 from .drawing import enlarge, sheet, with_points
-from .options import METHOD_SETTINGS, add_json_option, add_model_options, load_editor
+from .options import (
+    METHOD_SETTINGS,
+    add_json_option,
+    add_method_option,
+    add_model_options,
+    load_editor,
+)
 from .program import Command
 from .show import print_edits, print_json, progress_bar
 
@@ -213,13 +219,7 @@ def _add_options(parser: ArgumentParser) -> None:
         metavar="FOLDER",
         help="where to write (default: %(default)s)",
     )
-    parser.add_argument(
-        "--method",
-        default="dragnoise",
-        choices=METHOD_SETTINGS,
-        metavar="NAME",
-        help=f"how to drag: {', '.join(METHOD_SETTINGS)} (default: %(default)s)",
-    )
+    add_method_option(parser)
     add_json_option(parser)
     add_model_options(parser)
 

@@ -39,6 +39,7 @@ __all__ = [
     "add_json_option",
     "add_limit_options",
     "add_mask_option",
+    "add_method_option",
     "add_method_options",
     "add_model_options",
     "add_settings",
@@ -175,8 +176,8 @@ def _about_field(cls: type, name: str) -> str:
 # A drag: the method and its settings.
 
 
-def add_method_options(parser: ArgumentParser, **defaults: float | None) -> None:
-    """Add `--method` and the settings of all methods; defaults: of settings, by field."""
+def add_method_option(parser: ArgumentParser) -> None:
+    """Add `--method`."""
     parser.add_argument(
         "--method",
         default="dragnoise",
@@ -184,6 +185,11 @@ def add_method_options(parser: ArgumentParser, **defaults: float | None) -> None
         metavar="NAME",
         help=f"how to drag: {', '.join(METHOD_SETTINGS)} (default: %(default)s)",
     )
+
+
+def add_method_options(parser: ArgumentParser, **defaults: float | None) -> None:
+    """Add `--method` and the settings of all methods; defaults: of settings, by field."""
+    add_method_option(parser)
     for methods, names in _shared_settings().items():
         title = "settings of all methods"
         if len(methods) < len(METHOD_SETTINGS):
