@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from . import painting, world
+from dragnoise.bench.world import painting
+from dragnoise.bench.world import scenes as world
+
 from .recipe import learning_rate
 from .shards import encode
 

@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dragnoise.bench.world.analysis import find
+from dragnoise.bench.world.drags import Drag, grown
+from dragnoise.bench.world.painting import Pixels
 from dragnoise.engine import DragConfig, Editor, EditResult, Image, Mask, Points, stages
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.unet import Conditioning, Down
@@ -14,8 +17,6 @@ from dragnoise.engine.drag.loop import Optimum
 from dragnoise.engine.inputs.frame import Frame
 from dragnoise.engine.methods import METHODS
 
-from .drags import Drag, completion, grown, psnr
-from .painting import Pixels
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,11 @@ class Trial:
         """Score the edit, or another picture made from the same drag."""
         drag = self.drag
         picture = self.picture if picture is None else picture
-        share, distance = completion(drag, picture)
-        inside = psnr(picture, drag.after, drag.mask)
-        outside = psnr(picture, self.rebuilt, ~grown(drag.mask, 5))
-        gain = inside - psnr(drag.before, drag.after, drag.mask)
-        return Score(share, distance, inside, outside, gain)
+        found = find(drag, picture)
+        inside = psnr(picture, drag.after, drag.area)
+        outside = psnr(picture, self.rebuilt, ~grown(drag.area, 5))
+        gain = inside - psnr(drag.before, drag.after, drag.area)
+        return Score(found.completion, found.distance_px, inside, outside, gain)
 
     def propagated(self, bottleneck: Tensor) -> Pixels:
         """Denoise with another bottleneck and return the picture."""
@@ -90,9 +91,9 @@ def edited(editor: Editor, drag: Drag, config: DragConfig) -> Trial:
     """Edit a drag, and rebuild its picture from the same inversion without the drag."""
     result = editor.edit(
         drag.before,
-        Points((drag.handle,), (drag.target,)),
-        mask=Mask(drag.mask),
-        prompt=drag.caption,
+        Points(drag.handles, drag.targets),
+        mask=None if drag.mask is None else Mask(drag.mask),
+        prompt=drag.prompt,
         config=config,
         record=True,
     )
@@ -114,7 +115,7 @@ def oracle(editor: Editor, drag: Drag, config: DragConfig) -> tuple[float, Tenso
     """
     model = editor.model
     schedule = model.schedule(config.steps)
-    conditioning = stages.condition(model, stages.embed(model, drag.caption), config.steps)
+    conditioning = stages.condition(model, stages.embed(model, drag.prompt), config.steps)
     source = _inverted(model, drag.before, conditioning, config)
     goal = _inverted(model, drag.after, conditioning, config)
     _, timestep = schedule.active(config.active_steps)[0]

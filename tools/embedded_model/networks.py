@@ -60,7 +60,7 @@ def new_networks(vocabulary: int) -> Networks:
         elif isinstance(part, Transformer2DModel):
             _silence(part.proj_out)
     _silence(unet.conv_out)
-    mask_deep_skips(unet)
+    close_deep_skips(unet)
     return Networks(unet, text, nn.Conv2d(CHANNELS[1], 4, 1))
 
 
@@ -113,7 +113,7 @@ def state_of(part: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def mask_deep_skips(unet: UNet2DConditionModel) -> None:
+def close_deep_skips(unet: UNet2DConditionModel) -> None:
     """Zero the weights that read a skip below the top level: the bottleneck carries the picture."""
     for weight, first in _deep_skip_columns(unet):
         weight[:, first:].zero_()
@@ -161,14 +161,19 @@ def up(
     skips: Sequence[Tensor],
     bottleneck: Tensor,
     text: Tensor,
+    openness: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Run the decoder half.
+
+    Args:
+        openness: 1 where a sample's deep skips are read, 0 where they are closed, [B, 1, 1, 1].
 
     Returns:
         The predicted noise, and the supervision features (the third up block's output).
     """
     hidden = bottleneck
     features = bottleneck
+    skips = [*skips[:OPEN_SKIPS], *(skip * openness for skip in skips[OPEN_SKIPS:])]
     for index, block in enumerate(unet.up_blocks):
         count = len(block.resnets)
         hidden = block(

@@ -24,6 +24,8 @@ CONSTANT = 2
 DRAG_TIME = 681
 WORDLESS = 0.15
 ASTRAY = 0.6
+OPEN = 0.25
+"""The share of samples whose deep skips are open, as Stable Diffusion's are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,7 @@ class Batch:
         tokens: Captions, int64 [B, LENGTH].
         source: The latents that moved samples take their bottleneck from, [moved, 4, 32, 32].
         high: The times of `source`, int64 [moved].
+        openness: 1 where a sample's deep skips are read, 0 where they are closed, [B, 1, 1, 1].
         blur: Noise added to a moved bottleneck, in its standard deviations, [moved, 1, 1, 1].
     """
 
@@ -48,6 +51,7 @@ class Batch:
     tokens: Tensor
     source: Tensor
     high: Tensor
+    openness: Tensor
     blur: Tensor
 
     @property
@@ -74,7 +78,7 @@ def draw_batch(
     here = pairs.latents[chosen, flipped].float()
     there = pairs.latents[chosen, 1 - flipped].float()
     noise = torch.randn(here.shape, generator=generator)
-    uniform = torch.rand((9, size), generator=generator)
+    uniform = torch.rand((10, size), generator=generator)
     rank = torch.arange(size)
     time, high = _times(uniform, rank >= size - moved)
     start = _wide(alphas[high])
@@ -93,6 +97,7 @@ def draw_batch(
         tokens=_captions(pairs.tokens[chosen].long(), uniform[5]),
         source=source[size - moved :],
         high=high[size - moved :],
+        openness=_wide((uniform[9] < OPEN).float()),
         blur=_wide(blur[size - moved :]),
     )
 

@@ -124,7 +124,9 @@ class Trainer:
             )
             bottleneck = torch.cat([bottleneck[:own], _blurred(bottleneck[size:], batch.blur)])
             skips = tuple(skip[:size] for skip in skips)
-            output, features = networks.up(net.unet, embedding[:size], skips, bottleneck, text)
+            output, features = networks.up(
+                net.unet, embedding[:size], skips, bottleneck, text, batch.openness
+            )
             clean = net.head(features)
         errors = (output.float() - batch.noise).square().mean((1, 2, 3))
         return errors, (clean.float() - batch.clean).square().mean()
@@ -138,7 +140,6 @@ class Trainer:
         (errors.mean() + 0.5 * auxiliary).backward()
         nn.utils.clip_grad_norm_(self.networks.weights(), 1.0)
         self.optimiser.step()
-        networks.mask_deep_skips(self.networks.unet)
         self.step += 1
         self._follow(min(EMA, (1 + self.step) / (12 + self.step)))
         return errors.detach(), auxiliary.detach()

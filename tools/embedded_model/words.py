@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from . import world
+from dragnoise.bench.world import scenes as world
 
 LENGTH = 32
 START = "<|startoftext|>"
