@@ -183,7 +183,11 @@ def _convert(source: Path, target: Path) -> None:
 
 
 def said_of(content: object) -> tuple[dict[str, Any], npt.NDArray[Any]]:
-    """Return what a pickle says of a sample, its mask apart. Raises ImageError for anything else."""
+    """Return what a pickle says of a sample, and its mask.
+
+    Raises:
+        ImageError: It is no sample's.
+    """
     return {"prompt": _prompt(content), "points": _points(content)}, _mask(content)
 
 

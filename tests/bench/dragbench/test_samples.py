@@ -23,7 +23,7 @@ def test_a_sample_is_what_was_pickled(name: str, tmp_path: Path) -> None:
     sample, said = read_sample(root, name, tmp_path / "out"), said_of(name)
     assert (sample.name, sample.prompt) == (name, said["prompt"])
     assert sample.category == name.split("/")[0]
-    given = [tuple(map(float, point)) for point in said["points"]]
+    given = [(float(x), float(y)) for x, y in said["points"]]
     assert sample.points == Points(tuple(given[0::2]), tuple(given[1::2]))
     np.testing.assert_array_equal(sample.mask.editable, said["mask"] > 0)
     assert (sample.image.height, sample.image.width) == SAMPLES[name][0]
