@@ -191,7 +191,7 @@ def draw_land(rng: np.random.Generator, sky: str, effects: bool = True) -> Land:
     return Land(sky, ground, roof, **places, effects=effects)  # type: ignore[arg-type]
 
 
-DRAW: dict[type[Scene], Callable[[np.random.Generator, str], Scene]] = {
+DRAW: dict[type[Scene], Callable[..., Scene]] = {
     Air: draw_air,
     Sea: draw_sea,
     Land: draw_land,

@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dragnoise.bench.world import painting
+from dragnoise.bench.world import scenes as world
 from dragnoise.engine.config import DragGANConfig
 from dragnoise.engine.gan.folder import load_generator
 from dragnoise.engine.gan.writing import write_folder
 from embedded_gan import accept, landmarks, pack
-from embedded_model import painting, world
 from generators import generator_model
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_landmarks_are_found_in_a_noisy_picture(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    scene = world.draw_land(rng, str(rng.choice(list(world.SKIES))))
+    scene = world.draw_land(rng, str(rng.choice(list(world.SKIES))), effects=False)
     drawn, places = painting.render(scene)
     noisy = np.clip(drawn + rng.normal(0, 8, drawn.shape), 0, 255).astype(np.uint8)
     found, seen, unclear = landmarks.find(noisy)
@@ -33,7 +34,7 @@ def test_landmarks_are_found_in_a_noisy_picture(seed: int) -> None:
 def test_targets_are_a_drag_away_and_inside(kind: str) -> None:
     rng = np.random.default_rng(4)
     for _ in range(50):
-        scene = world.draw_land(rng, "day")
+        scene = world.draw_land(rng, "day", effects=False)
         place = painting.render(scene)[1][kind]
         target = accept._target(rng, kind, place)
         assert all(8 <= side <= 120 for side in target)

@@ -69,17 +69,38 @@ def test_training_resumes_where_it_was(trained: train.Trainer, pairs: Pairs) -> 
     assert [file.name for file in trained.folder.iterdir()] == [train.CHECKPOINT]
 
 
-def test_deep_skips_stay_masked(trained: train.Trainer) -> None:
-    unet = trained.networks.unet.eval()
-    shape = torch.zeros((1, 4, 32, 32))
-    text = torch.zeros((1, words.LENGTH, networks.WIDTH))
+def test_deep_skips_are_open_in_some_samples_and_packed_closed(
+    trained: train.Trainer, pairs: Pairs
+) -> None:
+    batch = recipe.draw_batch(
+        pairs, networks.alphas_cumprod(), 0.45, torch.Generator().manual_seed(5), 400
+    )
+    assert set(batch.openness.unique().tolist()) == {0.0, 1.0}
+    assert 0.15 < batch.openness.mean().item() < 0.35
+    closed = pack.averaged(trained.folder)[0].up_blocks[0].resnets[0].conv1.weight
+    opened = pack.averaged(trained.folder, is_open=True)[0].up_blocks[0].resnets[0].conv1.weight
+    own = networks.CHANNELS[-1]
+    assert not closed[:, own:].any()
+    assert opened[:, own:].any()
+    assert torch.equal(closed[:, :own], opened[:, :own])
+
+
+@pytest.mark.parametrize("openness", [0.0, 1.0])
+def test_the_halves_are_the_whole_network_with_skips_open_or_closed(openness: float) -> None:
+    unet = networks.new_networks(len(words.tokenizer())).unet.eval()
+    generator = torch.Generator().manual_seed(6)
     with torch.no_grad():
-        embedding, skips, bottleneck = networks.down(unet, shape, torch.tensor([681]), text)
-        resnet = unet.up_blocks[0].resnets[0]
-        zeroed = resnet.conv1.weight[:, bottleneck.shape[1] :]
-    assert not zeroed.any()
-    assert len(skips) == 8
-    assert embedding.isfinite().all()
+        for weight in unet.parameters():
+            weight.copy_(0.05 * torch.randn(weight.shape, generator=generator))
+        noisy = torch.randn((2, 4, 32, 32), generator=generator)
+        text = torch.randn((2, words.LENGTH, networks.WIDTH), generator=generator)
+        times = torch.tensor([500, 681])
+        embedding, skips, bottleneck = networks.down(unet, noisy, times, text)
+        gate = torch.full((2, 1, 1, 1), openness)
+        output = networks.up(unet, embedding, skips, bottleneck, text, gate)[0]
+        if not openness:
+            networks.close_deep_skips(unet)
+        torch.testing.assert_close(output, unet(noisy, times, text).sample)
 
 
 def test_the_packed_folder_is_small_whole_and_loads(trained: train.Trainer, tmp_path: Path) -> None:
@@ -90,11 +111,11 @@ def test_the_packed_folder_is_small_whole_and_loads(trained: train.Trainer, tmp_
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
     editor = Editor.from_pretrained(target)
     drag = samples.demo_drags()[0]
-    points = [(*drag.handle, *drag.target)]
+    points = [(*drag.handles[0], *drag.targets[0])]
     result = editor.edit(
         drag.before,
         points,
-        prompt=drag.caption,
+        prompt=drag.prompt,
         config=editor.defaults.replace(iterations=1, steps=4),
     )
     assert result.image.pixels.shape == drag.before.shape

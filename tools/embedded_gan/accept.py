@@ -12,12 +12,12 @@ from statistics import mean
 
 import numpy as np
 
+from dragnoise.bench.world.painting import Landmarks
+from dragnoise.bench.world.scenes import Point
 from dragnoise.engine import Editor, EditResult, Image
 from dragnoise.engine.cli.drawing import enlarge, sheet, with_points
 from dragnoise.engine.config import DragGANConfig
 from dragnoise.engine.inputs.points import Points
-from embedded_model.painting import Landmarks
-from embedded_model.world import Point
 
 from . import landmarks
 

@@ -10,9 +10,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from embedded_model import painting, world
-from embedded_model.painting import Landmarks, Pixels
-from embedded_model.world import Land
+from dragnoise.bench.world import painting
+from dragnoise.bench.world import scenes as world
+from dragnoise.bench.world.painting import Landmarks, Pixels
+from dragnoise.bench.world.scenes import Land
+
+from .lessons import RANGES
 
 _STEPS = (4.0, 2.0, 1.0, 0.5, 0.25)
 _MIDDLE = Land("day", "green", "red", 64, 40, 30, 24, 96)
@@ -27,7 +30,7 @@ def find(picture: Pixels) -> tuple[Land, Landmarks, float]:
         scene = _best(picture, _on_grid(scene, sun_x=13, sun_y=6))
         scene = _best(picture, _houses(scene))
     for step in _STEPS:
-        for name in world.RANGES[Land]:
+        for name in RANGES:
             scene = _best(picture, _beside(scene, name, step))
     return scene, painting.render(scene)[1], _difference(picture, scene)
 
@@ -48,14 +51,14 @@ def _best(picture: Pixels, scenes: Iterable[Land]) -> Land:
 def _on_grid(scene: Land, **counts: int) -> Iterable[Land]:
     """Yield the scene with two parameters on a grid over their ranges, and as it is."""
     yield scene
-    values = [np.linspace(*world.RANGES[Land][name], count) for name, count in counts.items()]
+    values = [np.linspace(*RANGES[name], count) for name, count in counts.items()]
     for chosen in itertools.product(*values):
         yield _changed(scene, **dict(zip(counts, map(float, chosen), strict=True)))
 
 
 def _houses(scene: Land) -> Iterable[Land]:
     """Yield the scene with its house in other places and colours."""
-    for x in np.linspace(*world.RANGES[Land]["house_x"], 23):
+    for x in np.linspace(*RANGES["house_x"], 23):
         for roof in list(world.PAINTS)[:6]:
             yield _changed(scene, house_x=float(x), roof=roof)
 
@@ -63,7 +66,7 @@ def _houses(scene: Land) -> Iterable[Land]:
 def _beside(scene: Land, name: str, step: float) -> Iterable[Land]:
     """Yield the scene with one parameter a step or two to either side, and as it is."""
     yield scene
-    low, high = world.RANGES[Land][name]
+    low, high = RANGES[name]
     for times in (-2, -1, 1, 2):
         value = getattr(scene, name) + times * step
         if low - 12 <= value <= high + 12:

@@ -12,10 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedded_model import painting, world
-from embedded_model.world import Land
+from dragnoise.bench.world import painting
+from dragnoise.bench.world import scenes as world
+from dragnoise.bench.world.scenes import Land
 
-PLACES = tuple(world.RANGES[Land])
+RANGES = {
+    "peak_x": (40, 88),
+    "peak_height": (26, 66),
+    "sun_x": (16, 112),
+    "sun_y": (16, 52),
+    "house_x": (20, 108),
+}
+"""What z is spread over: the ranges of the scenes that the shipped generator was taught."""
+
+PLACES = tuple(RANGES)
 COLOURS: dict[str, tuple[str, ...]] = {
     "sky": tuple(world.SKIES),
     "ground": tuple(world.GROUNDS),
@@ -45,7 +55,7 @@ def scene(places: NDArray[np.float64], colours: NDArray[np.float64]) -> Land:
     for name, values in COLOURS.items():
         share = _NORMAL.cdf(float(colours[FACTORS.index(name)]))
         chosen[name] = values[min(int(share * len(values)), len(values) - 1)]
-    for name, (low, high) in world.RANGES[Land].items():
+    for name, (low, high) in RANGES.items():
         chosen[name] = low + shares[name] * (high - low)
     return Land(**chosen)
 

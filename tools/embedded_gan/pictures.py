@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedded_model import painting, world
+from dragnoise.bench.world import painting
+from dragnoise.bench.world import scenes as world
 
 CHUNK = 500
 SEED = 20263
@@ -28,7 +29,7 @@ def draw(kinds: tuple[str, ...], count: int, seed: int) -> NDArray[np.uint8]:
     pictures = np.empty((count, 3, world.SIZE, world.SIZE), np.uint8)
     for number in range(count):
         sort = KINDS[kinds[number % len(kinds)]]
-        scene = world.DRAW[sort](rng, str(rng.choice(list(world.SKIES))))
+        scene = world.DRAW[sort](rng, str(rng.choice(list(world.SKIES))), False)
         pictures[number] = painting.render(scene)[0].transpose(2, 0, 1)
     return pictures
 

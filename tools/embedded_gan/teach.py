@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from dragnoise.bench.world.scenes import Land
 from dragnoise.engine.gan.architecture import SMALLEST, Architecture
 from dragnoise.engine.gan.generator import Generator, Synthesis
 from dragnoise.engine.gan.layers import enlarged
-from embedded_model.world import Land
 
 from . import lessons
 

@@ -3,7 +3,7 @@
     python -m embedded_model train --work FOLDER --seconds 5400 --final
     python -m embedded_model decoder --work FOLDER --seconds 600
     python -m embedded_model pack --work FOLDER --out engine/diffusion/embedded
-    python -m embedded_model accept --drags 40 --out sheet.png
+    python -m embedded_model accept --each 8 --out sheet.png
 
 `train` draws its data into the work folder, continues from the checkpoint there, and can be
 interrupted. OMP_NUM_THREADS sets the threads.
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from dragnoise.bench.world.kinds import KINDS
 from dragnoise.engine import Editor
 from dragnoise.engine.diffusion.load import EMBEDDED
 
@@ -56,7 +57,7 @@ def _decoder(options: argparse.Namespace) -> None:
 def _pack(options: argparse.Namespace) -> None:
     trained = (options.work / "vae").exists()
     vae = networks.read_vae(options.work if trained else EMBEDDED)
-    total = pack.pack(options.work, vae, options.out)
+    total = pack.pack(options.work, vae, options.out, is_open=options.open)
     samples.write_samples(options.out / "samples", samples.demo_drags())
     _print(f"{options.out}: {total} bytes and the samples")
 
@@ -65,14 +66,16 @@ def _tune(options: argparse.Namespace) -> None:
     editor = Editor.from_pretrained(options.model)
     sweep = itertools.product((0.2, 0.4, 0.8), (0.02, 0.1), (0, 10))
     configs = [editor.defaults.replace(lr=lr, lam=lam, end_step=end) for lr, lam, end in sweep]
-    best = accept.tune(editor, options.drags, configs, _print)
+    best = accept.tune(editor, options.each, configs, _print)
     names = ("lr", "lam", "end_step", "iterations")
     _print(json.dumps({name: getattr(best, name) for name in names}))
 
 
 def _accept(options: argparse.Namespace) -> None:
     editor = Editor.from_pretrained(options.model)
-    rows, trials = accept.accept(editor, options.drags, report=_print)
+    if options.closed:
+        networks.close_deep_skips(editor.model.unet.network)
+    rows, trials = accept.accept(editor, options.each, report=_print, kinds=options.kinds)
     if options.out is not None:
         accept.sheet(trials).save(options.out)
     _print(accept.table(rows))
@@ -136,14 +139,18 @@ _COMMANDS = {
     "pack": _Command(
         _pack,
         "write the model folder, with the demo's samples",
-        {"--out": {"type": Path, "required": True, "metavar": "FOLDER"}, "--work": _WORK},
+        {
+            "--out": {"type": Path, "required": True, "metavar": "FOLDER"},
+            "--open": {"action": "store_true", "help": "leave the deep skips open"},
+            "--work": _WORK,
+        },
     ),
     "tune": _Command(
         _tune,
         "sweep the drag's settings on drags that `accept` does not use",
         {
             "model": _MODEL,
-            "--drags": {"type": int, "default": 10, "metavar": "N", "help": "(default: 10)"},
+            "--each": {"type": int, "default": 2, "metavar": "N", "help": "of a kind (default: 2)"},
         },
     ),
     "accept": _Command(
@@ -151,7 +158,15 @@ _COMMANDS = {
         "judge the model on held-out drags; the last line is one JSON document",
         {
             "model": _MODEL,
-            "--drags": {"type": int, "default": 40, "metavar": "N", "help": "(default: 40)"},
+            "--each": {"type": int, "default": 8, "metavar": "N", "help": "of a kind (default: 8)"},
+            "--kinds": {
+                "nargs": "+",
+                "default": tuple(KINDS),
+                "choices": KINDS,
+                "metavar": "KIND",
+                "help": "(default: all)",
+            },
+            "--closed": {"action": "store_true", "help": "close the deep skips"},
             "--out": {
                 "type": Path,
                 "metavar": "SHEET.png",

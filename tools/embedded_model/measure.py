@@ -1,6 +1,7 @@
 """Edit drags whose result is known, and judge each edit by what it should have become."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dragnoise.bench.world.analysis import find
-from dragnoise.bench.world.drags import Drag, grown
+from dragnoise.bench.world.drags import Drag, Selection, grown
 from dragnoise.bench.world.painting import Pixels
 from dragnoise.engine import DragConfig, Editor, EditResult, Image, Mask, Points, stages
 from dragnoise.engine.diffusion.model import Model
@@ -16,7 +17,6 @@ from dragnoise.engine.diffusion.unet import Conditioning, Down
 from dragnoise.engine.drag.loop import Optimum
 from dragnoise.engine.inputs.frame import Frame
 from dragnoise.engine.methods import METHODS
-
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Score:
         distance_px: From the landmark to the target.
         inside_db: PSNR against the goal, inside the mask.
         outside_db: PSNR against the reconstruction, outside of the mask.
+        sharpness: The picture's gradients beside the goal's, inside the mask; 1 is as sharp.
         gain_db: `inside_db` less that of the unedited picture.
     """
 
@@ -35,6 +36,7 @@ class Score:
     distance_px: float
     inside_db: float
     outside_db: float
+    sharpness: float
     gain_db: float
 
 
@@ -69,7 +71,8 @@ class Trial:
         inside = psnr(picture, drag.after, drag.area)
         outside = psnr(picture, self.rebuilt, ~grown(drag.area, 5))
         gain = inside - psnr(drag.before, drag.after, drag.area)
-        return Score(found.completion, found.distance_px, inside, outside, gain)
+        sharp = gradients(picture, drag.area) / gradients(drag.after, drag.area)
+        return Score(found.completion, found.distance_px, inside, outside, sharp, gain)
 
     def propagated(self, bottleneck: Tensor) -> Pixels:
         """Denoise with another bottleneck and return the picture."""
@@ -103,6 +106,20 @@ def edited(editor: Editor, drag: Drag, config: DragConfig) -> Trial:
     free = dataclasses.replace(result.record.scene, settings=still)
     rebuilt = stages.propagate(METHODS["dragnoise"], free, optimum.constants, optimum.start)
     return Trial(drag, result, decoded(editor.model, rebuilt))
+
+
+def psnr(a: Pixels, b: Pixels, where: Selection | None = None) -> float:
+    """Return the peak signal-to-noise ratio in dB, of all pixels or of those in a mask."""
+    error = (a.astype(np.float32) - b) ** 2
+    if where is not None:
+        error = error[where]
+    return 10 * math.log10(255**2 / max(1e-6, float(error.mean())))
+
+
+def gradients(picture: Pixels, where: Selection) -> float:
+    """Return the mean square of a picture's gradients in a mask."""
+    down, across = np.gradient(picture.astype(np.float32), axis=(0, 1))
+    return float((down**2 + across**2).sum(-1)[where].mean())
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """Build the embedded model's networks: Stable Diffusion's classes and block types, small."""
 
+import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,21 +116,22 @@ def state_of(part: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 @torch.no_grad()
 def close_deep_skips(unet: UNet2DConditionModel) -> None:
     """Zero the weights that read a skip below the top level: the bottleneck carries the picture."""
-    for weight, first in _deep_skip_columns(unet):
-        weight[:, first:].zero_()
+    for layer, first in _deep_skip_readers(unet):
+        layer.weight[:, first:].zero_()
 
 
-def _deep_skip_columns(unet: UNet2DConditionModel) -> list[tuple[Tensor, int]]:
-    """Return each weight that reads a deep skip, and the first column that does."""
+def _deep_skip_readers(unet: UNet2DConditionModel) -> list[tuple[nn.Conv2d, int]]:
+    """Return each convolution that reads a deep skip, and the first channel that is the skip's."""
     sizes = [CHANNELS[0], CHANNELS[0]] + [size for c in itertools.pairwise(CHANNELS) for size in c]
-    columns = []
+    found = []
     for resnet in (resnet for block in unet.up_blocks for resnet in block.resnets):
         size = sizes.pop()
         if len(sizes) >= OPEN_SKIPS:
             readers = (resnet.conv1, resnet.conv_shortcut)
-            weights = [reader.weight for reader in readers if reader is not None]
-            columns += [(weight, weight.shape[1] - size) for weight in weights]
-    return columns
+            found += [
+                (reader, reader.weight.shape[1] - size) for reader in readers if reader is not None
+            ]
+    return found
 
 
 def alphas_cumprod() -> Tensor:
@@ -173,19 +175,40 @@ def up(
     """
     hidden = bottleneck
     features = bottleneck
-    skips = [*skips[:OPEN_SKIPS], *(skip * openness for skip in skips[OPEN_SKIPS:])]
-    for index, block in enumerate(unet.up_blocks):
-        count = len(block.resnets)
-        hidden = block(
-            hidden_states=hidden,
-            temb=embedding,
-            res_hidden_states_tuple=tuple(skips[-count:]),
-            **_text(block, text),
-        )
-        skips = skips[:-count]
-        if index == 2:
-            features = hidden
+    with _deep_skips(unet, openness):
+        for index, block in enumerate(unet.up_blocks):
+            count = len(block.resnets)
+            hidden = block(
+                hidden_states=hidden,
+                temb=embedding,
+                res_hidden_states_tuple=tuple(skips[-count:]),
+                **_text(block, text),
+            )
+            skips = skips[:-count]
+            if index == 2:
+                features = hidden
     return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden))), features
+
+
+@contextlib.contextmanager
+def _deep_skips(unet: UNet2DConditionModel, openness: Tensor) -> Iterator[None]:
+    """Scale what is read of deep skips, sample by sample: 0 is as if their weights were zero."""
+
+    def scale(first: int) -> Callable[[nn.Module, tuple[Tensor]], tuple[Tensor]]:
+        def hook(layer: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+            (value,) = inputs
+            own, skip = value[:, :first], value[:, first:]
+            return (torch.cat([own, skip * openness.to(skip.dtype)], 1),)
+
+        return hook
+
+    readers = _deep_skip_readers(unet)
+    hooks = [layer.register_forward_pre_hook(scale(first)) for layer, first in readers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _text(block: nn.Module, text: Tensor) -> dict[str, Tensor]:

@@ -18,18 +18,23 @@ from .train import CHECKPOINT
 LIMIT_BYTES = 27_000_000
 
 
-def averaged(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Read the running averages of a work folder's checkpoint, in evaluation mode."""
+def averaged(work: Path, is_open: bool = False) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Read the running averages of a work folder's checkpoint, in evaluation mode.
+
+    The deep skips are closed unless `is_open`.
+    """
     averages = torch.load(work / CHECKPOINT, weights_only=True)["average"]
     trained = networks.new_networks(len(words.tokenizer()))
     trained.unet.load_state_dict(networks.state_of("unet", averages))
     trained.text.load_state_dict(networks.state_of("text", averages))
+    if not is_open:
+        networks.close_deep_skips(trained.unet)
     return trained.unet.eval(), trained.text.eval()
 
 
-def pipeline(work: Path, vae: AutoencoderKL) -> StableDiffusionPipeline:
+def pipeline(work: Path, vae: AutoencoderKL, is_open: bool = False) -> StableDiffusionPipeline:
     """Return a stock pipeline in float16 around the trained networks."""
-    unet, text = averaged(work)
+    unet, text = averaged(work, is_open)
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -56,7 +61,13 @@ def size_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def pack(work: Path, vae: AutoencoderKL, target: Path, extras: Path | None = None) -> int:
+def pack(
+    work: Path,
+    vae: AutoencoderKL,
+    target: Path,
+    extras: Path | None = None,
+    is_open: bool = False,
+) -> int:
     """Write the model folder, whole or not at all.
 
     Args:
@@ -65,6 +76,7 @@ def pack(work: Path, vae: AutoencoderKL, target: Path, extras: Path | None = Non
         target: The model folder; what is there is replaced.
         extras: A folder whose drag.json, MODEL_CARD.md and samples/ go in as they are; None keeps
             those of `target`.
+        is_open: Leave the deep skips open.
 
     Returns:
         The bytes of the folder.
@@ -76,7 +88,7 @@ def pack(work: Path, vae: AutoencoderKL, target: Path, extras: Path | None = Non
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     part.chmod(0o755)
     try:
-        pipeline(work, vae).save_pretrained(part, safe_serialization=True)
+        pipeline(work, vae, is_open).save_pretrained(part, safe_serialization=True)
         words.save_tokenizer(part / "tokenizer")
         _bring(extras if extras is not None else target, part)
         total = size_bytes(part)
