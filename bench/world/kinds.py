@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from . import scenes
-from .scenes import Air, Land, Scene, Sea
+from .scenes import Air, AnyScene, Land, Scene, Sea
 
 Random: TypeAlias = np.random.Generator
 Ends: TypeAlias = tuple[Scene, Scene, tuple[str, ...]]
@@ -81,7 +81,7 @@ class Kind:
     moves: bool = True
 
 
-def _changed(scene: Scene, **changes: float) -> Scene:
+def _changed(scene: AnyScene, **changes: float) -> AnyScene:
     return scenes.with_geometry(scene, changes)
 
 
@@ -185,7 +185,8 @@ def _draw_behind(rng: Random, sky: str) -> Ends:
     land = scenes.draw_land(rng, sky)
     land = _changed(land, peak_height=max(50, land.peak_height))
     hidden = _changed(land, sun_x=land.peak_x + rng.uniform(-12, 12), sun_y=rng.uniform(46, 57))
-    seen = _changed(land, sun_x=hidden.sun_x + rng.choice([-1, 1]) * rng.uniform(26, 38), sun_y=hidden.sun_y - rng.uniform(4, 20))  # fmt: skip # noqa: E501
+    x = hidden.sun_x + rng.choice([-1, 1]) * rng.uniform(26, 38)
+    seen = _changed(land, sun_x=x, sun_y=hidden.sun_y - rng.uniform(4, 20))
     # A handle must be seen: a sun that is pulled out still shows its edge beside the slope.
     peeping = _changed(hidden, sun_x=(hidden.sun_x + seen.sun_x) / 2)
     if rng.random() < 0.5:
@@ -233,7 +234,8 @@ def _draw_crossing(rng: Random, sky: str) -> Ends:
     half = rng.uniform(9, 15)
     scene = _changed(sea, sun_x=middle - side * half, boat_x=middle + side * half)
     scene = _changed(scene, sun_y=rng.uniform(16, 30))
-    return scene, _changed(scene, sun_x=middle + side * half, boat_x=middle - side * half), ("sun", "boat")  # fmt: skip # noqa: E501
+    goal = _changed(scene, sun_x=middle + side * half, boat_x=middle - side * half)
+    return scene, goal, ("sun", "boat")
 
 
 _HANDLES = ("balloon", "balloon_top", "balloon_basket", "balloon_left", "balloon_right")

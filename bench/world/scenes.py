@@ -11,7 +11,7 @@ every object stands for itself on a plain ground.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -109,6 +109,7 @@ class Land:
 
 
 Scene: TypeAlias = Air | Sea | Land
+AnyScene = TypeVar("AnyScene", bound=Scene)
 
 RANGES: dict[type[Scene], dict[str, tuple[float, float]]] = {
     Air: {
@@ -146,7 +147,7 @@ _USUAL = {
     "boat_tilt": 0.0,
     "sun_radius": 10.0,
 }
-"""Values that half of the drawn scenes have: most balloons hang straight."""
+"""Values that half of the drawn scenes have, and all without effects: balloons hang straight."""
 
 
 def caption(scene: Scene) -> str:
@@ -162,33 +163,36 @@ def caption(scene: Scene) -> str:
     return f"a mountain , {house} , {light} , {scene.sky} sky"
 
 
-def _random_geometry(rng: np.random.Generator, sort: type[Scene]) -> dict[str, float]:
+def _random_geometry(
+    rng: np.random.Generator, sort: type[Scene], effects: bool = True
+) -> dict[str, float]:
     drawn = {name: rng.uniform(*limits) for name, limits in RANGES[sort].items()}
     usual = {name: value for name, value in _USUAL.items() if name in drawn}
-    return drawn | {name: value for name, value in usual.items() if rng.random() < 0.5}
+    share = 0.5 if effects else 1.0
+    return drawn | {name: value for name, value in usual.items() if rng.random() < share}
 
 
 def draw_air(rng: np.random.Generator, sky: str, effects: bool = True) -> Air:
     """Return a random `Air` under this sky."""
     first, second = rng.choice(list(PAINTS), 2, replace=False)
     ground = str(rng.choice(list(GROUNDS)))
-    places = _random_geometry(rng, Air)
-    return Air(sky, ground, str(first), str(second), **places, effects=effects)  # type: ignore[arg-type]
+    places = _random_geometry(rng, Air, effects)
+    return Air(sky, ground, str(first), str(second), **places, effects=effects)
 
 
 def draw_sea(rng: np.random.Generator, sky: str, effects: bool = True) -> Sea:
     """Return a random `Sea` under this sky."""
     hull, sail = rng.choice(list(PAINTS), 2, replace=False)
-    places = _random_geometry(rng, Sea)
-    return Sea(sky, str(hull), str(sail), **places, effects=effects)  # type: ignore[arg-type]
+    places = _random_geometry(rng, Sea, effects)
+    return Sea(sky, str(hull), str(sail), **places, effects=effects)
 
 
 def draw_land(rng: np.random.Generator, sky: str, effects: bool = True) -> Land:
     """Return a random `Land` under this sky."""
     ground = str(rng.choice(list(GROUNDS)))
     roof = str(rng.choice(list(PAINTS)[:6]))
-    places = _random_geometry(rng, Land)
-    return Land(sky, ground, roof, **places, effects=effects)  # type: ignore[arg-type]
+    places = _random_geometry(rng, Land, effects)
+    return Land(sky, ground, roof, **places, effects=effects)
 
 
 DRAW: dict[type[Scene], Callable[..., Scene]] = {
@@ -209,7 +213,7 @@ def geometry(scene: Scene) -> tuple[str, ...]:
     return tuple(RANGES[type(scene)])
 
 
-def with_geometry(scene: Scene, changes: Mapping[str, float]) -> Scene:
+def with_geometry(scene: AnyScene, changes: Mapping[str, float]) -> AnyScene:
     """Return the scene with some of its geometry replaced."""
     return dataclasses.replace(scene, **changes)  # type: ignore[arg-type]
 

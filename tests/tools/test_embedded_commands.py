@@ -27,7 +27,7 @@ def test_the_best_settings_are_printed(
         return configs[-1]
 
     monkeypatch.setattr(accept, "tune", tune)
-    commands.main(["tune", "--drags", "1"])
+    commands.main(["tune", "--each", "1"])
     assert len(set(swept)) == 12
     best = json.loads(capsys.readouterr().out)
     assert best == {"lr": 0.8, "lam": 0.1, "end_step": 10, "iterations": swept[-1].iterations}
