@@ -2,8 +2,9 @@
 
 What is measured: kernels, stages, edits, sessions, personalise, precision, exports; all: the
 first three.
-work counts the work of an edit; campaign asks a machine as much as it can in one run; readme writes
-the kept records' tables into README.md and docs/.
+work counts the work of an edit; replacement holds a block's output and sees what is kept of the
+picture; campaign asks a machine as much as it can in one run; readme writes the kept records'
+tables into README.md and docs/.
 """
 
 import sys
@@ -413,6 +414,18 @@ def _run_work(parsed: Namespace) -> int:
     return run(parsed)
 
 
+def _add_replacement_options(parser: ArgumentParser) -> None:
+    from .replacement.cli import add_options
+
+    add_options(parser)
+
+
+def _run_replacement(parsed: Namespace) -> int:
+    from .replacement.cli import run
+
+    return run(parsed)
+
+
 def _add_readme_options(parser: ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
 
@@ -453,6 +466,12 @@ ALL = Command("all", "kernels, stages and edits", _add_options, _run_all)
 WORK = Command(
     "work", "the work of an edit, counted on the real code", _add_work_options, _run_work
 )
+REPLACEMENT = Command(
+    "replacement",
+    "which block of the U-Net holds what, and from when on",
+    _add_replacement_options,
+    _run_replacement,
+)
 CAMPAIGN = Command(
     "campaign",
     "all that a machine can tell in a given time, most valuable first",
@@ -470,5 +489,5 @@ BENCH = Program(
     name="dragnoise.bench",
     usage="python -m dragnoise.bench",
     description="What an edit costs.",
-    commands=(*MEASUREMENTS, ALL, WORK, CAMPAIGN, README),
+    commands=(*MEASUREMENTS, ALL, WORK, REPLACEMENT, CAMPAIGN, README),
 )

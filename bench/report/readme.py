@@ -2,9 +2,10 @@
 
 A page has a place for a text between `<!-- NAME:begin -->` and `<!-- NAME:end -->`:
 
-    summary   one table: the published code, our first edit, our next drag (README.md)
-    session   first and later drags of every measured model, a sentence each (docs/sessions.md)
-    bench     every record's table with its conditions (docs/benchmarks.md)
+    summary      one table: the published code, our first edit, our next drag (README.md)
+    session      first and later drags of every measured model, a sentence each (docs/sessions.md)
+    bench        every record's table with its conditions (docs/benchmarks.md)
+    replacement  what is kept of a picture whose blocks are held (docs/replacement.md)
 """
 
 import textwrap
@@ -19,12 +20,18 @@ from ..measure.personalise import fidelity_table, training_table
 from ..measure.precision import precision_table
 from ..measure.sessions import mouse_table
 from ..measure.stages import stages_table
+from ..replacement.table import summary_table
 from .record import RESULTS, edits_table, kernels_table, newest, number
 
 __all__ = ["PAGES", "ROOT", "refresh", "rendered"]
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "docs/sessions.md", ROOT / "docs/benchmarks.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "docs/sessions.md",
+    ROOT / "docs/benchmarks.md",
+    ROOT / "docs/replacement.md",
+)
 
 Record = Mapping[str, Any]
 Cells = Sequence[Sequence[str]]
@@ -175,6 +182,28 @@ def _first_and_later(record: Record) -> str:
     return f"{about}: {', '.join(times)}; the published code {took['baseline']} s every time."
 
 
+def _replacement(folder: Path) -> str:
+    """Return what came of held blocks, a table a record."""
+    parts = [
+        f"\n{_wrapped(_pictures(record))}\n\n{_markdown(summary_table(record))}\n"
+        for _, record in _of_kind(folder, "replacement")
+    ]
+    return "".join(parts) if parts else "Nothing has been measured yet.\n"
+
+
+def _pictures(record: Record) -> str:
+    """Return one sentence: what a record's pictures are, and how far from each other."""
+    pictures = record["pictures"]
+    names = ", ".join(picture["name"] for picture in pictures)
+    away = sum(picture["rebuilt"]["pixels"] for picture in pictures) / len(pictures)
+    apart = sum(picture["apart"]["pixels"] for picture in pictures) / len(pictures)
+    return (
+        f"{record['model']}, {record['steps']} steps, mean of {names}: with nothing held they are "
+        f"rebuilt to {number(away)} levels of 255; the other picture's reconstruction is "
+        f"{number(apart)} levels away."
+    )
+
+
 def _part(slug: str, record: Record) -> str:
     """Return one record's section: a heading, its conditions, its tables."""
     tables = [table(record) for table in _TABLES[record["bench"]]]
@@ -218,20 +247,22 @@ _TABLES: Mapping[str, Sequence[Callable[[Record], Cells]]] = {
     "exports": (exports_table, edit_table),
     "personalise": (_training, _fidelity),
     "precision": (precision_table,),
+    "replacement": (summary_table,),
 }
 
 _TEXTS: Mapping[str, Callable[[Path], str]] = {
     "summary": _summary,
     "session": _session_times,
     "bench": rendered,
+    "replacement": _replacement,
 }
 
 
 def _about(record: Record) -> list[str]:
-    """Return the model and size, where a record has any, and the precision."""
+    """Return the model, size and variant, where a record has any, and the precision."""
     if record["bench"] == "kernels":
         return [record["dtype"]]
-    return [record["model"], record["size"], record["dtype"]]
+    return [record[name] for name in ("model", "size", "variant", "dtype") if name in record]
 
 
 def _settings(record: Record) -> str:

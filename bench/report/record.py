@@ -26,6 +26,9 @@ __all__ = [
 
 RESULTS = Path(__file__).parents[1] / "results"
 
+_KIND = ("bench", "model", "dtype", "size", "variant")
+"""What records must have in common for the newest to stand for the others."""
+
 
 def keep(document: Mapping[str, Any], slug: str, folder: Path = RESULTS) -> Path:
     """Write a record as `folder/<slug>/<name>.json`, whole or not at all, and return the path.
@@ -45,9 +48,12 @@ def keep(document: Mapping[str, Any], slug: str, folder: Path = RESULTS) -> Path
 
 
 def name_of(document: Mapping[str, Any]) -> str:
-    """Name the file of a record, and of its plot, without the ending."""
+    """Name the file of a record, and of its plot, without the ending.
+
+    `variant`, where a record has one, tells apart what one machine measures of one model.
+    """
     machine = document["machine"]
-    what = [document[name] for name in ("bench", "model", "dtype")]
+    what = [document[name] for name in ("bench", "model", "variant", "dtype") if name in document]
     return "-".join([machine["date"][:10], machine["commit"] or "no-commit", *what])
 
 
@@ -63,7 +69,7 @@ def newest(folder: Path = RESULTS) -> list[tuple[str, dict[str, Any]]]:
     ]
     last: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}
     for slug, record in sorted(records, key=lambda pair: str(pair[1]["machine"]["date"])):
-        kind = [str(record[name]) for name in ("bench", "model", "dtype", "size")]
+        kind = [str(record.get(name, "")) for name in _KIND]
         last[(slug, *kind)] = (slug, record)
     return [last[kind] for kind in sorted(last)]
 
