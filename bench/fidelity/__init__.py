@@ -1,0 +1,1 @@
+"""What a picture shows of a drag, and how sure that is: distances, likeness, statistics."""

@@ -1,0 +1,91 @@
+"""Likeness of pictures whose likeness is known, and intervals of known values."""
+
+import numpy as np
+import pytest
+
+from dragnoise.bench.fidelity.pixels import Pixels, psnr, sharpness, ssim
+from dragnoise.bench.fidelity.statistics import interval, paired
+from dragnoise.engine.errors import ConfigError, ImageError
+
+
+@pytest.fixture
+def picture() -> Pixels:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return coarse.repeat(8, 0).repeat(8, 1)
+
+
+def test_psnr_of_known_differences() -> None:
+    black = np.zeros((4, 4, 3), np.uint8)
+    grey = np.full((4, 4, 3), 51, np.uint8)
+    assert psnr(black, grey) == pytest.approx(20 * np.log10(5))
+    where = np.zeros((4, 4), bool)
+    where[0, 0] = True
+    grey[0, 0] = 255
+    assert psnr(black, grey, where) == pytest.approx(0)
+    assert psnr(grey, grey) > 110
+
+
+def test_ssim_of_a_flat_shift_is_the_formula_s() -> None:
+    a = np.full((16, 16, 3), 100, np.uint8)
+    b = np.full((16, 16, 3), 120, np.uint8)
+    c1 = (0.01 * 255) ** 2
+    assert ssim(a, b) == pytest.approx((2 * 100 * 120 + c1) / (100**2 + 120**2 + c1))
+
+
+def test_ssim_falls_with_noise_and_is_one_for_itself(picture: Pixels) -> None:
+    noise = np.random.default_rng(1).normal(0, 20, picture.shape)
+    noisy = (picture + noise).clip(0, 255).astype(np.uint8)
+    where = np.zeros(picture.shape[:2], bool)
+    where[:8] = True
+    half = picture.copy()
+    half[:8] = noisy[:8]
+    assert ssim(picture, picture) == pytest.approx(1)
+    assert ssim(picture, noisy) < ssim(picture, half) < 1
+    assert ssim(picture, half, where) < ssim(picture, half)
+
+
+def test_smears_and_noise_are_not_sharp(picture: Pixels) -> None:
+    parts = [picture[:, at : at + 44].astype(int) for at in range(4)]
+    smeared = (sum(parts) // 4).astype(np.uint8)
+    noise = np.random.default_rng(1).normal(0, 40, picture.shape)
+    noisy = (picture + noise).clip(0, 255).astype(np.uint8)
+    assert sharpness(picture, picture) == 1
+    assert sharpness(smeared, picture[:, :44]) < 0.8
+    assert sharpness(noisy, picture) < 0.8
+    assert sharpness(np.zeros_like(picture), picture) == 0
+
+
+def test_other_sizes_and_empty_selections_are_refused(picture: Pixels) -> None:
+    with pytest.raises(ImageError, match="one size"):
+        psnr(picture, picture[1:])
+    with pytest.raises(ImageError, match="no pixel"):
+        ssim(picture, picture, np.zeros(picture.shape[:2], bool))
+
+
+def test_an_interval_holds_the_mean_and_narrows_with_values() -> None:
+    rng = np.random.default_rng(2)
+    few = interval(rng.normal(5, 1, 10).tolist())
+    many = interval(rng.normal(5, 1, 1000).tolist())
+    assert few.low < few.mean < few.high
+    assert many.high - many.low < few.high - few.low
+    assert many.low < 5 < many.high
+    assert interval([3.0]) == interval([3.0])
+    with pytest.raises(ConfigError, match="finite"):
+        interval([])
+    with pytest.raises(ConfigError, match="finite"):
+        interval([1.0, float("nan")])
+
+
+def test_equal_methods_are_noise_and_a_shift_is_not() -> None:
+    rng = np.random.default_rng(3)
+    drags = {f"drag-{number}": float(rng.uniform(0, 20)) for number in range(30)}
+    wobbled = {name: value + float(rng.normal()) for name, value in drags.items()}
+    nearer = {name: value - 2 for name, value in wobbled.items()}
+    assert paired(wobbled, drags).is_noise
+    better = paired(nearer, drags)
+    assert not better.is_noise
+    assert better.difference.high < 0
+    assert better.smaller > 25
+    with pytest.raises(ConfigError, match="in common"):
+        paired({"a": 1.0}, {"b": 1.0})
