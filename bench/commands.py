@@ -3,13 +3,14 @@
 What is measured: kernels, stages, edits, sessions, personalise, precision, exports; all: the
 first three.
 work counts the work of an edit; replacement holds a block's output and sees what is kept of the
-picture; campaign asks a machine as much as it can in one run; readme writes the kept records'
-tables into README.md and docs/.
+picture; dragbench edits DragBench's pictures and judges them; campaign asks a machine as much as it
+can in one run; readme writes the kept records' tables into README.md and docs/.
 """
 
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -402,28 +403,16 @@ def _run_all(parsed: Namespace) -> int:
     return 0
 
 
-def _add_work_options(parser: ArgumentParser) -> None:
-    from .work.cli import add_options
+def _in_its_room(name: str, summary: str) -> Command:
+    """Return a command that stands in `NAME/cli.py`, which is imported when it is wanted."""
 
-    add_options(parser)
+    def add_options(parser: ArgumentParser) -> None:
+        import_module(f".{name}.cli", __package__).add_options(parser)
 
+    def run(parsed: Namespace) -> int:
+        return int(import_module(f".{name}.cli", __package__).run(parsed))
 
-def _run_work(parsed: Namespace) -> int:
-    from .work.cli import run
-
-    return run(parsed)
-
-
-def _add_replacement_options(parser: ArgumentParser) -> None:
-    from .replacement.cli import add_options
-
-    add_options(parser)
-
-
-def _run_replacement(parsed: Namespace) -> int:
-    from .replacement.cli import run
-
-    return run(parsed)
+    return Command(name, summary, add_options, run)
 
 
 def _add_readme_options(parser: ArgumentParser) -> None:
@@ -463,14 +452,10 @@ def _run_campaign(parsed: Namespace) -> int:
 
 
 ALL = Command("all", "kernels, stages and edits", _add_options, _run_all)
-WORK = Command(
-    "work", "the work of an edit, counted on the real code", _add_work_options, _run_work
-)
-REPLACEMENT = Command(
-    "replacement",
-    "which block of the U-Net holds what, and from when on",
-    _add_replacement_options,
-    _run_replacement,
+ROOMS = (
+    _in_its_room("work", "the work of an edit, counted on the real code"),
+    _in_its_room("replacement", "which block of the U-Net holds what, and from when on"),
+    _in_its_room("dragbench", "edit DragBench's pictures and judge what became of them"),
 )
 CAMPAIGN = Command(
     "campaign",
@@ -489,5 +474,5 @@ BENCH = Program(
     name="dragnoise.bench",
     usage="python -m dragnoise.bench",
     description="What an edit costs.",
-    commands=(*MEASUREMENTS, ALL, WORK, REPLACEMENT, CAMPAIGN, README),
+    commands=(*MEASUREMENTS, ALL, *ROOMS, CAMPAIGN, README),
 )

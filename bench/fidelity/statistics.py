@@ -7,7 +7,7 @@ import numpy as np
 
 from dragnoise.engine.errors import ConfigError
 
-__all__ = ["Interval", "Paired", "interval", "paired"]
+__all__ = ["Interval", "Paired", "grouped_interval", "interval", "paired"]
 
 _RESAMPLES = 2000
 _LEVEL = 95.0
@@ -65,6 +65,32 @@ def interval(values: Sequence[float], seed: int = 0) -> Interval:
     tail = (100 - _LEVEL) / 2
     low, high = np.percentile(array[chosen].mean(1), (tail, 100 - tail))
     return Interval(float(array.mean()), float(low), float(high), array.size)
+
+
+def grouped_interval(groups: Sequence[Sequence[float]], seed: int = 0) -> Interval:
+    """Return the mean of all values and its bootstrap interval over groups.
+
+    Values of one group (the pairs of points of one picture) are not independent, so that whole
+    groups are drawn (Davison and Hinkley, Bootstrap Methods and their Application, 1997, 3.8).
+
+    Args:
+        groups: At least one, none of them empty, all values finite.
+        seed: Of the resampling.
+
+    Raises:
+        ConfigError: There are no values, or some are not finite.
+    """
+    sums = np.array([np.sum(group) for group in groups], np.float64)
+    counts = np.array([len(group) for group in groups], np.float64)
+    if not counts.size or not counts.all() or not np.isfinite(sums).all():
+        raise ConfigError(f"a mean needs finite values, got {list(groups)[:5]}")
+    shape = (_RESAMPLES, counts.size)
+    chosen = np.random.default_rng(seed).integers(counts.size, size=shape)
+    means = sums[chosen].sum(1) / counts[chosen].sum(1)
+    tail = (100 - _LEVEL) / 2
+    low, high = np.percentile(means, (tail, 100 - tail))
+    mean = float(sums.sum() / counts.sum())
+    return Interval(mean, float(low), float(high), int(counts.sum()))
 
 
 def paired(first: Mapping[str, float], second: Mapping[str, float], seed: int = 0) -> Paired:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-SAMPLES = {
+SAMPLES: dict[str, tuple[tuple[int, int], list[list[float]]]] = {
     "art_work/b": ((40, 72), [[10, 20], [30, 20]]),
     "animals/one": ((37, 64), [[20, 12], [28, 16], [40, 30], [40, 22]]),
     "a_category_of_ones_own/x": ((64, 53), [[12, 30], [20.5, 36]]),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dragnoise.bench.fidelity.pixels import Pixels, psnr, sharpness, ssim
-from dragnoise.bench.fidelity.statistics import interval, paired
+from dragnoise.bench.fidelity.statistics import grouped_interval, interval, paired
 from dragnoise.engine.errors import ConfigError, ImageError
 
 
@@ -89,3 +89,32 @@ def test_equal_methods_are_noise_and_a_shift_is_not() -> None:
     assert better.smaller > 25
     with pytest.raises(ConfigError, match="in common"):
         paired({"a": 1.0}, {"b": 1.0})
+
+
+def test_a_grouped_interval_covers_the_mean_as_often_as_it_says() -> None:
+    random = np.random.default_rng(5)
+    covered = 0
+    for seed in range(200):
+        groups = [(random.normal(1.0) + random.normal(0, 0.1, 3)).tolist() for _ in range(40)]
+        found = grouped_interval(groups, seed)
+        covered += found.low <= 1.0 <= found.high
+    assert 0.9 <= covered / 200 <= 0.98
+
+
+def test_values_of_one_picture_are_not_independent() -> None:
+    together = grouped_interval([[1.0, 1.0, 1.0, 1.0], [5.0, 5.0, 5.0, 5.0]] * 5)
+    apart = grouped_interval([[1.0], [1.0], [1.0], [1.0], [5.0], [5.0], [5.0], [5.0]] * 5)
+    assert together.mean == apart.mean == 3.0
+    assert together.high - together.low > 1.5 * (apart.high - apart.low)
+
+
+@pytest.mark.parametrize("groups", [[[2.0]], [[2.0], [2.0, 2.0]]])
+def test_groups_without_spread_have_no_interval(groups: list[list[float]]) -> None:
+    found = grouped_interval(groups)
+    assert (found.mean, found.low, found.high) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("groups", [[], [[]], [[1.0], []], [[np.inf]]])
+def test_groups_without_values_have_no_mean(groups: list[list[float]]) -> None:
+    with pytest.raises(ConfigError, match="a mean needs finite values"):
+        grouped_interval(groups)

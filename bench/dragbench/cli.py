@@ -1,0 +1,168 @@
+"""`python -m dragnoise.bench dragbench`: edit DragBench's samples and judge what became of them.
+
+Prints a table; the last line of stdout is one JSON document.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dragnoise.engine.cli.options import METHOD_SETTINGS, add_model_options
+from dragnoise.engine.cli.show import print_json
+from dragnoise.engine.config import DiffusionSettings, whole
+from dragnoise.engine.errors import DragnoiseError
+from dragnoise.engine.system.files import writable_folder
+
+from ..jobs.ledger import Ledger
+from ..jobs.run import run_jobs
+from ..jobs.settings import settings_of
+from ..jobs.shards import WHOLE, Shard
+from .asked import Asked, about
+from .judge import Judge
+from .samples import convert, names_of, write_order
+
+__all__ = ["add_options", "run"]
+
+_METHODS = [
+    name for name, settings in METHOD_SETTINGS.items() if issubclass(settings, DiffusionSettings)
+]
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("root", metavar="ROOT", help="the folder that DragBench.zip unpacks to")
+    parser.add_argument(
+        "--method",
+        default="dragnoise",
+        choices=_METHODS,
+        metavar="NAME",
+        help=f"how to drag: {', '.join(_METHODS)} (default: %(default)s)",
+    )
+    for name, metavar, what in (
+        ("--settings", "K=V,...", "of the method (default: the model's own)"),
+        ("--shard", "I/N", "edit only the I-th of N shares, beside others in the same --out"),
+        ("--convert", "FOLDER", "only write the samples there as JSON and PNG, without pickles"),
+    ):
+        parser.add_argument(name, metavar=metavar, help=what)
+    for name, usual, what in (
+        ("--personalise", 0, "steps of learning each picture first (published: 200)"),
+        ("--limit", None, "only the first N samples"),
+        ("--workers", None, "so many processes, by Ray; RAY_ADDRESS names a cluster"),
+    ):
+        parser.add_argument(name, type=int, default=usual, metavar="N", help=what)
+    parser.add_argument(
+        "--out",
+        default="dragbench",
+        metavar="FOLDER",
+        help="what is made lies there (default: %(default)s)",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on where a run was cut off")
+    add_model_options(parser)
+
+
+def run(parsed: Namespace) -> int:
+    """Do what the arguments ask for; return 1 if a sample failed."""
+    root = Path(parsed.root)
+    if parsed.convert is not None:
+        return _convert(root, writable_folder(parsed.convert))
+    asked = _asked(parsed)
+    shard = WHOLE if parsed.shard is None else Shard.of(parsed.shard)
+    names = names_of(root)
+    ledger = Ledger(asked.out, about(asked, names), shard)
+    limit = None if parsed.limit is None else whole("--limit", parsed.limit, 1)
+    chosen = shard.take(names[:limit])
+    from .measures import make_judge
+
+    _edit(parsed, asked, chosen, ledger, make_judge)
+    done = ledger.done()
+    results = {name: done[name] for name in names if name in done}
+    return _report(asked, ledger, results, len(names))
+
+
+def _asked(parsed: Namespace) -> Asked:
+    """Return the run that the arguments ask for."""
+    options = {name: value for name, value in vars(parsed).items() if name != "outputs"}
+    editor = Namespace(**options | {"no_check": True})
+    if parsed.workers is not None and parsed.threads is None:
+        editor.threads = max(1, (os.cpu_count() or 1) // max(parsed.workers, 1))
+    return Asked(
+        root=Path(parsed.root).absolute(),
+        out=writable_folder(parsed.out).absolute(),
+        method=parsed.method,
+        settings=settings_of(parsed.method, parsed.settings),
+        personalise=whole("--personalise", parsed.personalise, 0),
+        editor=editor,
+    )
+
+
+def _edit(
+    parsed: Namespace,
+    asked: Asked,
+    names: list[str],
+    ledger: Ledger,
+    make_judge: Callable[[Asked], Judge],
+) -> None:
+    """Edit and judge the samples that are not done yet, here or on Ray's workers."""
+    from .edits import make_work
+
+    make = partial(make_work, asked, make_judge)
+    if parsed.workers is not None:
+        from ..jobs.ray import run_on_ray
+
+        gpus = 0 if parsed.device == "cpu" else _gpus(parsed.workers)
+        run_on_ray(names, make, ledger, parsed.workers, resume=parsed.resume, gpus=gpus, watch=_say)
+        return
+    loaded: list[Callable[[str], dict[str, Any]]] = []
+
+    def work(name: str) -> dict[str, Any]:
+        if not loaded:
+            loaded.append(make())
+        return loaded[0](name)
+
+    run_jobs(names, work, ledger, resume=parsed.resume, watch=_say)
+
+
+def _gpus(workers: int) -> float:
+    """Return each worker's share of this machine's GPUs; of a cluster's, one each."""
+    import torch
+
+    if os.environ.get("RAY_ADDRESS"):
+        return 1
+    return min(1.0, torch.cuda.device_count() / workers)
+
+
+def _report(asked: Asked, ledger: Ledger, results: dict[str, dict[str, Any]], count: int) -> int:
+    """Write the files, show the table, and print the record."""
+    from ..report.record import show
+    from .report import write_report
+
+    document, cells = write_report(asked, ledger.about, results, count)
+    show(f"DragBench: {asked.method}, {len(results)} of {count} samples", cells)
+    failed = document["samples"]["failed"]
+    for name, reason in failed.items():
+        _say(f"{name} failed: {reason}")
+    print_json(document)
+    return 1 if failed else 0
+
+
+def _convert(root: Path, folder: Path) -> int:
+    """Write all samples without pickles; return 1 if one cannot be read."""
+    names = names_of(root)
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            convert(root, name, folder)
+        except DragnoiseError as wrong:
+            failed[name] = str(wrong)
+            _say(str(wrong))
+    write_order(root, folder)
+    print_json({"written": str(folder), "samples": len(names) - len(failed), "failed": failed})
+    return 1 if failed else 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
