@@ -455,6 +455,7 @@ ALL = Command("all", "kernels, stages and edits", _add_options, _run_all)
 ROOMS = (
     _in_its_room("work", "the work of an edit, counted on the real code"),
     _in_its_room("replacement", "which block of the U-Net holds what, and from when on"),
+    _in_its_room("quality", "every way to drag, judged where the result is known"),
     _in_its_room("dragbench", "edit DragBench's pictures and judge what became of them"),
 )
 CAMPAIGN = Command(

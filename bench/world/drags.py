@@ -93,12 +93,12 @@ class Drag:
     @cached_property
     def body(self) -> Selection:
         """Where the dragged things stand in the source, bool [128, 128]."""
-        return _body(self.scene, self.before, self.things)
+        return body_of(self.scene, self.before, self.things)
 
     @cached_property
     def arrived(self) -> Selection:
         """Where the dragged things stand in the goal, bool [128, 128]."""
-        return _body(self.goal, self.after, self.things)
+        return body_of(self.goal, self.after, self.things)
 
     @cached_property
     def uncovered(self) -> Selection:
@@ -183,7 +183,7 @@ def _form(scene: Scene, thing: str) -> tuple[float, ...]:
     return tuple(getattr(scene, name) for name in names)
 
 
-def _body(scene: Scene, picture: Pixels, things: Sequence[str]) -> Selection:
+def body_of(scene: Scene, picture: Pixels, things: Sequence[str]) -> Selection:
     """Return where things stand in a scene's picture and are not hidden."""
     return _differing(picture, render(scene, things)[0])
 

@@ -14,13 +14,14 @@ import PIL.ImageDraw
 import torch
 from torch import Tensor
 
-from dragnoise.bench.world.drags import Drag, drags
+from dragnoise.bench.fidelity.pixels import psnr
+from dragnoise.bench.quality.scores import score
+from dragnoise.bench.quality.trial import Trial, decoded, encoded, goal_bottleneck
+from dragnoise.bench.world.analysis import find
+from dragnoise.bench.world.drags import Drag, drags, grown
 from dragnoise.bench.world.kinds import KINDS
 from dragnoise.bench.world.painting import Pixels
 from dragnoise.engine import DragConfig, Editor
-
-from .measure import Trial, decoded, edited, oracle, psnr
-from .shards import encode
 
 LOT = "judging"
 TUNING_LOT = "tuning"
@@ -100,7 +101,7 @@ def accept(
     rows = list[Row]()
     trials = list[tuple[Trial, Pixels]]()
     for drag in drags(LOT, kinds, each):
-        trial = edited(editor, drag, config)
+        trial = Trial(editor, drag, config)
         previous = trials[-1][0] if trials else None
         row, ideal = _judged(editor, trial, previous, config)
         rows.append(row)
@@ -114,24 +115,25 @@ def _judged(
     editor: Editor, trial: Trial, previous: Trial | None, config: DragConfig
 ) -> tuple[Row, Pixels]:
     drag = trial.drag
-    score = trial.score()
-    leverage, goal = oracle(editor, drag, config)
+    scores = score(drag, trial.picture)
+    leverage, goal = goal_bottleneck(editor, drag, config)
     ideal = trial.propagated(goal)
-    latent = encode(editor.model.vae, [drag.before])
+    model = editor.model
+    outside = ~grown(drag.area, 5)
     row = Row(
         kind=drag.kind,
         leverage=leverage,
-        completion=score.completion,
+        completion=scores.completion,
         start_px=drag.length_px,
-        end_px=score.distance_px,
-        outside_db=score.outside_db,
-        gain_db=score.gain_db,
-        sharpness=score.sharpness,
+        end_px=scores.distance_px,
+        outside_db=psnr(trial.picture, trial.rebuilt, outside if outside.any() else None),
+        gain_db=scores.gain_db,
+        sharpness=scores.sharpness,
         rebuilt_db=psnr(trial.rebuilt, drag.before),
-        vae_db=psnr(decoded(editor.model, latent), drag.before),
+        vae_db=psnr(decoded(model, encoded(model, drag.before)), drag.before),
         iterations=len(trial.result.history.losses),
         reached=trial.result.reached,
-        oracle=trial.score(ideal).completion,
+        oracle=find(drag, ideal).completion,
         controls=_controls(trial, previous),
     )
     return row, ideal
@@ -139,22 +141,13 @@ def _judged(
 
 def _controls(trial: Trial, previous: Trial | None) -> tuple[float, float, float]:
     """Return the completion without a change, with noise as large as it, and with another's."""
-    optimum = trial.optimum
-    change = _change(trial)
-    still = torch.zeros_like(change)
-    noise = torch.randn(change.shape, generator=torch.Generator().manual_seed(0)).to(change)
-    random = noise * change.norm() / noise.norm()
-    another = still if previous is None else _change(previous)
+    still = torch.zeros_like(trial.change)
+    another = still if previous is None else previous.change
 
-    def completion(move: Tensor) -> float:
-        return trial.score(trial.propagated(optimum.start + move)).completion
+    def completion(change: Tensor) -> float:
+        return find(trial.drag, trial.moved_by(change)).completion
 
-    return completion(still), completion(random), completion(another)
-
-
-def _change(trial: Trial) -> Tensor:
-    moved: Tensor = trial.optimum.variable - trial.optimum.start
-    return moved
+    return completion(still), completion(trial.noise_like_the_change()), completion(another)
 
 
 def _means(rows: Sequence[Row]) -> dict[str, float]:
@@ -250,11 +243,11 @@ def tune(
     """
     gains = list[float]()
     for config in configs:
-        trials = [edited(editor, drag, config) for drag in drags(TUNING_LOT, kinds, each)]
-        scores = [trial.score() for trial in trials]
-        gain = float(np.mean([score.gain_db for score in scores]))
-        completion = float(np.mean([score.completion for score in scores]))
-        distance_px = float(np.mean([score.distance_px for score in scores]))
+        trials = [Trial(editor, drag, config) for drag in drags(TUNING_LOT, kinds, each)]
+        scores = [score(trial.drag, trial.picture) for trial in trials]
+        gain = float(np.mean([each.gain_db for each in scores]))
+        completion = float(np.mean([each.completion for each in scores]))
+        distance_px = float(np.mean([each.distance_px for each in scores]))
         reached = float(np.mean([trial.result.reached for trial in trials]))
         gains.append(gain)
         report(
