@@ -47,7 +47,7 @@ def test_ssim_falls_with_noise_and_is_one_for_itself(picture: Pixels) -> None:
 
 def test_smears_and_noise_are_not_sharp(picture: Pixels) -> None:
     parts = [picture[:, at : at + 44].astype(int) for at in range(4)]
-    smeared = (sum(parts) // 4).astype(np.uint8)
+    smeared = (np.sum(parts, axis=0) // 4).astype(np.uint8)
     noise = np.random.default_rng(1).normal(0, 40, picture.shape)
     noisy = (picture + noise).clip(0, 255).astype(np.uint8)
     assert sharpness(picture, picture) == 1

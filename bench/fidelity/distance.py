@@ -1,0 +1,152 @@
+"""Find a picture's points again in another, by features, and how far they are from their targets.
+
+The *mean distance* of DragBench (Shi et al., DragDiffusion, 2023): both pictures' features are
+enlarged to the source's size; a handle is found where the edited picture's feature has the largest
+cosine with the source's at the handle, anywhere in the picture. A wrong twin far away costs
+hundreds of pixels, so that newer work looks only near the drag: here in a square around the target
+that reaches as far as the drag is long (12 px at least), with the handle at its edge.
+
+Points are (x, y) in image pixels; they are rounded to pixels for looking up.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dragnoise.engine.inputs.points import Point
+
+__all__ = ["Found", "cosine_maps", "distances_px", "find", "mean_distance", "windowed_distance"]
+
+_CHANNELS = 64
+"""How many channels are enlarged at a time: all of them would take gigabytes."""
+
+_LEAST_PX = 12
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where handles were found again.
+
+    Attributes:
+        points: One a handle, (x, y) in image pixels.
+        distances_px: From each to its target.
+    """
+
+    points: tuple[Point, ...]
+    distances_px: tuple[float, ...]
+
+    @property
+    def mean_px(self) -> float:
+        """The mean distance."""
+        return sum(self.distances_px) / len(self.distances_px)
+
+
+def mean_distance(
+    source: Tensor,
+    edited: Tensor,
+    handles: Sequence[Point],
+    targets: Sequence[Point],
+    size: tuple[int, int],
+) -> Found:
+    """Find the handles anywhere in the edited picture.
+
+    Args:
+        source: Features of the source picture [C, h, w].
+        edited: Those of the edited one, likewise.
+        handles: In the source.
+        targets: Where they shall be.
+        size: (height, width) of the source in pixels.
+    """
+    maps = cosine_maps(source, edited, handles, size)
+    return find(maps, targets)
+
+
+def windowed_distance(
+    source: Tensor,
+    edited: Tensor,
+    handles: Sequence[Point],
+    targets: Sequence[Point],
+    size: tuple[int, int],
+) -> Found:
+    """Find the handles in a window around each target; otherwise as `mean_distance`."""
+    maps = cosine_maps(source, edited, handles, size)
+    return find(maps, targets, within=handles)
+
+
+@torch.no_grad()
+def cosine_maps(
+    source: Tensor, edited: Tensor, handles: Sequence[Point], size: tuple[int, int]
+) -> Tensor:
+    """Return each handle's cosine with every pixel of the edited picture, float32 [N, H, W].
+
+    Args:
+        source: Features of the source picture [C, h, w].
+        edited: Those of the edited one, likewise.
+        handles: In the source.
+        size: (height, width) of the source in pixels.
+    """
+    columns, rows = zip(*(_pixel(handle, size) for handle in handles), strict=True)
+    products = edited.new_zeros(len(handles), *size, dtype=torch.float32)
+    squares = edited.new_zeros(size, dtype=torch.float32)
+    lengths = edited.new_zeros(len(handles), dtype=torch.float32)
+    parts = zip(source.split(_CHANNELS), edited.split(_CHANNELS), strict=True)
+    for source_part, edited_part in parts:
+        vectors = _enlarged(source_part, size)[:, list(rows), list(columns)]
+        wide = _enlarged(edited_part, size)
+        products += torch.einsum("cn,chw->nhw", vectors, wide)
+        squares += wide.square().sum(0)
+        lengths += vectors.square().sum(0)
+    norms = lengths.sqrt()[:, None, None] * squares.sqrt()
+    return products / norms.clamp_min(1e-8)
+
+
+def find(maps: Tensor, targets: Sequence[Point], within: Sequence[Point] | None = None) -> Found:
+    """Return where each map is largest, the first of equal places in reading order.
+
+    Args:
+        maps: float [N, H, W], one a target.
+        targets: Where the handles shall be.
+        within: The handles, to look near the drags alone; None: anywhere.
+    """
+    height, width = maps.shape[1:]
+    points = []
+    for number, target in enumerate(targets):
+        left, top, right, bottom = 0, 0, width, height
+        if within is not None:
+            left, top, right, bottom = _window(within[number], target, (height, width))
+        window = maps[number, top:bottom, left:right].cpu().numpy()
+        row, column = divmod(int(window.argmax()), right - left)
+        points.append((float(column + left), float(row + top)))
+    return Found(tuple(points), distances_px(points, targets))
+
+
+def distances_px(points: Sequence[Point], targets: Sequence[Point]) -> tuple[float, ...]:
+    """Return the distance of each point to its target in pixels."""
+    return tuple(math.dist(point, target) for point, target in zip(points, targets, strict=True))
+
+
+def _window(handle: Point, target: Point, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of the square that is looked through, in the picture."""
+    reach = math.ceil(max(math.dist(handle, target), _LEAST_PX))
+    x, y = _pixel(target, size)
+    return (
+        max(x - reach, 0),
+        max(y - reach, 0),
+        min(x + reach + 1, size[1]),
+        min(y + reach + 1, size[0]),
+    )
+
+
+def _pixel(point: Point, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the column and the row of the pixel that a point lies in."""
+    x, y = point
+    return min(max(round(x), 0), size[1] - 1), min(max(round(y), 0), size[0] - 1)
+
+
+def _enlarged(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return features [C, H, W] of the picture's size."""
+    return F.interpolate(features[None].float(), size, mode="bilinear")[0]

@@ -1,0 +1,135 @@
+"""DIFT's features are diffusers' own, and points are found again by them."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from dragnoise.bench.fidelity.dift import Dift
+from dragnoise.bench.fidelity.distance import (
+    cosine_maps,
+    find,
+    mean_distance,
+    windowed_distance,
+)
+from dragnoise.bench.fidelity.pixels import Pixels
+from dragnoise.engine import ConfigError, Image, ImageError
+from dragnoise.engine.diffusion.load import EMBEDDED, load
+from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.stages import embed
+from golden_cases import MODEL
+
+
+@cache
+def model() -> Model:
+    return load(MODEL, device="cpu", dtype="float32")
+
+
+def picture(height: int, width: int, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@torch.no_grad()
+def published(pixels: Pixels, block: int, draws: int, stream: torch.Generator) -> Tensor:
+    """Return the features as diffusers' own modules make them, every draw encoded by itself."""
+    told = model()
+    batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].repeat(draws, 1, 1, 1) / 127.5 - 1
+    latents = told.vae.encode(batch).latent_dist.sample(stream) * told.vae.config["scaling_factor"]
+    noise = torch.randn(latents.shape, generator=stream)
+    time = torch.tensor(261)
+    noisy = DDIMScheduler.from_config(told.scheduler).add_noise(latents, noise, time)
+    network = told.unet.network
+    shown: list[Tensor] = []
+    hook = network.up_blocks[block].register_forward_hook(lambda *told: shown.append(told[2]))
+    network(noisy, time, encoder_hidden_states=embed(told, "a cat").repeat(draws, 1, 1))
+    hook.remove()
+    return shown[0].mean(0)
+
+
+@pytest.mark.parametrize(
+    ("block", "draws", "size"),
+    [(1, 8, (64, 72)), (0, 2, (93, 101)), (2, 3, (80, 67))],
+    ids=["the protocol", "sides that leave some over", "another block"],
+)
+def test_features_are_those_of_the_published_code(
+    block: int, draws: int, size: tuple[int, int]
+) -> None:
+    finder = Dift(model(), up_block=block, ensemble=draws)
+    ours_stream = torch.Generator().manual_seed(3)
+    theirs_stream = torch.Generator().manual_seed(3)
+    for seed in (1, 2):  # two pictures, one stream
+        pixels = picture(*size, seed)
+        ours = finder.features(pixels, "a cat", ours_stream)
+        theirs = published(pixels, block, draws, theirs_stream)
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert torch.equal(ours_stream.get_state(), theirs_stream.get_state())
+
+
+def test_points_are_found_where_they_were_moved_to() -> None:
+    """By a trained model: on random weights the noise decides."""
+    before = Image.of(EMBEDDED / "samples" / "house.png").pixels
+    after = np.roll(before, (8, 16), axis=(0, 1))
+    finder = Dift(load(None, device="cpu", dtype="float32"), ensemble=2)
+    source, edited = (
+        finder.features(pixels, "a house", torch.Generator().manual_seed(seed))
+        for seed, pixels in enumerate((before, after))
+    )
+    handles = [(40.0, 40.0), (64.0, 64.0), (80.0, 50.0)]
+    moved = [(56.0, 48.0), (80.0, 72.0), (96.0, 58.0)]
+    still = mean_distance(source, source, handles, moved, (128, 128))
+    assert still.mean_px == pytest.approx(np.hypot(16, 8))
+    assert mean_distance(source, edited, handles, moved, (128, 128)).mean_px < 5
+    assert windowed_distance(source, edited, handles, moved, (128, 128)).mean_px < 5
+
+
+def test_cosines_are_those_of_features_enlarged_as_a_whole() -> None:
+    random = torch.Generator().manual_seed(1)
+    source, edited = torch.randn(2, 150, 6, 7, generator=random)
+    handles = [(3.0, 4.0), (40.2, 30.6)]
+    maps = cosine_maps(source, edited, handles, (45, 51))
+    wide = [F.interpolate(each[None], (45, 51), mode="bilinear") for each in (source, edited)]
+    for number, (x, y) in enumerate([(3, 4), (40, 31)]):
+        vector = wide[0][0, :, y, x].view(1, -1, 1, 1)
+        expected = F.cosine_similarity(vector, wide[1])[0]
+        torch.testing.assert_close(maps[number], expected, rtol=0, atol=1e-5)
+
+
+def test_a_twin_far_away_counts_in_the_whole_picture_alone() -> None:
+    maps = torch.zeros(1, 60, 80)
+    maps[0, 50, 70] = 1.0  # the twin
+    maps[0, 12, 33] = 0.5
+    handles, targets = [(10.0, 10.0)], [(30.0, 10.0)]
+    anywhere = find(maps, targets)
+    assert anywhere.points == ((70.0, 50.0),)
+    assert anywhere.mean_px == pytest.approx(np.hypot(40, 40))
+    near = find(maps, targets, within=handles)
+    assert near.points == ((33.0, 12.0),)
+    assert near.distances_px[0] == pytest.approx(np.hypot(3, 2))
+
+
+def test_the_window_holds_the_handle_and_no_more_than_the_picture() -> None:
+    maps = torch.zeros(1, 30, 30)
+    maps[0, 2, 2] = 1.0
+    assert find(maps, [(20.0, 2.0)], within=[(2.0, 2.0)]).mean_px == 18
+    maps[0, 2, 1] = 2.0
+    assert find(maps, [(20.0, 2.0)], within=[(2.0, 2.0)]).mean_px == 18
+    assert find(maps, [(3.0, 2.0)], within=[(4.0, 2.0)]).mean_px == 2  # 12 px at least
+
+
+def test_the_first_of_equal_places_is_taken() -> None:
+    assert find(torch.ones(1, 4, 5), [(2.0, 2.0)]).points == ((0.0, 0.0),)
+
+
+@pytest.mark.parametrize("wrong", [{"up_block": 4}, {"timestep": 1000}, {"ensemble": 0}])
+def test_what_the_model_has_not_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="take a time from 0 to 999"):
+        Dift(model(), **wrong)
+
+
+def test_a_picture_that_leaves_the_model_nothing_is_refused() -> None:
+    with pytest.raises(ImageError, match="a picture of 100x20 is too small"):
+        Dift(model()).features(picture(20, 100), "", torch.Generator())
