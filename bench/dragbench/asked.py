@@ -11,10 +11,28 @@ from typing import Any
 from dragnoise.engine.errors import ModelError
 from dragnoise.engine.system.incoming import told_as
 
-__all__ = ["Asked", "about", "seed_of"]
+__all__ = ["Asked", "Judging", "about", "seed_of"]
 
 PROTOCOL = 1
 """Raise it when a sample's result comes to mean another thing."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What pictures are judged with.
+
+    Attributes:
+        dift: The folder of the model whose features find the points again (Stable Diffusion 2.1 by
+            the protocol), "embedded", or None: no distances.
+        lpips: The file of LPIPS's weights; None: no image fidelity.
+        lpips_sha256: What that file's digest must be; None: whatever it is.
+        device: Where it computes: "auto", "cpu", "cuda".
+    """
+
+    dift: str | None = None
+    lpips: str | None = None
+    lpips_sha256: str | None = None
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -27,6 +45,7 @@ class Asked:
         method: How to drag.
         settings: The method's that were given; the others are the model's own.
         personalise: Steps of learning each picture; 0: none.
+        judging: What pictures are judged with.
         editor: The options of the model, as `load_editor` reads them.
     """
 
@@ -35,6 +54,7 @@ class Asked:
     method: str = "dragnoise"
     settings: Mapping[str, Any] = field(default_factory=dict)
     personalise: int = 0
+    judging: Judging = field(default_factory=Judging)
     editor: Namespace = field(default_factory=Namespace)
 
     @property
@@ -62,6 +82,7 @@ def about(asked: Asked, names: Sequence[str]) -> dict[str, Any]:
     Raises:
         ModelError: A model or the weights cannot be read.
     """
+    judging = asked.judging
     return {
         "bench": "dragbench",
         "protocol": PROTOCOL,
@@ -71,6 +92,8 @@ def about(asked: Asked, names: Sequence[str]) -> dict[str, Any]:
         "personalise": asked.personalise,
         "model": _digest(asked.editor.model or "embedded"),
         "dtype": asked.editor.dtype,
+        "dift": judging.dift and _digest(judging.dift),
+        "lpips": judging.lpips and _digest(judging.lpips),
     }
 
 

@@ -14,15 +14,15 @@ from typing import Any
 from dragnoise.engine.cli.options import METHOD_SETTINGS, add_model_options
 from dragnoise.engine.cli.show import print_json
 from dragnoise.engine.config import DiffusionSettings, whole
-from dragnoise.engine.errors import DragnoiseError
+from dragnoise.engine.errors import ConfigError, DragnoiseError
 from dragnoise.engine.system.files import writable_folder
 
 from ..jobs.ledger import Ledger
 from ..jobs.run import run_jobs
 from ..jobs.settings import settings_of
 from ..jobs.shards import WHOLE, Shard
-from .asked import Asked, about
-from .judge import Judge
+from .asked import Asked, Judging, about
+from .judge import EDITED, UNEDITED, Judge
 from .samples import convert, names_of, write_order
 
 __all__ = ["add_options", "run"]
@@ -30,6 +30,8 @@ __all__ = ["add_options", "run"]
 _METHODS = [
     name for name, settings in METHOD_SETTINGS.items() if issubclass(settings, DiffusionSettings)
 ]
+
+Results = dict[str, dict[str, Any]]
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -44,6 +46,9 @@ def add_options(parser: ArgumentParser) -> None:
     )
     for name, metavar, what in (
         ("--settings", "K=V,...", "of the method (default: the model's own)"),
+        ("--dift", "MODEL", "folder whose features find the points (SD 2.1); none: no distances"),
+        ("--lpips", "FILE", "LPIPS's weights; none: no image fidelity"),
+        ("--lpips-sha256", "HEX", "what the digest of these weights must be"),
         ("--shard", "I/N", "edit only the I-th of N shares, beside others in the same --out"),
         ("--convert", "FOLDER", "only write the samples there as JSON and PNG, without pickles"),
     ):
@@ -61,6 +66,11 @@ def add_options(parser: ArgumentParser) -> None:
         help="what is made lies there (default: %(default)s)",
     )
     parser.add_argument("--resume", action="store_true", help="go on where a run was cut off")
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="also judge all pictures in the published order, from one stream of random numbers",
+    )
     add_model_options(parser)
 
 
@@ -71,15 +81,17 @@ def run(parsed: Namespace) -> int:
         return _convert(root, writable_folder(parsed.convert))
     asked = _asked(parsed)
     shard = WHOLE if parsed.shard is None else Shard.of(parsed.shard)
+    _check(parsed)
     names = names_of(root)
     ledger = Ledger(asked.out, about(asked, names), shard)
-    limit = None if parsed.limit is None else whole("--limit", parsed.limit, 1)
-    chosen = shard.take(names[:limit])
+    chosen = shard.take(names[: parsed.limit])
     from .measures import make_judge
 
     _edit(parsed, asked, chosen, ledger, make_judge)
     done = ledger.done()
     results = {name: done[name] for name in names if name in done}
+    if parsed.exact:
+        _add_exact(asked, make_judge, ledger, results)
     return _report(asked, ledger, results, len(names))
 
 
@@ -95,8 +107,24 @@ def _asked(parsed: Namespace) -> Asked:
         method=parsed.method,
         settings=settings_of(parsed.method, parsed.settings),
         personalise=whole("--personalise", parsed.personalise, 0),
+        judging=Judging(parsed.dift, parsed.lpips, parsed.lpips_sha256, parsed.device),
         editor=editor,
     )
+
+
+def _check(parsed: Namespace) -> None:
+    """Raise ConfigError for what does not go together, before minutes of work."""
+    if parsed.limit is not None:
+        whole("--limit", parsed.limit, 1)
+    if not parsed.exact:
+        return
+    if parsed.dift is None:
+        raise ConfigError("--exact is about the distances by --dift; name its model, too")
+    if parsed.shard is not None or parsed.limit is not None:
+        raise ConfigError(
+            "--exact takes all pictures in order, no share of them; run the shards without it, "
+            "then all with --resume --exact"
+        )
 
 
 def _edit(
@@ -135,7 +163,17 @@ def _gpus(workers: int) -> float:
     return min(1.0, torch.cuda.device_count() / workers)
 
 
-def _report(asked: Asked, ledger: Ledger, results: dict[str, dict[str, Any]], count: int) -> int:
+def _add_exact(
+    asked: Asked, make_judge: Callable[[Asked], Judge], ledger: Ledger, results: Results
+) -> None:
+    from .exact import exact_distances
+
+    for name, distances in exact_distances(asked, make_judge, ledger, _say).items():
+        for whose in (EDITED, UNEDITED):
+            results[name][whose]["exact_px"] = distances[whose]
+
+
+def _report(asked: Asked, ledger: Ledger, results: Results, count: int) -> int:
     """Write the files, show the table, and print the record."""
     from ..report.record import show
     from .report import write_report

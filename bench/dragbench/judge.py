@@ -24,6 +24,11 @@ class Judge(Protocol):
     def device(self) -> "torch.device":
         """Where its random numbers are drawn."""
 
+    def distances(
+        self, sample: Sample, pictures: Sequence[Image], generator: "torch.Generator"
+    ) -> list[list[float]]:
+        """Return how far each pair's point is found from its target, in pixels, as in `scores`."""
+
     def scores(
         self, sample: Sample, pictures: Sequence[Image], generator: "torch.Generator"
     ) -> list[dict[str, Any]]:

@@ -8,9 +8,9 @@ import numpy as np
 import PIL.Image
 
 SAMPLES: dict[str, tuple[tuple[int, int], list[list[float]]]] = {
-    "art_work/b": ((40, 72), [[10, 20], [30, 20]]),
-    "animals/one": ((37, 64), [[20, 12], [28, 16], [40, 30], [40, 22]]),
-    "a_category_of_ones_own/x": ((64, 53), [[12, 30], [20.5, 36]]),
+    "art_work/b": ((72, 88), [[20, 30], [50, 30]]),
+    "animals/one": ((69, 96), [[20, 22], [38, 26], [50, 50], [50, 32]]),
+    "a_category_of_ones_own/x": ((80, 67), [[22, 30], [40.5, 46]]),
 }
 """(height, width) in pixels and the points, by the sample's name."""
 

@@ -10,16 +10,22 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import dragbench
 import judging
 from dragnoise.bench.__main__ import main
 from dragnoise.bench.dragbench import measures
 from dragnoise.bench.dragbench.asked import seed_of
-from dragnoise.bench.dragbench.samples import convert
+from dragnoise.bench.dragbench.samples import convert, read_sample
+from dragnoise.bench.fidelity.dai import dragging_accuracy
+from dragnoise.bench.fidelity.dift import Dift
+from dragnoise.bench.fidelity.distance import mean_distance
 from dragnoise.engine import Image
+from dragnoise.engine.diffusion.load import load
 from golden_cases import MODEL
 from judging import ByChance
+from lpips_weights import random_weights
 from miniature_dragbench import SAMPLES, said_of, write_dragbench
 
 NAMES = ["art_work/b", "animals/one", "a_category_of_ones_own/x"]
@@ -131,6 +137,35 @@ def test_every_sample_is_edited_and_judged(serial: Path) -> None:
     assert sum(Path(file).parent.name == "sheets" for file in record["files"]) == 3
 
 
+def test_every_measure_has_its_figure_beside_the_zero_line(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file(random_weights(), tmp_path / "alex.safetensors")
+    words = ["--dift", str(MODEL), "--lpips", str(tmp_path / "alex.safetensors"), "--limit", "1"]
+    given = [str(root), *QUICK, "--settings", QUICKLY, "--out", str(tmp_path / "out"), *words]
+    assert main(["dragbench", *given]) == 0
+    capsys.readouterr()
+    edited, unedited = record_of(tmp_path / "out")["lines"][-2:]
+    names = ["MD px", "m-MD px", "IF", "DAI 1", "DAI 5", "DAI 10", "DAI 20", "outside dB"]
+    assert list(edited["figures"]) == [*names, "seconds"]
+    assert list(unedited["figures"]) == names
+    assert unedited["figures"]["IF"]["mean"] == 1
+    assert unedited["figures"]["outside dB"]["mean"] == pytest.approx(114.15, abs=0.01)
+    assert edited["figures"]["IF"]["mean"] < 0.99
+    sample = read_sample(root, NAMES[0], tmp_path)
+    picture = Image.of(tmp_path / "out" / "edited" / NAMES[0] / "dragged_image.png")
+    dift = Dift(load(MODEL, device="cpu", dtype="float32"))
+    stream = torch.Generator().manual_seed(seed_of(NAMES[0]))
+    source, after = (
+        dift.features(each.pixels, sample.prompt, stream) for each in (sample.image, picture)
+    )
+    points = sample.points.handles, sample.points.targets
+    found = mean_distance(source, after, *points, (72, 88))
+    assert edited["figures"]["MD px"]["mean"] == found.mean_px
+    accuracy = dragging_accuracy(sample.image.pixels, picture.pixels, *points, 5)
+    assert edited["figures"]["DAI 5"]["mean"] == pytest.approx(accuracy)
+
+
 def test_shards_and_a_resumed_run_are_the_serial_one(
     root: Path, run: Run, serial: Path, tmp_path: Path
 ) -> None:
@@ -200,13 +235,34 @@ def test_a_picture_can_be_learned_first(root: Path, run: Run, serial: Path, tmp_
     assert (tmp_path / "out" / file).read_bytes() != (serial / file).read_bytes()
 
 
+def test_the_published_order_draws_from_one_stream(root: Path, run: Run, tmp_path: Path) -> None:
+    code, _, told = run(root, "out", "--dift", MODEL, "--exact")
+    assert code == 0
+    assert "in the published order, 3 of 3" in told
+    stream = torch.Generator().manual_seed(42)
+    drawn = {
+        name: torch.rand(len(SAMPLES[name][1]) // 2, generator=stream).tolist() for name in NAMES
+    }
+    rows = rows_of(tmp_path / "out")
+    for row in rows:
+        own = drawn[row["sample"]]
+        assert float(row["exact MD px"]) == pytest.approx(sum(own) / len(own))
+        assert row["MD px"] != row["exact MD px"]
+    assert (
+        "in the published order" not in run(root, "out", "--dift", MODEL, "--exact", "--resume")[2]
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (("--exact",), "--exact is about the distances by --dift"),
+        (("--exact", "--dift", "x", "--shard", "1/2"), "no share of them"),
         (("--shard", "3/2"), "no shard 3/2"),
         (("--limit", "0"), "--limit must be 1 or more"),
         (("--settings", "speed=1"), "no setting of dragnoise"),
         (("--personalise", "-1"), "--personalise must be 0 or more"),
+        (("--dift", "/nowhere"), "'/nowhere' cannot be read"),
         (("--model", "/nowhere"), "'/nowhere' cannot be read"),
     ],
 )

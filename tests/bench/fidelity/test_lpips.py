@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
 
-from dragnoise.bench.fidelity.lpips import LAYERS, Lpips
+from dragnoise.bench.fidelity.lpips import Lpips
 from dragnoise.bench.fidelity.pixels import Pixels
 from dragnoise.engine import ModelError
+from lpips_weights import random_weights
 
 PUBLISHED = {
     (60, 80): 0.38901352882385254,
@@ -20,19 +20,6 @@ PUBLISHED = {
     (224, 224): 0.34365683794021606,
 }
 """Distances by the package `lpips` 0.1.4 with `random_weights`, by the pictures' sizes."""
-
-
-def random_weights() -> dict[str, Tensor]:
-    random = torch.Generator().manual_seed(0)
-    weights = {}
-    for number, layer in enumerate(LAYERS):
-        inputs = layer.shape[1] * layer.shape[2] * layer.shape[3]
-        kernel = torch.randn(layer.shape, generator=random)
-        weights[f"{layer.name}.weight"] = kernel * (2 / inputs) ** 0.5
-        weights[f"{layer.name}.bias"] = torch.randn(layer.shape[0], generator=random) * 0.1
-        shares = torch.rand((1, layer.shape[0], 1, 1), generator=random)
-        weights[f"lin{number}.model.1.weight"] = shares
-    return weights
 
 
 def pictures(size: tuple[int, int]) -> tuple[Pixels, Pixels]:
