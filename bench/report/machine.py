@@ -4,6 +4,7 @@ import datetime
 import os
 import re
 import subprocess
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from dragnoise.engine.system.cpu import cpu_features, cpu_name
 from dragnoise.engine.system.packages import versions
 from dragnoise.kernels.has_native import has_native
 
-__all__ = ["device_slug", "machine"]
+__all__ = ["device_slug", "machine", "slug_of"]
 
 _ROOT = Path(__file__).parents[2]
 
@@ -43,16 +44,25 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def device_slug(device: torch.device) -> str:
     """Name the folder of a device's records: the device's name in small letters."""
-    name = f"{cpu_name()} {_widest_vectors()}"
+    name = f"{cpu_name()} {_widest_vectors(cpu_features())}"
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
+    return _slug(name)
+
+
+def slug_of(machine: Mapping[str, Any]) -> str:
+    """Name the folder of the records of a machine that `machine` described, here or elsewhere."""
+    name = f"{machine['cpu']} {_widest_vectors(machine['cpu_features'])}"
+    return _slug(name if machine["device"] == "cpu" else machine["gpu"]["name"])
+
+
+def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _widest_vectors() -> str:
+def _widest_vectors(features: Collection[str]) -> str:
     """Return the widest vector instructions, which tell processors apart that hide their names."""
     order = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "sve", "asimd")
-    features = cpu_features()
     return next((feature for feature in order if feature in features), "")
 
 

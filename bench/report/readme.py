@@ -6,6 +6,7 @@ A page has a place for a text between `<!-- NAME:begin -->` and `<!-- NAME:end -
     session      first and later drags of every measured model, a sentence each (docs/sessions.md)
     bench        every record's table with its conditions (docs/benchmarks.md)
     replacement  what is kept of a picture whose blocks are held (docs/replacement.md)
+    quality      who comes nearest on the drags whose results are known (docs/quality.md)
 """
 
 import textwrap
@@ -20,6 +21,8 @@ from ..measure.personalise import fidelity_table, training_table
 from ..measure.precision import precision_table
 from ..measure.sessions import mouse_table
 from ..measure.stages import stages_table
+from ..quality.docs import docs_page, totals_cells
+from ..quality.packed import unpacked
 from ..replacement.table import summary_table
 from .record import RESULTS, edits_table, kernels_table, newest, number
 
@@ -31,6 +34,7 @@ PAGES = (
     ROOT / "docs/sessions.md",
     ROOT / "docs/benchmarks.md",
     ROOT / "docs/replacement.md",
+    ROOT / "docs/quality.md",
 )
 
 Record = Mapping[str, Any]
@@ -191,6 +195,14 @@ def _replacement(folder: Path) -> str:
     return "".join(parts) if parts else "Nothing has been measured yet.\n"
 
 
+def _quality(folder: Path) -> str:
+    """Return what the newest run of the quality bench shows."""
+    records = [record for _, record in _of_kind(folder, "quality")]
+    if not records:
+        return "Nothing has been measured yet.\n"
+    return docs_page(unpacked(max(records, key=lambda record: str(record["machine"]["date"]))))
+
+
 def _pictures(record: Record) -> str:
     """Return one sentence: what a record's pictures are, and how far from each other."""
     pictures = record["pictures"]
@@ -248,6 +260,7 @@ _TABLES: Mapping[str, Sequence[Callable[[Record], Cells]]] = {
     "personalise": (_training, _fidelity),
     "precision": (precision_table,),
     "replacement": (summary_table,),
+    "quality": (totals_cells,),
 }
 
 _TEXTS: Mapping[str, Callable[[Path], str]] = {
@@ -255,6 +268,7 @@ _TEXTS: Mapping[str, Callable[[Path], str]] = {
     "session": _session_times,
     "bench": rendered,
     "replacement": _replacement,
+    "quality": _quality,
 }
 
 
@@ -268,7 +282,7 @@ def _about(record: Record) -> list[str]:
 def _settings(record: Record) -> str:
     """Return the settings of a record's edits, ready to be followed by the machine."""
     settings = record.get("settings")
-    if not settings:
+    if not settings or record["bench"] == "quality":  # which has some for each method
         return ""
     mask = "with mask" if record["mask"] else "without mask"
     schedule = f"{settings['steps']} steps at strength {settings['strength']}"

@@ -30,17 +30,20 @@ _KIND = ("bench", "model", "dtype", "size", "variant")
 """What records must have in common for the newest to stand for the others."""
 
 
-def keep(document: Mapping[str, Any], slug: str, folder: Path = RESULTS) -> Path:
+def keep(
+    document: Mapping[str, Any], slug: str, folder: Path = RESULTS, indent: int | None = 1
+) -> Path:
     """Write a record as `folder/<slug>/<name>.json`, whole or not at all, and return the path.
 
     Args:
         document: The record.
         slug: The device's folder, as `device_slug` names it.
         folder: The folder of all records.
+        indent: Of the JSON; None: all in one line, for what has many numbers.
     """
     target = folder / slug / f"{name_of(document)}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(document, indent=1) + "\n"
+    text = json.dumps(document, indent=indent) + "\n"
     return write_whole(
         target,
         lambda temporary: temporary.write_text(text, encoding="utf-8"),

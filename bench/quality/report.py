@@ -1,0 +1,104 @@
+"""Show a quality run: as text, as files beside its pictures, as a page of the documentation."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from dragnoise.engine.system.files import write_whole
+
+from ..report.record import RESULTS, keep, to_csv
+from .docs import COLUMNS, PARETO, ROWS, SHEET, docs_page
+from .document import Document, contestants, drags
+from .packed import packed, unpacked
+from .page import PICTURES, PLOT, page
+from .table import aligned, drags_cells, markdown, means_cells, sections
+from .verdict import verdicts
+
+__all__ = ["docs_page", "show_table", "write_all", "write_docs"]
+
+_DOCS = Path(__file__).parents[2] / "docs"
+_SHEET_BYTES = 300_000
+
+
+def show_table(document: Document) -> str:
+    """Return all tables and what they say, as text."""
+    tables = [
+        f"{section.title}. {section.about}\n\n{aligned(section.cells)}"
+        for section in sections(document)
+    ]
+    return "\n".join([*tables, *(f"{text}\n" for text in verdicts(document))])
+
+
+def write_all(document: Document, folder: Path) -> list[Path]:
+    """Write tables, plots, a sheet, a page to open in a browser and the record; return the files.
+
+    Args:
+        document: The run.
+        folder: Its pictures are in `folder/pictures`.
+    """
+    return list(_written(document, folder))
+
+
+def _written(document: Document, folder: Path) -> Iterator[Path]:
+    yield _text(folder / "record.json", json.dumps(document) + "\n")
+    yield _text(folder / "table.csv", to_csv(means_cells(document)))
+    yield _text(folder / "drags.csv", to_csv(drags_cells(document)))
+    yield _text(folder / "table.md", _markdown(document))
+    yield from _pictures(document, folder)
+    yield _text(folder / "index.html", page(document))
+
+
+def _pictures(document: Document, folder: Path) -> Iterator[Path]:
+    """Write the plot, and the sheet with everybody's picture of one drag a kind."""
+    if drags(document):
+        from .pareto import draw_pareto
+        from .sheet import draw_sheet, one_of_each
+
+        names = one_of_each(document)
+        shown = [name for name in contestants(document) if name != "nothing"]
+        yield draw_pareto(document, folder / PLOT)
+        yield draw_sheet(document, folder / PICTURES, folder / "sheet.png", names, shown)
+
+
+def _markdown(document: Document) -> str:
+    words = "\n\n".join(verdicts(document))
+    tables = "\n".join(
+        f"## {section.title}\n\n{section.about}\n\n{markdown(section.cells)}"
+        for section in sections(document, mark="**")
+    )
+    return f"# Quality of edits\n\n{words}\n\n{tables}"
+
+
+def write_docs(
+    document: Document, folder: Path, docs: Path = _DOCS, results: Path = RESULTS
+) -> list[Path]:
+    """Keep the record of a run, and write what the documentation shows of it; return the files.
+
+    Args:
+        document: The run.
+        folder: Its pictures are in `folder/pictures`.
+        docs: The documentation's folder.
+        results: The folder of all records.
+    """
+    from ..report.machine import slug_of
+    from ..report.readme import refresh
+    from .pareto import draw_pareto
+    from .sheet import draw_sheet, one_of_each
+
+    record = packed(document)
+    kept = keep(record, slug_of(document["machine"]), results, indent=None)
+    shown = [name for name in COLUMNS if name in contestants(document)]
+    names = one_of_each(document, ROWS)
+    pictures = [
+        draw_pareto(unpacked(record), docs / PARETO),
+        draw_sheet(
+            document, folder / PICTURES, docs / SHEET, names, shown, at_most_bytes=_SHEET_BYTES
+        ),
+    ]
+    pages = [docs / "quality.md", docs / "benchmarks.md"]
+    refresh(pages, results)
+    return [kept, *pictures, *pages]
+
+
+def _text(target: Path, text: str) -> Path:
+    return write_whole(target, lambda path: path.write_text(text, encoding="utf-8"))
