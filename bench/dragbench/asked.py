@@ -11,7 +11,10 @@ from typing import Any
 from dragnoise.engine.errors import ModelError
 from dragnoise.engine.system.incoming import told_as
 
-__all__ = ["Asked", "Judging", "about", "seed_of"]
+__all__ = ["EMBEDDED", "Asked", "Judging", "about", "seed_of"]
+
+EMBEDDED = "embedded"
+"""What stands for the folder of the model that comes with the package."""
 
 PROTOCOL = 1
 """Raise it when a sample's result comes to mean another thing."""
@@ -90,7 +93,7 @@ def about(asked: Asked, names: Sequence[str]) -> dict[str, Any]:
         "method": asked.method,
         "settings": dict(asked.settings),
         "personalise": asked.personalise,
-        "model": _digest(asked.editor.model or "embedded"),
+        "model": _digest(asked.editor.model or EMBEDDED),
         "dtype": asked.editor.dtype,
         "dift": judging.dift and _digest(judging.dift),
         "lpips": judging.lpips and _digest(judging.lpips),
@@ -100,9 +103,9 @@ def about(asked: Asked, names: Sequence[str]) -> dict[str, Any]:
 def _digest(source: str) -> str:
     """Digest a model's files; a folder's by their names, too."""
     from dragnoise.engine.cache.digest import file_digest
-    from dragnoise.engine.diffusion.load import EMBEDDED
+    from dragnoise.engine.diffusion.load import EMBEDDED as FOLDER
 
-    path = EMBEDDED if source == "embedded" else Path(source)
+    path = FOLDER if source == EMBEDDED else Path(source)
     with told_as(ModelError, f"{source!r} cannot be read"):
         if not path.is_dir():
             return file_digest(path)[:16]

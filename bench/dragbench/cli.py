@@ -21,7 +21,7 @@ from ..jobs.ledger import Ledger
 from ..jobs.run import run_jobs
 from ..jobs.settings import settings_of
 from ..jobs.shards import WHOLE, Shard
-from .asked import Asked, Judging, about
+from .asked import EMBEDDED, Asked, Judging, about
 from .judge import EDITED, UNEDITED, Judge
 from .samples import convert, names_of, write_order
 
@@ -99,6 +99,7 @@ def _asked(parsed: Namespace) -> Asked:
     """Return the run that the arguments ask for."""
     options = {name: value for name, value in vars(parsed).items() if name != "outputs"}
     editor = Namespace(**options | {"no_check": True})
+    editor.model = None if parsed.model == EMBEDDED else parsed.model
     if parsed.workers is not None and parsed.threads is None:
         editor.threads = max(1, (os.cpu_count() or 1) // max(parsed.workers, 1))
     return Asked(

@@ -14,7 +14,7 @@ from ..fidelity.dift import Dift
 from ..fidelity.distance import cosine_maps, find
 from ..fidelity.lpips import Lpips
 from ..fidelity.pixels import psnr
-from .asked import Asked
+from .asked import EMBEDDED, Asked
 from .judge import Judge
 from .samples import Sample
 
@@ -27,7 +27,7 @@ def make_judge(asked: Asked) -> Judge:
     device = choose_device(judging.device)
     dift = None
     if judging.dift is not None:
-        source = None if judging.dift == "embedded" else judging.dift
+        source = None if judging.dift == EMBEDDED else judging.dift
         dift = Dift(load(source, device=device, dtype="float32"))
     lpips = None
     if judging.lpips is not None:

@@ -12,7 +12,7 @@ from dragnoise.engine.system.files import write_whole
 from ..jobs.run import FAILED
 from ..report.machine import machine
 from ..report.record import to_csv
-from .asked import Asked
+from .asked import EMBEDDED, Asked
 from .plots import plot
 from .sheets import write_sheets
 from .table import cells_of, lines_of, markdown, samples_cells
@@ -47,7 +47,7 @@ def write_report(
         files += [plot(lines, results, asked.out / "plot.png"), *write_sheets(asked, results)]
     document = {
         "bench": "dragbench",
-        "model": Path(asked.editor.model or "embedded").name,
+        "model": Path(asked.editor.model or EMBEDDED).name,
         "size": "",
         "dtype": asked.editor.dtype,
         "machine": machine(choose_device(asked.editor.device)),
