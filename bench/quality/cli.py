@@ -79,13 +79,22 @@ def run(parsed: Namespace) -> int:
 
 def _report(parsed: Namespace, folder: Path, ledger: "Ledger") -> None:
     """Show and write what all shards have found until now."""
+    from dragnoise.engine.system.device import choose_device
+
+    from ..report.machine import machine
     from . import report
     from .contestants import CONTESTANTS
     from .run import by_drag
 
     summaries = {name: contestant.summary for name, contestant in CONTESTANTS.items()}
     drags = by_drag(ledger.done())
-    document = {"bench": "quality", **ledger.about, "contestants": summaries, "drags": drags}
+    document = {
+        "bench": "quality",
+        **ledger.about,
+        "machine": machine(choose_device(parsed.device)),
+        "contestants": summaries,
+        "drags": drags,
+    }
     print(report.show_table(document))
     written = report.write_all(document, folder)
     if parsed.docs:
@@ -160,8 +169,7 @@ def _settings(text: str | None, methods: Sequence[str]) -> dict[str, dict[str, A
 
 
 def _about(parsed: Namespace, studio: "Studio") -> dict[str, Any]:
-    """Return what the scores depend on beside the drags' names, and where they were made."""
-    from ..report.machine import machine
+    """Return what the scores depend on beside the jobs' names."""
     from .contestants import ENGINE
 
     return {
@@ -172,5 +180,4 @@ def _about(parsed: Namespace, studio: "Studio") -> dict[str, Any]:
         "lot": parsed.lot,
         "steps": parsed.steps,
         "settings": {name: studio.config(name).to_dict() for name in ENGINE},
-        "machine": machine(studio.editor.model.device),
     }
