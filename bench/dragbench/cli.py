@@ -86,13 +86,15 @@ def run(parsed: Namespace) -> int:
     ledger = Ledger(asked.out, about(asked, names), shard)
     chosen = shard.take(names[: parsed.limit])
     from .measures import make_judge
+    from .report import write_report  # now: what it needs may not be installed
 
     _edit(parsed, asked, chosen, ledger, make_judge)
     done = ledger.done()
     results = {name: done[name] for name in names if name in done}
     if parsed.exact:
         _add_exact(asked, make_judge, ledger, results)
-    return _report(asked, ledger, results, len(names))
+    document, cells = write_report(asked, ledger.about, results, len(names))
+    return _shown(asked, document, cells)
 
 
 def _asked(parsed: Namespace) -> Asked:
@@ -174,18 +176,16 @@ def _add_exact(
             results[name][whose]["exact_px"] = distances[whose]
 
 
-def _report(asked: Asked, ledger: Ledger, results: Results, count: int) -> int:
-    """Write the files, show the table, and print the record."""
+def _shown(asked: Asked, document: dict[str, Any], cells: list[list[str]]) -> int:
+    """Show the table, say what failed, print the record; return 1 if a sample failed."""
     from ..report.record import show
-    from .report import write_report
 
-    document, cells = write_report(asked, ledger.about, results, count)
-    show(f"DragBench: {asked.method}, {len(results)} of {count} samples", cells)
-    failed = document["samples"]["failed"]
-    for name, reason in failed.items():
+    samples = document["samples"]
+    show(f"DragBench: {asked.method}, {samples['done']} of {samples['all']} samples", cells)
+    for name, reason in samples["failed"].items():
         _say(f"{name} failed: {reason}")
     print_json(document)
-    return 1 if failed else 0
+    return 1 if samples["failed"] else 0
 
 
 def _convert(root: Path, folder: Path) -> int:

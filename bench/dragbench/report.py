@@ -26,7 +26,7 @@ def write_report(
     results: Mapping[str, Mapping[str, Any]],
     count: int,
 ) -> tuple[dict[str, Any], list[list[str]]]:
-    """Write all files of a run; return its record, ready for JSON, and its table.
+    """Write all files of a run; return its record, ready for JSON, and a table of means.
 
     Args:
         asked: The run.
@@ -57,7 +57,7 @@ def write_report(
         "files": [str(file) for file in files],
     }
     _written(asked.out / "record.json", json.dumps(document, indent=1) + "\n")
-    return document, cells
+    return document, cells_of(lines, intervals=False)
 
 
 def _written(target: Path, text: str) -> Path:

@@ -103,23 +103,23 @@ def _values(name: str, whose: str, result: Mapping[str, Any]) -> list[float]:
     return [] if found is None else [found]
 
 
-def cells_of(lines: Sequence[Line]) -> list[list[str]]:
-    """Format the table, a header first: "mean [low, high]"."""
+def cells_of(lines: Sequence[Line], *, intervals: bool = True) -> list[list[str]]:
+    """Format the table, a header first: "mean [low, high]", or the mean alone."""
     names = [name for name in _DIGITS if any(name in line.figures for line in lines)]
     header = ["category", "images", "pairs", *names]
-    return [header, *(_cells(line, names) for line in lines)]
+    return [header, *(_cells(line, names, intervals) for line in lines)]
 
 
-def _cells(line: Line, names: Iterable[str]) -> list[str]:
-    figures = [_shown(line.figures.get(name), _DIGITS[name]) for name in names]
+def _cells(line: Line, names: Iterable[str], intervals: bool) -> list[str]:
+    figures = [_shown(line.figures.get(name), _DIGITS[name], intervals) for name in names]
     return [line.name, str(line.images), str(line.pairs), *figures]
 
 
-def _shown(figure: Interval | None, digits: int) -> str:
+def _shown(figure: Interval | None, digits: int, intervals: bool) -> str:
     if figure is None:
         return ""
     mean, low, high = (f"{value:.{digits}f}" for value in (figure.mean, figure.low, figure.high))
-    return mean if low == high else f"{mean} [{low}, {high}]"
+    return f"{mean} [{low}, {high}]" if intervals and low != high else mean
 
 
 def markdown(cells: Sequence[Sequence[str]]) -> str:

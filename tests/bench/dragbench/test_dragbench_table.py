@@ -64,6 +64,8 @@ def test_the_table_has_the_zero_line_below_every_line() -> None:
     ]
     assert cells[3][3:] == ["8.0", "1.000", "0.5000", "40.0", "1.00"]
     assert cells[6] == ["all, no edit", "3", "5", "50.0", "1.000", "", "114.0", ""]
+    assert cells[5][3].startswith("4.0 [")
+    assert cells_of(lines_of(RESULTS), intervals=False)[5][3] == "4.0"
     assert markdown(cells).splitlines()[:2] == [
         "| category | images | pairs | MD px | IF | DAI 1 | outside dB | seconds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
