@@ -1,8 +1,9 @@
 """Show a quality run: as text, as files beside its pictures, as a page of the documentation."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import fill
 
 from dragnoise.engine.system.files import write_whole
 
@@ -11,22 +12,28 @@ from .docs import COLUMNS, PARETO, ROWS, SHEET, docs_page
 from .document import Document, contestants, drags
 from .packed import packed, unpacked
 from .page import PICTURES, PLOT, page
-from .table import aligned, drags_cells, markdown, means_cells, sections
+from .table import AGAINST, aligned, drags_cells, markdown, means_cells, sections
 from .verdict import verdicts
 
 __all__ = ["docs_page", "show_table", "write_all", "write_docs"]
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _SHEET_BYTES = 300_000
+_COLUMNS = 100
 
 
-def show_table(document: Document) -> str:
-    """Return all tables and what they say, as text."""
+def show_table(document: Document, against: Sequence[str] = AGAINST) -> str:
+    """Return all tables and what they say, as text.
+
+    Args:
+        document: The run.
+        against: Whom all others are compared with.
+    """
     tables = [
         f"{section.title}. {section.about}\n\n{aligned(section.cells)}"
-        for section in sections(document)
+        for section in sections(document, against)
     ]
-    return "\n".join([*tables, *(f"{text}\n" for text in verdicts(document))])
+    return "\n".join([*tables, *(f"{fill(text, _COLUMNS)}\n" for text in verdicts(document))])
 
 
 def write_all(document: Document, folder: Path) -> list[Path]:

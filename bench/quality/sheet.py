@@ -75,10 +75,11 @@ def _shrunk(
         *([_read(pictures / name / f"{each}.png") for name in names] for each in shown),
         [_read(pictures / name / "after.png") for name in names],
     ]
+    titles = [name.partition("-")[2] or name for name in names]  # the lot is the same for all
     content = b""
     for side in _TILES_PX:
         tiles = [[_tile(picture, side) for picture in column] for column in columns]
-        page = sheet(tiles, ["source", *shown, "truth"], names).to_pil().convert("RGB")
+        page = sheet(tiles, ["source", *shown, "truth"], titles).to_pil().convert("RGB")
         content = _png(page)
         if at_most_bytes is None or len(content) <= at_most_bytes:
             break

@@ -104,12 +104,12 @@ def sections(
     about = "The share of the true change away from what is dragged; the best is marked."
     found.append(Section("Consequence by kind", about, kinds_cells(document, CONSEQUENCE, mark)))
     about = (
-        "Differences on the same drags, with 95 % bootstrap intervals; noise: 0 is within, or "
-        f"there are fewer than {LEAST_DRAGS} drags."
+        "Everybody's scores less those of {} on the same drags, with 95 % bootstrap intervals; "
+        f"noise: 0 is within, or there are fewer than {LEAST_DRAGS} drags."
     )
     present = contestants(document)
     found += [
-        Section(f"Less {name}", about, pairs_cells(document, name))
+        Section(f"Compared with {name}", about.format(name), pairs_cells(document, name))
         for name in dict.fromkeys(against)
         if name in present
     ]
@@ -243,9 +243,11 @@ def _mean(
 
 
 def _shown(mean: Interval | None, score: Score) -> str:
-    if mean is None or mean.low == mean.high:
-        return _plain(mean, score)
-    return f"{_plain(mean, score)} [{mean.low:.{score.digits}f}, {mean.high:.{score.digits}f}]"
+    """Format a mean with its interval, unless that is too narrow to be seen."""
+    if mean is None:
+        return ""
+    middle, low, high = (f"{value:.{score.digits}f}" for value in (mean.mean, mean.low, mean.high))
+    return middle if low == high else f"{middle} [{low}, {high}]"
 
 
 def _plain(mean: Interval | None, score: Score) -> str:

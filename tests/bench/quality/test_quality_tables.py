@@ -146,6 +146,15 @@ def test_no_drags_at_all() -> None:
     assert show_table(document) == "No drag has been judged.\n"
 
 
+def test_anybody_can_be_compared_with() -> None:
+    text = show_table(run(), ["freedrag", "nobody"])
+    assert "Compared with freedrag" in text
+    assert "-0.15 [" in text  # warps leave 0.41 of the way, freedrag 0.56
+    assert "Compared with dragnoise" not in text
+    titles = [section.title for section in table.sections(run())]
+    assert titles[-2:] == ["Compared with dragnoise", "Compared with warp"]
+
+
 def test_csv_rows() -> None:
     document = run(each=1)
     header, *rows = table.means_cells(document)
