@@ -4,6 +4,7 @@ from .cache import Store as Store
 from .config import DragConfig as DragConfig
 from .config import DragDiffusionConfig as DragDiffusionConfig
 from .config import DragGANConfig as DragGANConfig
+from .config import FastConfig as FastConfig
 from .config import FreeDragConfig as FreeDragConfig
 from .config import GoodDragConfig as GoodDragConfig
 from .config import PersonaliseConfig as PersonaliseConfig

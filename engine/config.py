@@ -22,6 +22,7 @@ __all__ = [
     "DragDiffusionConfig",
     "DragGANConfig",
     "DragSettings",
+    "FastConfig",
     "FreeDragConfig",
     "GoodDragConfig",
     "Mutual",
@@ -156,6 +157,11 @@ class Settings:
         """Call `replace`, its new name."""
         warnings.warn("but() is now called replace()", DeprecationWarning, stacklevel=2)
         return self.replace(**changes)
+
+    @classmethod
+    def beside(cls, own: "Settings") -> Self:
+        """Return the settings of this kind on a model whose own are of another kind."""
+        return cls()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings by name, ready for JSON."""
@@ -329,6 +335,37 @@ class DragConfig(DiffusionSettings):
     def holds_without_mask(self) -> bool:
         """Whether a drag without a mask holds the whole picture in place: so it is published."""
         return self.parity
+
+
+@dataclass(frozen=True)
+class FastConfig(DiffusionSettings):
+    """How to drag by a moved latent and a few updates.
+
+    Attributes:
+        r_m: Radius of the patch that is compared, in supervision pixels (half image pixels), 0 to
+            32.
+        r_p: Radius of the window around the target in which a handle is looked for, in supervision
+            pixels, 0 to 32.
+        grip: Radius around a handle that goes its whole way, in image pixels, 0 to 1000.
+        lam: Above 0: what the mask leaves out stays. It is put back, and not weighed.
+    """
+
+    steps: int = 10
+    iterations: int = 10
+    r_m: int = 3
+    r_p: int = 3
+    grip: float = 16.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_whole("r_m", 0, 32)
+        self._check_whole("r_p", 0, 32)
+        self._check_real("grip", "from 0 to 1000", lambda value: 0 <= value <= 1000)
+
+    @classmethod
+    def beside(cls, own: Settings) -> Self:
+        """Return the settings with the learning rate that a model's own bottleneck wants."""
+        return cls(lr=own.lr) if isinstance(own, DragConfig) else cls()
 
 
 @dataclass(frozen=True)

@@ -263,7 +263,7 @@ class Editor:
         """Return the settings, of the method's kind, that `edit` uses when it is given none."""
         row = method_row(method)
         own = self._runtime.defaults(row, self.defaults)
-        return own if isinstance(own, row.settings) else row.settings()
+        return own if isinstance(own, row.settings) else row.settings.beside(own)
 
     def sample(self, seed: int = 0, *, truncation: float = 0.7) -> StyledPicture:
         """Return a picture that the generator makes; DragGAN drags it without searching for it.

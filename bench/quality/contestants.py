@@ -188,6 +188,7 @@ _METHOD_SUMMARIES = {
     "dragdiffusion": "DragDiffusion: the latent is optimised",
     "freedrag": "FreeDrag: the latent, towards waypoints, without tracking",
     "gooddrag": "GoodDrag: the latent, dragging and denoising in turns",
+    "fast": "Fast: the noisy latent moved by a field, the bottleneck mended",
 }
 
 ENGINE = tuple(name for name in _METHOD_SUMMARIES if name in METHODS)

@@ -16,6 +16,7 @@
                graph and the stop condition read late
     exact      whether the variable is read in float32, whatever the network's precision is
     mutual     what the denoising reads of the unedited picture's own; None: nothing
+    aim        the start of one drag, where that depends on its points; None: of all drags the same
     rounds     how many updates at each step, for methods that denoise between their updates; None:
                all at one step
 
@@ -147,11 +148,12 @@ class Method(Generic[P, Q, C, F, S]):
     exact: bool = False
     mutual: Callable[[Q], Mutual] | None = None
     rounds: Callable[[Q], tuple[int, ...]] | None = None
+    aim: Callable[[Scene[P, Q], Start[C], tuple[Tensor, ...]], Start[C]] | None = None
 
     @property
     def goes_on(self) -> bool:
-        """Whether a later drag can begin at the optimum: not where it lies at another step."""
-        return self.rounds is None
+        """Whether a later drag can begin at the optimum: not where it belongs to its own drag."""
+        return self.rounds is None and self.aim is None
 
 
 AnyMethod = Method[Any, Any, Any, Any, Any]

@@ -12,6 +12,7 @@ from .baseline_latent import (
 from .dragdiffusion import DRAGDIFFUSION
 from .draggan import DRAGGAN
 from .dragnoise import DRAGNOISE
+from .fast import FAST
 from .freedrag import FREEDRAG
 from .gooddrag import GOODDRAG
 
@@ -24,6 +25,7 @@ METHODS: dict[str, AnyMethod] = {
         DRAGDIFFUSION,
         FREEDRAG,
         GOODDRAG,
+        FAST,
         DRAGGAN,
         BASELINE,
         BASELINE_PLAIN,

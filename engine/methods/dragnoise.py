@@ -21,7 +21,7 @@ from ..pipelines.diffusion import DIFFUSION
 from ..stages import Denoising
 from .prediction import Prediction, motion_and_mask, with_output
 
-__all__ = ["DRAGNOISE", "EncoderHalf"]
+__all__ = ["DRAGNOISE", "EncoderHalf", "start"]
 
 _Scene: TypeAlias = Scene[Place, DragConfig]
 
@@ -40,7 +40,8 @@ class EncoderHalf:
     folded: Folded
 
 
-def _start(place: Place) -> Start[EncoderHalf]:
+def start(place: Place) -> Start[EncoderHalf]:
+    """Run encoder half and middle block, and fold what does not change."""
     unet = place.model.unet
     down = unet.down(place.latent, place.step)
     bottleneck = unet.middle(down)
@@ -91,7 +92,7 @@ DRAGNOISE = Method(
     "Propagation, CVPR 2024",
     pipeline=DIFFUSION,
     settings=DragConfig,
-    start=_start,
+    start=start,
     features=_features,
     begin=at_handles,
     follow=track_features,

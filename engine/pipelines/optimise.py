@@ -64,6 +64,12 @@ def optimise(
         _check(optimum)
         return optimum
 
+    if method.aim is not None:
+        with run.watched("reference"):
+            known = _reference(method, scene, prepared)
+        with run.watched("aim"), torch.no_grad():
+            start = method.aim(scene, prepared.start, prepared.inversion)
+        prepared, warm = replace(prepared, start=start), WarmStart(start.variable, known)
     if method.rounds is None:
         return scene, loop(scene, prepared, warm, 0)
 

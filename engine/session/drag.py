@@ -190,7 +190,7 @@ class Dragger:
             if drag is not None:
                 why = "its method, its adapter or settings of its inversion were others"
             if not request.method.goes_on:
-                why = f"the method {request.method.name} ends at another step than it begins"
+                why = f"the method {request.method.name} ends elsewhere than it begins"
             raise SessionError(
                 f"the last drag cannot go on: {why}; use base='source' or base='result'"
             )

@@ -145,7 +145,9 @@ class DragRequest:
 def settings_of(method: AnyMethod, config: Any, defaults: Any) -> DragSettings:
     """Return the settings of a drag: those given, the session's, or the method's own."""
     if config is None:
-        config = defaults if isinstance(defaults, method.settings) else method.settings()
+        config = (
+            defaults if isinstance(defaults, method.settings) else method.settings.beside(defaults)
+        )
     if not isinstance(config, method.settings):
         wanted = method.settings.__name__
         seen = type(config).__name__

@@ -24,10 +24,12 @@ class Denoising:
     Attributes:
         latent: float32 [1, 4, h, w], noisy, at the drag's step.
         noise: The noise predictor, with the drag's optimum in it.
+        after: (steps done, latent) -> the latent that goes on; None: it goes on as it is.
     """
 
     latent: Tensor
     noise: Predictor
+    after: Callable[[int, Tensor], Tensor] | None = None
 
 
 @torch.no_grad()
@@ -53,6 +55,8 @@ def propagate(
     for done, (index, timestep) in enumerate(schedule.active(place.active_steps), start=1):
         eps = denoising.noise(index, timestep, latent)
         latent = schedule.denoise(eps, latent, timestep)
+        if denoising.after is not None:
+            latent = denoising.after(done, latent)
         if on_step is not None:
             on_step(done)
     return latent

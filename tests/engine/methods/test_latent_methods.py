@@ -119,7 +119,7 @@ def test_gooddrag_ends_at_another_step_than_it_begins() -> None:
     assert first.record is not None
     assert first.record.scene.place.active_steps == 3 - 1  # 4 updates, a step, 3 updates
     assert "denoise" in first.timings_ms
-    with pytest.raises(SessionError, match="gooddrag ends at another step than it begins"):
+    with pytest.raises(SessionError, match="gooddrag ends elsewhere than it begins"):
         session.drag(POINTS, method="gooddrag", config=QUICK["gooddrag"], base="last")
     session.drag(OTHERS, method="gooddrag", config=QUICK["gooddrag"], base="result")
 

@@ -1,0 +1,211 @@
+"""Fast: move the noisy latent along the drag, then mend it with a few updates of the bottleneck.
+
+DragNoise walks: a patch of features goes one cell on, dozens of times, and what it leaves behind
+lingers. Here the noisy latent itself is moved first, by a smooth field (`drag/field.py`), and the
+encoder half and the middle block run on it anew. Then the bottleneck is optimised as in DragNoise,
+but towards the whole goal at once: the patch at the target is compared with what the handle looks
+like in the unedited picture (GoodDrag's comparison, with the whole way as its stride),
+
+    loss = sum over points of K^2 * mean | F(q + o) - sg[F_0(p_0 + o)] |,  o in [-r, r]^2.
+
+Holes that the moved things leave get the harmonic continuation of the clean latent around them,
+with new noise. What must stay is put back after every denoising step (blended latents; Avrahami
+et al., 2022), so that the loss needs no mask term and the loop no network output.
+
+It is an approximation of no published method: its own, with its price and quality measured
+(docs/quality.md).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dragnoise.kernels.patch_motion import patches
+
+from ..config import FastConfig
+from ..diffusion.place import Place
+from ..diffusion.unet import FEATURE_BLOCK
+from ..drag.field import Field, displacement_field, harmonic, moved
+from ..drag.method import Forward, Method, Start
+from ..drag.scene import Scene
+from ..drag.supervision import TrackedState, at_handles, track_features
+from ..pipelines.diffusion import DIFFUSION
+from ..stages import Denoising
+from .dragnoise import EncoderHalf
+from .dragnoise import start as encoder_half
+from .prediction import Prediction, with_output
+
+__all__ = ["FAST"]
+
+_Scene: TypeAlias = Scene[Place, FastConfig]
+
+_MOVED = 0.5
+"""Cells that go farther than this have left their place."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Moved:
+    """The constants of a drag.
+
+    Attributes:
+        half: What the encoder half makes of the latent.
+        latent: The noisy latent, moved, float32 [1, 4, h, w].
+        blend: Where the picture may change, 0 to 1, float32 [1, 1, h, w]; None: everywhere.
+        unedited: The latents of the inversion, the clean one first.
+    """
+
+    half: EncoderHalf
+    latent: Tensor
+    blend: Tensor | None = None
+    unedited: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _LookState(TrackedState):
+    """Handles that are looked for at their targets.
+
+    Attributes:
+        looks: float [N, C, K, K], the unedited picture around each handle.
+        passes: int64 [], forward passes until now.
+    """
+
+    looks: Tensor
+    passes: Tensor
+
+
+def _start(place: Place) -> Start[_Moved]:
+    """Return the unedited beginning; `_aim` moves it."""
+    still = encoder_half(place)
+    return Start(_Moved(still.constants, place.latent), still.variable)
+
+
+def _aim(scene: _Scene, start: Start[_Moved], inversion: tuple[Tensor, ...]) -> Start[_Moved]:
+    """Return the beginning with the noisy latent moved along the drag."""
+    place = scene.place
+    editable = None if scene.keep is None else scene.keep[0, 0] == 0
+    field = _field(scene, editable)
+    latent, holes = moved(place.latent, field)
+    latent = torch.where(holes, _background(place, inversion[0], field), latent)
+    blend = None
+    if editable is not None:
+        wide = F.pad(editable.float()[None, None], (1, 1, 1, 1), mode="replicate")
+        blend = F.avg_pool2d(wide, 3, 1)
+        latent = blend * latent + (1 - blend) * place.latent
+    there = encoder_half(dataclasses.replace(place, latent=latent))
+    return Start(_Moved(there.constants, latent, blend, inversion), there.variable)
+
+
+def _field(scene: _Scene, editable: Tensor | None) -> Field:
+    """Return the drag's field in cells of the latent."""
+    height, width = scene.place.latent.shape[2:]
+    rows, columns = scene.resolution
+    scale = scene.handles.new_tensor([height / rows, width / columns], dtype=torch.float32)
+    grip = scene.settings.grip * width / (2 * columns)  # a supervision pixel is two of the image
+    handles = (scene.handles + 0.5) * scale - 0.5  # from the middles of cells to those of others
+    targets = (scene.targets + 0.5) * scale - 0.5
+    return displacement_field(handles, targets, editable, (height, width), grip)
+
+
+def _background(place: Place, clean: Tensor, field: Field) -> Tensor:
+    """Return the noisy latent without what has moved: its surroundings go on, under new noise."""
+    gone = field.shift.square().sum(0) > _MOVED**2
+    around = harmonic(clean[0], ~gone)[None]
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean.device)
+    a = place.schedule.alphas[place.timestep].to(clean.device)
+    return a.sqrt() * around + (1 - a).sqrt() * noise
+
+
+def _features(scene: _Scene, constants: _Moved, bottleneck: Tensor) -> Prediction:
+    place = scene.place
+    unet = place.model.unet
+    up = unet.decode(constants.half.folded, bottleneck, FEATURE_BLOCK, scene.wants_output)
+    assert up.features is not None
+    if up.output is None:
+        return Prediction(up.features, None)
+    noise = place.schedule.noise(up.output, constants.latent, place.timestep)
+    return Prediction(up.features, noise)
+
+
+def _begin(scene: _Scene, reference: Forward) -> _LookState:
+    placed = at_handles(scene, reference)
+    looks = patches(reference.features[0], scene.handles, scene.resolution, scene.settings.r_m)
+    passes = torch.zeros((), dtype=torch.int64, device=scene.handles.device)
+    there = dataclasses.replace(placed, handles=scene.targets)
+    return _LookState(**vars(there), looks=looks, passes=passes)
+
+
+def _follow(scene: _Scene, reference: Forward, forward: Forward, state: _LookState) -> _LookState:
+    """Look for the handles around their targets."""
+    there = dataclasses.replace(state, handles=scene.targets)
+    found = track_features(scene, reference, forward, there)
+    return dataclasses.replace(
+        state,
+        handles=found.handles,
+        all_reached=found.all_reached,
+        passes=state.passes + 1,
+    )
+
+
+def _finished(scene: _Scene, state: _LookState) -> Tensor:
+    """Return bool []: all handles are found at their targets, in the last pass."""
+    return state.all_reached & (state.passes >= scene.settings.iterations)
+
+
+def _supervise(scene: _Scene, reference: Forward, forward: Forward, state: _LookState) -> Tensor:
+    radius = scene.settings.r_m
+    look = patches(forward.features[0], scene.targets.float(), scene.resolution, radius)
+    off = (look - state.looks).abs().mean((1, 2, 3))
+    return (2 * radius + 1) ** 2 * off.sum()
+
+
+def _finish(scene: _Scene, constants: _Moved, bottleneck: Tensor) -> Denoising:
+    """Denoise from the moved latent; after every step what must stay is put back."""
+    place = scene.place
+    unet = place.model.unet
+
+    def noise(index: int, timestep: int, latent: Tensor) -> Tensor:
+        step = place.conditioning.at(timestep)
+        if index == place.index:
+            output = unet.up(constants.half.down, bottleneck).output
+            assert output is not None
+        else:
+            output = unet.replaced(latent, step, bottleneck)
+        return place.schedule.noise(output, latent, timestep)
+
+    def put_back(done: int, latent: Tensor) -> Tensor:
+        if constants.blend is None:
+            return latent
+        unedited = constants.unedited[place.active_steps - done]
+        return constants.blend * latent + (1 - constants.blend) * unedited
+
+    return Denoising(constants.latent, noise, put_back)
+
+
+def _preview(scene: _Scene, constants: _Moved, bottleneck: Tensor, forward: Prediction) -> Tensor:
+    """Return the predicted clean latent."""
+    if forward.noise is None:
+        variable = bottleneck.to(scene.place.model.unet.compares_in)
+        forward = _features(with_output(scene), constants, variable)
+    return forward.clean(dataclasses.replace(scene.place, latent=constants.latent))
+
+
+FAST = Method(
+    name="fast",
+    source="this project: a moved latent, then DragNoise's bottleneck towards the whole goal",
+    pipeline=DIFFUSION,
+    settings=FastConfig,
+    start=_start,
+    features=_features,
+    begin=_begin,
+    follow=_follow,
+    finished=_finished,
+    supervise=_supervise,
+    finish=_finish,
+    preview=_preview,
+    aim=_aim,
+)
