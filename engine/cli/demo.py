@@ -2,7 +2,7 @@
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,9 @@ _ANIMATED = "boat"
 """The sample that is also written as an animation; the first one if there is none of this name."""
 
 _FRAMES = 12
+
+_BESIDE: Mapping[str, Sequence[str]] = {"dragnoise": ("fast",)}
+"""Methods whose edits stand in the sheet beside another's."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,9 @@ def demo(
         method: how to drag.
         edits: the samples; None: the embedded model's.
 
-    Yields each sample with its result, having written NAME_before.png and NAME_after.png. An
-    animation of one drag stands in `drag.gif`; at the end all edits stand in `sheet.png`.
+    Yields each sample with its result, having written NAME_before.png and NAME_after.png; beside
+    DragNoise's also NAME_fast.png, of the method that is faster and nearer. An animation of one
+    drag stands in `drag.gif`; at the end all edits stand in `sheet.png`.
 
     Raises:
         OutputError: the folder cannot be made or written to.
@@ -181,10 +185,25 @@ def demo(
         result.image.save(output / f"{sample.name}_after.png")
         if animation is not None:
             animation.save(output / ANIMATION, editor, before, result)
-        columns.append((enlarge(before), with_points(before, sample.points), enlarge(result.image)))
+        beside = _edits_beside(editor, picture, sample, method, output)
+        shown = [enlarge(image) for image in (result.image, *beside)]
+        columns.append((enlarge(before), with_points(before, sample.points), *shown))
         yield sample, result
     names = [sample.name for sample in edits]
-    sheet(columns, names, ("before", "points", "after")).save(output / SHEET)
+    rows = (method, *_BESIDE[method]) if method in _BESIDE else ("after",)
+    sheet(columns, names, ("before", "points", *rows)).save(output / SHEET)
+
+
+def _edits_beside(
+    editor: "Editor", picture: Any, sample: Sample | SeedSample, method: str, output: Path
+) -> Iterator[Image]:
+    """Edit a sample by the methods beside a method; write and yield what they make of it."""
+    for other in _BESIDE.get(method, ()):
+        image = editor.edit(
+            picture, sample.points, mask=sample.mask, prompt=sample.prompt, method=other
+        ).image
+        image.save(output / f"{sample.name}_{other}.png")
+        yield image
 
 
 def _picture(editor: "Editor", sample: Sample | SeedSample) -> Any:
@@ -193,10 +212,13 @@ def _picture(editor: "Editor", sample: Sample | SeedSample) -> Any:
     return Image.of(sample.image)
 
 
-def _expect(outputs: Outputs, folder: Path, edits: Sequence[Sample | SeedSample]) -> Path:
+def _expect(
+    outputs: Outputs, folder: Path, edits: Sequence[Sample | SeedSample], method: str
+) -> Path:
     """Make a folder and return it, if all files can be written there. Raises OutputError."""
     _make_folder(folder)
-    names = [f"{sample.name}_{when}.png" for sample in edits for when in ("before", "after")]
+    pictures = ("before", "after", *_BESIDE.get(method, ()))
+    names = [f"{sample.name}_{which}.png" for sample in edits for which in pictures]
     for name in (*names, ANIMATION, SHEET):
         outputs.add(name, folder / name, ())
     return folder
@@ -228,7 +250,7 @@ def _run(parsed: Namespace) -> int:
     writable_folder(parsed.output)
     made = METHOD_SETTINGS[parsed.method] is DragGANConfig
     chosen = seed_samples(parsed.generator) if made else samples()
-    output = _expect(parsed.outputs, Path(parsed.output), chosen)
+    output = _expect(parsed.outputs, Path(parsed.output), chosen, parsed.method)
     editor = load_editor(parsed)
     with progress_bar() as progress:
         each = demo(editor, output, progress, parsed.method, chosen)
@@ -245,7 +267,7 @@ def _run(parsed: Namespace) -> int:
     print_edits(edits)
     print(f"all edits:       {output / SHEET}")
     print(f"one as it went:  {output / ANIMATION}")
-    print(f"and {2 * len(edits)} pictures beside them")
+    print("and pictures of each beside them")
     return 0
 
 
