@@ -126,6 +126,7 @@ def _study(
     about = {
         "bench": "replacement",
         "model": Path(parsed.model).name,
+        "digest": loaded.digest,
         "variant": f"{settings.steps}-steps",
         "size": f"{image.width}x{image.height}",
         "dtype": parsed.dtype,

@@ -83,7 +83,7 @@ def draw_heat(document: Mapping[str, Any], target: Path) -> Path:
     figure.suptitle(f"{document['model']}, {document['steps']} steps, {names}", fontsize=11)
     figure.tight_layout()
     content = io.BytesIO()
-    figure.savefig(content, dpi=90)
+    figure.savefig(content, dpi=80)
     pyplot.close(figure)
     return _write(PIL.Image.open(content), target)
 
@@ -98,13 +98,21 @@ def _draw_map(axes: Any, table: Mapping[str, Sequence[float]], panel: _Panel) ->
         axes.text(
             column,
             row,
-            "0" if value == 0 else f"{value:.2g}",
+            _short(value),
             ha="center",
             va="center",
             fontsize=7,
             color="black" if middle else "white",
         )
     axes.set_yticks(range(len(table)), list(table), fontsize=8)
+
+
+def _short(value: float) -> str:
+    """Return a figure in at most four characters: 23, 1.2, .12, .003; 0 for nothing at all."""
+    if value == 0:
+        return "0"
+    digits = next(digits for digits, least in enumerate((9.95, 0.995, 0.0995, 0)) if value >= least)
+    return f"{value:.{digits}f}".lstrip("0")
 
 
 def _label_steps(axes: Any, document: Mapping[str, Any]) -> None:

@@ -14,7 +14,9 @@ def noise(seed: int, side: int = 24) -> Image:
 
 
 def test_equal_pictures() -> None:
-    assert distance(noise(0), noise(0)) == Distance(0, 100, 0, 0, 0, 0)
+    found = distance(noise(0), noise(0))
+    assert found == Distance(0, found.psnr_db, 0, 0, 0, 0)
+    assert found.psnr_db > 100
 
 
 def test_a_brighter_picture_has_another_colour() -> None:

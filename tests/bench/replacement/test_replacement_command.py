@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 from dragnoise.bench.__main__ import main
-from dragnoise.bench.replacement.draw import draw_heat
+from dragnoise.bench.replacement import draw
 from dragnoise.bench.replacement.table import map_tables, summary_table
 from dragnoise.bench.report import readme, record
 from dragnoise.engine import Image
@@ -137,7 +137,15 @@ def test_tables_show_the_start_step_nearest_to_the_drag() -> None:
     assert own[1] == structure[1] == share[1] == ["middle", "7", "0"]
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (123.4, "123"), (9.96, "10"), (9.94, "9.9"), (0.996, "1.0"), (0.0994, ".099")],
+)
+def test_figures_in_cells_are_short(value: float, text: str) -> None:
+    assert draw._short(value) == text
+
+
 def test_a_heat_map_where_nothing_differs(tmp_path: Path) -> None:
     """A scale from 0 to 0 has no colours."""
-    drawn = Image.of(draw_heat(document_of(0), tmp_path / "heat.png"))
+    drawn = Image.of(draw.draw_heat(document_of(0), tmp_path / "heat.png"))
     assert len(np.unique(drawn.pixels.reshape(-1, 3), axis=0)) > 50
