@@ -179,16 +179,18 @@ def _written(
     if parsed.keep:
         from dragnoise.engine.system.device import choose_device
 
+        from ..report import record
         from ..report.machine import device_slug
-        from ..report.record import keep
 
-        yield keep(document, device_slug(choose_device(parsed.device)))
+        slug = device_slug(choose_device(parsed.device))
+        yield record.keep(document, slug, record.RESULTS, indent=None)
     if out is not None:
         from .draw import draw_grids, draw_heat
 
         out.mkdir(parents=True, exist_ok=True)
-        yield draw_heat(document, out / "replacement-heat.png")
-        yield from draw_grids(study, out)
+        stem = out / f"replacement-{document['variant']}"
+        yield draw_heat(document, Path(f"{stem}-heat.png"))
+        yield from draw_grids(study, stem)
 
 
 def _watch(what: str) -> None:

@@ -124,11 +124,15 @@ def _label_steps(axes: Any, document: Mapping[str, Any]) -> None:
     axes.axvline(place, color="#2288ff", linewidth=0.8, linestyle="--")
 
 
-def draw_grids(study: Study, folder: Path) -> Iterator[Path]:
+def draw_grids(study: Study, stem: Path) -> Iterator[Path]:
     """Write a PNG of the first picture for every source; yield their files.
 
     A row is a block, a column a start step. Above them all is the reconstruction with nothing held,
     below, where another's features were held, the other's.
+
+    Args:
+        study: What was observed.
+        stem: The files' path, to which the source's name is added.
     """
     starts = study.starts[:: math.ceil(len(study.starts) / _COLUMNS)]
     names = [f"from {start}" for start in starts]
@@ -143,7 +147,7 @@ def draw_grids(study: Study, folder: Path) -> Iterator[Path]:
             for start in starts
         ]
         picture = sheet(columns, names, ("nothing held", *blocks, *last)).to_pil()
-        yield _write(picture, folder / f"replacement-{source}.png")
+        yield _write(picture, Path(f"{stem}-{source}.png"))
 
 
 def _tile(image: Image) -> PIL.Image.Image:

@@ -30,7 +30,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, 
 def test_the_whole_command(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record.keep, "__defaults__", (tmp_path / "results",))
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
     out = tmp_path / "new" / "folder"
     asked = ["--samples", "boat,house", "--steps", "2", "--out", str(out), "--keep"]
     document, shown = run(capsys, *asked, "--controls", "other")
@@ -49,8 +49,8 @@ def test_the_whole_command(
     assert all(row[1] > 0 for row in document["maps"]["other"]["pixels"].values())
     assert "another's held" in shown
     heights = {path.name: Image.of(path).height for path in out.iterdir()}
-    assert set(heights) == {f"replacement-{name}.png" for name in ("heat", "own", "other")}
-    assert heights["replacement-other.png"] > heights["replacement-own.png"]
+    assert set(heights) == {f"replacement-2-steps-{name}.png" for name in ("heat", "own", "other")}
+    assert heights["replacement-2-steps-other.png"] > heights["replacement-2-steps-own.png"]
     (kept,) = (tmp_path / "results").glob("*/*-replacement-golden-2-steps-float32.json")
     assert json.loads(kept.read_text()) == document
     page = tmp_path / "page.md"
@@ -78,8 +78,8 @@ def test_pictures_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert list(document["maps"]) == ["own"]
     assert [picture["prompt"] for picture in document["pictures"]] == ["a balloon"]
     assert {path.name for path in tmp_path.iterdir()} == {
-        "replacement-heat.png",
-        "replacement-own.png",
+        "replacement-4-steps-heat.png",
+        "replacement-4-steps-own.png",
     }
 
 
