@@ -11,7 +11,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from ..cache.structure import storable
-from ..config import DragConfig
+from ..config import DiffusionSettings, DragConfig
 from ..diffusion.place import Place
 from ..diffusion.unet import FEATURE_BLOCK, Down, Folded
 from ..drag.method import Method, Start
@@ -21,9 +21,10 @@ from ..pipelines.diffusion import DIFFUSION
 from ..stages import Denoising
 from .prediction import Prediction, motion_and_mask, with_output
 
-__all__ = ["DRAGNOISE", "EncoderHalf", "start"]
+__all__ = ["DRAGNOISE", "EncoderHalf", "features", "preview", "start"]
 
 _Scene: TypeAlias = Scene[Place, DragConfig]
+_AnyScene: TypeAlias = Scene[Place, DiffusionSettings]
 
 
 @storable
@@ -48,7 +49,8 @@ def start(place: Place) -> Start[EncoderHalf]:
     return Start(EncoderHalf(down, unet.folded(down, bottleneck)), bottleneck.float())
 
 
-def _features(scene: _Scene, half: EncoderHalf, bottleneck: Tensor) -> Prediction:
+def features(scene: _AnyScene, half: EncoderHalf, bottleneck: Tensor) -> Prediction:
+    """Run the decoder half with this bottleneck, as far as somebody reads it."""
     place = scene.place
     up = place.model.unet.decode(half.folded, bottleneck, FEATURE_BLOCK, scene.needs_output)
     assert up.features is not None
@@ -78,11 +80,11 @@ def _finish(scene: _Scene, half: EncoderHalf, bottleneck: Tensor) -> Denoising:
     return Denoising(place.latent, noise)
 
 
-def _preview(scene: _Scene, half: EncoderHalf, bottleneck: Tensor, forward: Prediction) -> Tensor:
+def preview(scene: _AnyScene, half: EncoderHalf, bottleneck: Tensor, forward: Prediction) -> Tensor:
     """Return the predicted clean latent."""
     if forward.noise is None:  # a pass of its own, on the variable as it is now
         variable = bottleneck.to(scene.place.model.unet.compares_in)
-        forward = _features(with_output(scene), half, variable)
+        forward = features(with_output(scene), half, variable)
     return forward.clean(scene.place)
 
 
@@ -93,11 +95,11 @@ DRAGNOISE = Method(
     pipeline=DIFFUSION,
     settings=DragConfig,
     start=start,
-    features=_features,
+    features=features,
     begin=at_handles,
     follow=track_features,
     finished=all_reached,
     supervise=motion_and_mask,
     finish=_finish,
-    preview=_preview,
+    preview=preview,
 )

@@ -28,16 +28,13 @@ from dragnoise.kernels.patch_motion import patches
 
 from ..config import FastConfig
 from ..diffusion.place import Place
-from ..diffusion.unet import FEATURE_BLOCK
 from ..drag.field import Field, displacement_field, harmonic, moved
 from ..drag.method import Forward, Method, Start
 from ..drag.scene import Scene
 from ..drag.supervision import TrackedState, at_handles, track_features
 from ..pipelines.diffusion import DIFFUSION
 from ..stages import Denoising
-from .dragnoise import EncoderHalf
-from .dragnoise import start as encoder_half
-from .prediction import Prediction, with_output
+from .dragnoise import EncoderHalf, features, preview, start
 
 __all__ = ["FAST"]
 
@@ -48,20 +45,16 @@ _MOVED = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class _Moved:
+class _Moved(EncoderHalf):
     """The constants of a drag.
 
     Attributes:
-        half: What the encoder half makes of the latent.
-        latent: The noisy latent, moved, float32 [1, 4, h, w].
         blend: Where the picture may change, 0 to 1, float32 [1, 1, h, w]; None: everywhere.
         unedited: The latents of the inversion, the clean one first.
     """
 
-    half: EncoderHalf
-    latent: Tensor
-    blend: Tensor | None = None
-    unedited: tuple[Tensor, ...] = ()
+    blend: Tensor | None
+    unedited: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +70,8 @@ class _LookState(TrackedState):
     passes: Tensor
 
 
-def _start(place: Place) -> Start[_Moved]:
-    """Return the unedited beginning; `_aim` moves it."""
-    still = encoder_half(place)
-    return Start(_Moved(still.constants, place.latent), still.variable)
-
-
-def _aim(scene: _Scene, start: Start[_Moved], inversion: tuple[Tensor, ...]) -> Start[_Moved]:
-    """Return the beginning with the noisy latent moved along the drag."""
+def _aim(scene: _Scene, inversion: tuple[Tensor, ...]) -> tuple[_Scene, Start[EncoderHalf]]:
+    """Return the drag on the moved latent; what must stay is put back, and not weighed."""
     place = scene.place
     editable = None if scene.keep is None else scene.keep[0, 0] == 0
     field = _field(scene, editable)
@@ -94,9 +81,11 @@ def _aim(scene: _Scene, start: Start[_Moved], inversion: tuple[Tensor, ...]) -> 
     if editable is not None:
         wide = F.pad(editable.float()[None, None], (1, 1, 1, 1), mode="replicate")
         blend = F.avg_pool2d(wide, 3, 1)
-        latent = blend * latent + (1 - blend) * place.latent
-    there = encoder_half(dataclasses.replace(place, latent=latent))
-    return Start(_Moved(there.constants, latent, blend, inversion), there.variable)
+        latent = place.latent.lerp(latent, blend)
+    there = dataclasses.replace(place, latent=latent)
+    begun = start(there)
+    constants = _Moved(**vars(begun.constants), blend=blend, unedited=inversion)
+    return dataclasses.replace(scene, place=there, keep=None), Start(constants, begun.variable)
 
 
 def _field(scene: _Scene, editable: Tensor | None) -> Field:
@@ -118,17 +107,6 @@ def _background(place: Place, clean: Tensor, field: Field) -> Tensor:
     noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean.device)
     a = place.schedule.alphas[place.timestep].to(clean.device)
     return a.sqrt() * around + (1 - a).sqrt() * noise
-
-
-def _features(scene: _Scene, constants: _Moved, bottleneck: Tensor) -> Prediction:
-    place = scene.place
-    unet = place.model.unet
-    up = unet.decode(constants.half.folded, bottleneck, FEATURE_BLOCK, scene.wants_output)
-    assert up.features is not None
-    if up.output is None:
-        return Prediction(up.features, None)
-    noise = place.schedule.noise(up.output, constants.latent, place.timestep)
-    return Prediction(up.features, noise)
 
 
 def _begin(scene: _Scene, reference: Forward) -> _LookState:
@@ -163,35 +141,27 @@ def _supervise(scene: _Scene, reference: Forward, forward: Forward, state: _Look
     return (2 * radius + 1) ** 2 * off.sum()
 
 
-def _finish(scene: _Scene, constants: _Moved, bottleneck: Tensor) -> Denoising:
+def _finish(scene: _Scene, constants: EncoderHalf, bottleneck: Tensor) -> Denoising:
     """Denoise from the moved latent; after every step what must stay is put back."""
     place = scene.place
     unet = place.model.unet
+    assert isinstance(constants, _Moved)
+    blend, unedited = constants.blend, constants.unedited
 
     def noise(index: int, timestep: int, latent: Tensor) -> Tensor:
         step = place.conditioning.at(timestep)
         if index == place.index:
-            output = unet.up(constants.half.down, bottleneck).output
+            output = unet.up(constants.down, bottleneck).output
             assert output is not None
         else:
             output = unet.replaced(latent, step, bottleneck)
         return place.schedule.noise(output, latent, timestep)
 
     def put_back(done: int, latent: Tensor) -> Tensor:
-        if constants.blend is None:
-            return latent
-        unedited = constants.unedited[place.active_steps - done]
-        return constants.blend * latent + (1 - constants.blend) * unedited
+        assert blend is not None
+        return unedited[place.active_steps - done].lerp(latent, blend)
 
-    return Denoising(constants.latent, noise, put_back)
-
-
-def _preview(scene: _Scene, constants: _Moved, bottleneck: Tensor, forward: Prediction) -> Tensor:
-    """Return the predicted clean latent."""
-    if forward.noise is None:
-        variable = bottleneck.to(scene.place.model.unet.compares_in)
-        forward = _features(with_output(scene), constants, variable)
-    return forward.clean(dataclasses.replace(scene.place, latent=constants.latent))
+    return Denoising(place.latent, noise, None if blend is None else put_back)
 
 
 FAST = Method(
@@ -199,13 +169,13 @@ FAST = Method(
     source="this project: a moved latent, then DragNoise's bottleneck towards the whole goal",
     pipeline=DIFFUSION,
     settings=FastConfig,
-    start=_start,
-    features=_features,
+    start=start,
+    features=features,
     begin=_begin,
     follow=_follow,
     finished=_finished,
     supervise=_supervise,
     finish=_finish,
-    preview=_preview,
+    preview=preview,
     aim=_aim,
 )

@@ -29,7 +29,7 @@ def optimise(
     scene: Scene[Any, Any],
     prepared: Prepared[Any],
     loops: LoopCache,
-    each: Callable[[Scene[Any, Any], Iteration[Any]], None],
+    each: Callable[[Prepared[Any], Scene[Any, Any], Iteration[Any]], None],
     *,
     poll_every: int,
     warm: WarmStart | None = None,
@@ -40,7 +40,8 @@ def optimise(
     Args:
         prepared: What the scene is on.
         loops: The last loop, for a drag that is like it.
-        each: Called with the scene and every iteration after it, outside the watched time.
+        each: Called with what the loop begins with, its scene, and every iteration after it,
+            outside the watched time.
         poll_every: Iterations between two reads of the stop condition.
         warm: Where the drag begins; None: at the method's own start.
         timed: Counts the loop's own time, as `PreviewPacer.timed` does.
@@ -58,18 +59,19 @@ def optimise(
         with run.watched("drag"):
             found = loops.get(method, scene, prepared.start, prepared.dtype, poll_every, warm)
         for iteration in timed(run.watching("drag", found)):
-            each(scene, replace(iteration, number=begun + iteration.number))
+            each(prepared, scene, replace(iteration, number=begun + iteration.number))
         with run.watched("drag"):
             optimum = found.optimum()
         _check(optimum)
         return optimum
 
     if method.aim is not None:
+        with run.watched("aim"), torch.no_grad():
+            scene, start = method.aim(scene, prepared.inversion)
         with run.watched("reference"):
             known = _reference(method, scene, prepared)
-        with run.watched("aim"), torch.no_grad():
-            start = method.aim(scene, prepared.start, prepared.inversion)
-        prepared, warm = replace(prepared, start=start), WarmStart(start.variable, known)
+        prepared = replace(prepared, place=scene.place, start=start)
+        warm = WarmStart(start.variable, known)
     if method.rounds is None:
         return scene, loop(scene, prepared, warm, 0)
 

@@ -90,6 +90,8 @@ def counted_work(
         settings=settings.replace(iterations=2, strength=1 / settings.steps),
     )
     start = method.start(place)
+    if method.aim is not None:
+        scene, start = method.aim(scene, (latent, latent))
     loop = DragLoop(method, scene, start, torch.float32).begin(scene)
     loop.step()
     first_layer = None if method.mutual is None else method.mutual(settings).first_layer

@@ -163,9 +163,9 @@ class Dragger:
         method = request.method
         warm = _warm_start(run, method, base, state.drag, prepared, scene)
 
-        def shown(scene: Scene[Any, Any], iteration: Iteration[Any]) -> None:
+        def shown(on: Prepared[Any], scene: Scene[Any, Any], iteration: Iteration[Any]) -> None:
             request.report(iteration, job)
-            each(Moment(iteration, scene, prepared, run))
+            each(Moment(iteration, scene, on, run))
 
         return optimise(
             run,
