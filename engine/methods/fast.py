@@ -26,6 +26,7 @@ from torch import Tensor
 
 from dragnoise.kernels.patch_motion import patches
 
+from ..cache.structure import storable
 from ..config import FastConfig
 from ..diffusion.place import Place
 from ..drag.field import Field, displacement_field, harmonic, moved
@@ -42,6 +43,18 @@ _Scene: TypeAlias = Scene[Place, FastConfig]
 
 _MOVED = 0.5
 """Cells that go farther than this have left their place."""
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class _Still(EncoderHalf):
+    """The constants of a place.
+
+    Attributes:
+        fresh: Noise for what the moved things leave, float32 [1, 4, h, w].
+    """
+
+    fresh: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +83,26 @@ class _LookState(TrackedState):
     passes: Tensor
 
 
-def _aim(scene: _Scene, inversion: tuple[Tensor, ...]) -> tuple[_Scene, Start[EncoderHalf]]:
+def _start(place: Place) -> Start[EncoderHalf]:
+    """Run encoder half and middle block; draw the noise, which waits for the device, once."""
+    begun = start(place)
+    generator = torch.Generator().manual_seed(0)
+    fresh = torch.randn(place.latent.shape, generator=generator, dtype=torch.float32)
+    constants = _Still(**vars(begun.constants), fresh=fresh.to(place.latent.device))
+    return Start(constants, begun.variable)
+
+
+def _aim(
+    scene: _Scene, still: Start[EncoderHalf], inversion: tuple[Tensor, ...]
+) -> tuple[_Scene, Start[EncoderHalf]]:
     """Return the drag on the moved latent; what must stay is put back, and not weighed."""
+    assert isinstance(still.constants, _Still)
     place = scene.place
     editable = None if scene.keep is None else scene.keep[0, 0] == 0
     field = _field(scene, editable)
     latent, holes = moved(place.latent, field)
-    latent = torch.where(holes, _background(place, inversion[0], field), latent)
+    behind = _background(place, inversion[0], still.constants.fresh, field)
+    latent = torch.where(holes, behind, latent)
     blend = None
     if editable is not None:
         wide = F.pad(editable.float()[None, None], (1, 1, 1, 1), mode="replicate")
@@ -92,21 +118,26 @@ def _field(scene: _Scene, editable: Tensor | None) -> Field:
     """Return the drag's field in cells of the latent."""
     height, width = scene.place.latent.shape[2:]
     rows, columns = scene.resolution
-    scale = scene.handles.new_tensor([height / rows, width / columns], dtype=torch.float32)
+    scales = (height / rows, width / columns)
     grip = scene.settings.grip * width / (2 * columns)  # a supervision pixel is two of the image
-    handles = (scene.handles + 0.5) * scale - 0.5  # from the middles of cells to those of others
-    targets = (scene.targets + 0.5) * scale - 0.5
+    handles, targets = _in_cells(scene.handles, scales), _in_cells(scene.targets, scales)
     return displacement_field(handles, targets, editable, (height, width), grip)
 
 
-def _background(place: Place, clean: Tensor, field: Field) -> Tensor:
+def _in_cells(points: Tensor, scales: tuple[float, float]) -> Tensor:
+    """Return points of the supervision map in cells, from the middles of pixels to those of cells.
+
+    By numbers: a tensor of them would wait for the device.
+    """
+    return torch.stack([(points[:, n] + 0.5) * scales[n] - 0.5 for n in (0, 1)], -1)
+
+
+def _background(place: Place, clean: Tensor, fresh: Tensor, field: Field) -> Tensor:
     """Return the noisy latent without what has moved: its surroundings go on, under new noise."""
     gone = field.shift.square().sum(0) > _MOVED**2
     around = harmonic(clean[0], ~gone)[None]
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean.device)
-    a = place.schedule.alphas[place.timestep].to(clean.device)
-    return a.sqrt() * around + (1 - a).sqrt() * noise
+    a = place.schedule.alphas[place.timestep]
+    return a.sqrt() * around + (1 - a).sqrt() * fresh
 
 
 def _begin(scene: _Scene, reference: Forward) -> _LookState:
@@ -169,7 +200,7 @@ FAST = Method(
     source="this project: a moved latent, then DragNoise's bottleneck towards the whole goal",
     pipeline=DIFFUSION,
     settings=FastConfig,
-    start=start,
+    start=_start,
     features=features,
     begin=_begin,
     follow=_follow,

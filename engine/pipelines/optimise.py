@@ -67,7 +67,7 @@ def optimise(
 
     if method.aim is not None:
         with run.watched("aim"), torch.no_grad():
-            scene, start = method.aim(scene, prepared.inversion)
+            scene, start = method.aim(scene, prepared.start, prepared.inversion)
         with run.watched("reference"):
             known = _reference(method, scene, prepared)
         prepared = replace(prepared, place=scene.place, start=start)
