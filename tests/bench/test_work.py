@@ -223,6 +223,21 @@ def test_a_successive_drag_starts_at_the_drag() -> None:
     assert list(traced().work(40, successive=True).stages) == ["drag", "propagate", "decode"]
 
 
+def test_fast_costs_at_most() -> None:
+    """With its own settings, and 12 steps: issue 16 allows 35 for a first edit, 20 for the next."""
+    fast, settings = traced(method="fast"), METHODS["fast"].settings()
+    first, again = (
+        fast.work(settings.iterations, active_steps=settings.active_steps, successive=successive)
+        for successive in (False, True)
+    )
+    assert first.total.flops <= 22 * TFLOP
+    assert again.total.flops <= 14.3 * TFLOP
+    assert fast.work(10, active_steps=12).total.flops <= 30 * TFLOP
+    assert again.stages["aim"].synchronisations == 0
+    assert again.stages["drag"].reads[DECODER["last"]] == 0
+    assert list(again.stages) == ["aim", "drag", "propagate", "decode"]
+
+
 def test_more_work_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A method that runs the encoder half in every iteration exceeds the record of the drag.
 

@@ -1,0 +1,179 @@
+"""The field of a drag, and maps that are moved by it."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dragnoise.engine.drag.field import Field, displacement_field, harmonic, moved
+
+SHAPE = (24, 32)
+GRIP = 3.0
+
+
+def points(*pairs: tuple[float, float]) -> Tensor:
+    return torch.tensor(pairs)
+
+
+def area(top: int = 2, bottom: int = 22, left: int = 3, right: int = 29) -> Tensor:
+    editable = torch.zeros(SHAPE, dtype=torch.bool)
+    editable[top:bottom, left:right] = True
+    return editable
+
+
+def field(*ways: tuple[tuple[float, float], tuple[float, float]], mask: Tensor | None) -> Field:
+    handles, targets = zip(*ways, strict=True)
+    return displacement_field(points(*handles), points(*targets), mask, SHAPE, GRIP)
+
+
+def whole(rows: float, columns: float, mask: Tensor | None = None) -> Field:
+    """Return a field that moves every cell alike."""
+    shift = torch.tensor([rows, columns])[:, None, None].expand(2, *SHAPE)
+    editable = torch.ones(SHAPE, dtype=torch.bool) if mask is None else mask
+    return Field(shift, torch.ones(SHAPE), editable)
+
+
+def noise(seed: int = 0) -> Tensor:
+    return torch.randn(1, 4, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def solved(values: Tensor, fixed: Tensor) -> Tensor:
+    """Solve Laplace's equation as a system of linear equations."""
+    height, width = fixed.shape
+    number = np.arange(height * width).reshape(height, width)
+    system = np.eye(height * width)
+    known = values.flatten(1).double().numpy().T * fixed.flatten().numpy()[:, None]
+    padded = np.pad(number, 1, mode="edge")
+    for (row, column), cell in np.ndenumerate(number):
+        if not fixed[row, column]:
+            for down, right in ((0, 1), (2, 1), (1, 0), (1, 2)):
+                system[cell, padded[row + down, column + right]] -= 0.25
+    found = np.linalg.solve(system, known)
+    return torch.from_numpy(found.T.reshape(len(values), height, width))
+
+
+def test_what_is_gripped_goes_the_whole_way_and_what_must_stay_stays() -> None:
+    mask = area()
+    found = field(((10, 10), (14, 17)), mask=mask)
+    assert found.shift[:, 8:13, 9:12].permute(1, 2, 0).reshape(-1, 2).unique(dim=0).tolist() == [
+        [4, 7]
+    ]
+    assert (found.shift[:, ~mask] == 0).all()
+    assert (found.grip[~mask] == 0).all()
+    between = found.shift[1, 10, 14:29]
+    assert (between.diff() < 0).all()
+    assert float(between.min()) > 0
+
+
+@pytest.mark.parametrize("mask", [area(), area(0, 24, 0, 20), None], ids=["area", "half", "none"])
+def test_between_them_it_is_harmonic(mask: Tensor | None) -> None:
+    """It is nearer to the solution of the linear equations than rounding to cells notices."""
+    found = field(((10, 9), (16, 20)), mask=mask)
+    fixed = (found.grip >= 1) | ~found.editable
+    wanted = solved(found.shift * fixed, fixed)
+    assert (found.shift - wanted).abs().max() < 0.01 * 11
+
+
+def test_where_nothing_must_stay_everything_goes() -> None:
+    found = field(((10, 9), (16, 20)), mask=area(0, 24, 0, 32))
+    share = found.shift / torch.tensor([6.0, 11.0])[:, None, None]
+    assert (share - 1).abs().max() < 0.02
+
+
+def test_every_handle_goes_its_own_way() -> None:
+    found = field(((6, 8), (6, 4)), ((16, 22), (20, 26)), mask=area())
+    assert found.shift[:, 6, 8].tolist() == [0, -4]
+    assert found.shift[:, 16, 22].tolist() == [4, 4]
+    assert 0 < float(found.grip[11, 15]) < 1
+
+
+def test_without_a_mask_it_fades_out() -> None:
+    found = field(((4, 4), (4, 6)), mask=None)
+    assert found.shift[:, 4, 4].tolist() == [0, 2]
+    assert (found.shift[:, :, 20:] == 0).all()
+    assert not found.editable[:, 20:].any()
+
+
+def test_a_moved_map_keeps_the_deviation_of_noise() -> None:
+    """Nearest sampling keeps it; bilinear sampling loses up to half of it."""
+    latent = torch.randn(1, 64, *SHAPE, generator=torch.Generator().manual_seed(0))
+    bent = field(((10, 10), (13, 17)), mask=area())
+    moved_map, holes = moved(latent, bent)
+    went = (bent.shift.square().sum(0) > 1) & ~holes
+    assert float(moved_map[:, :, went].std()) == pytest.approx(1, rel=0.02)
+    rows = torch.arange(SHAPE[0])[:, None] - bent.shift[0]
+    columns = torch.arange(SHAPE[1]) - bent.shift[1]
+    grid = torch.stack([columns / (SHAPE[1] - 1), rows / (SHAPE[0] - 1)], -1)[None] * 2 - 1
+    blurred = F.grid_sample(latent, grid, "bilinear", "border", align_corners=True)
+    assert float(blurred[:, :, went].std()) < 0.85
+    half = F.avg_pool2d(latent, 2, 1)  # what bilinear sampling is half a cell off, both ways
+    assert float(half.std()) == pytest.approx(0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("way", [(0.5, 1.5), (-2.5, 3.5), (0.25, -0.75)])
+def test_a_way_of_half_cells_leaves_no_gaps(way: tuple[float, float]) -> None:
+    latent = noise()
+    _, holes = moved(latent, whole(*way))
+    assert not holes[4:-4, 5:-5].any()
+
+
+def test_cells_are_moved_and_leave_holes() -> None:
+    latent = noise()
+    moved_map, holes = moved(latent, whole(3, -5))
+    assert torch.equal(moved_map[:, :, 3:, :-5], latent[:, :, :-3, 5:])
+    assert holes.sum() == 24 * 32 - 21 * 27
+    assert torch.equal(moved_map[:, :, holes], latent[:, :, holes])
+
+
+def test_nothing_leaves_the_mask_or_comes_into_it() -> None:
+    latent, mask = noise(), area(6, 18, 8, 24)
+    moved_map, holes = moved(latent, whole(4, 6, mask))
+    assert torch.equal(moved_map[:, :, ~mask], latent[:, :, ~mask])
+    assert not holes[~mask].any()
+    assert torch.equal(moved_map[:, :, 10:18, 14:24], latent[:, :, 6:14, 8:18])
+    assert holes[6:10, 8:24].all()
+
+
+def test_the_most_firmly_gripped_cell_wins() -> None:
+    """Two cells come to one; of equals it is always the same one."""
+    latent = noise()
+    shift = torch.zeros(2, *SHAPE)
+    shift[1, 5, 6] = 3
+    shift[1, 5, 12] = -3
+    editable = torch.ones(SHAPE, dtype=torch.bool)
+    for firm, weak in (((5, 6), (5, 12)), ((5, 12), (5, 6))):
+        grip = torch.zeros(SHAPE)
+        grip[firm] = 1.0
+        grip[weak] = 0.5
+        moved_map, _ = moved(latent, Field(shift, grip, editable))
+        assert torch.equal(moved_map[0, :, 5, 9], latent[(0, slice(None), *firm)])
+    alike = Field(shift, torch.zeros(SHAPE), editable)
+    assert torch.equal(moved(latent, alike)[0], moved(latent.clone(), alike)[0])
+
+
+@pytest.mark.parametrize("mask", [area(), None], ids=["mask", "no mask"])
+def test_a_way_of_no_length_moves_nothing(mask: Tensor | None) -> None:
+    latent = noise()
+    moved_map, holes = moved(latent, field(((10, 10), (10, 10)), ((4, 20), (4, 20)), mask=mask))
+    assert torch.equal(moved_map, latent)
+    assert not holes.any()
+
+
+def test_a_handle_outside_the_mask_moves_nothing() -> None:
+    latent = noise()
+    moved_map, _ = moved(latent, field(((12, 30), (12, 20)), mask=area(right=20)))
+    assert torch.equal(moved_map, latent)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (7, 9), (8, 8), (33, 17)])
+def test_maps_of_any_size(shape: tuple[int, int]) -> None:
+    """What is fixed stays as it is; the rest lies between."""
+    values = torch.zeros(1, *shape)
+    fixed = torch.zeros(shape, dtype=torch.bool)
+    fixed[0, 0] = fixed[-1, -1] = True
+    values[0, 0, 0] = 1.0
+    found = harmonic(values, fixed)
+    assert found.shape == values.shape
+    assert torch.equal(found[:, fixed], values[:, fixed])
+    assert ((found >= 0) & (found <= 1)).all()
