@@ -98,8 +98,8 @@ def harmonic(values: Tensor, fixed: Tensor) -> Tensor:
         size = (values.shape[1], values.shape[2])
         start = F.interpolate(coarse[None], size, mode="bilinear", align_corners=False)[0]
     found = before = torch.where(fixed, values, start)
-    for weight in _weights(max(values.shape[1:])):
-        relaxed = before + weight * (_around(found) - before)
+    for speed in _speeds(max(values.shape[1:])):
+        relaxed = before + speed * (_around(found) - before)
         before, found = found, torch.where(fixed, values, relaxed)
     return found
 
@@ -111,17 +111,17 @@ def _around(values: Tensor) -> Tensor:
     return (vertical + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]) / 4
 
 
-def _weights(size: int) -> Iterator[float]:
-    """Yield the weights of Chebyshev's acceleration of Jacobi's iteration (Golub and Varga, 1961).
+def _speeds(size: int) -> Iterator[float]:
+    """Yield the factors of Chebyshev's acceleration of Jacobi's iteration (Golub and Varga, 1961).
 
     Plain sweeps carry a value about one cell a sweep; these as far as the map is wide.
     """
     radius = math.cos(math.pi / (size + 1))
     yield 1.0
-    weight = 2.0
+    speed = 2.0
     for _ in range(1, _SWEEPS):
-        weight = 1 / (1 - radius**2 * weight / 4)
-        yield weight
+        speed = 1 / (1 - radius**2 * speed / 4)
+        yield speed
 
 
 def moved(values: Tensor, field: Field) -> tuple[Tensor, Tensor]:

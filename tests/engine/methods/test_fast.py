@@ -37,8 +37,8 @@ STILL = [((40, 40), (40, 40)), ((88, 60), (88, 60))]
 
 
 def dragged(points: Any = POINTS, config: FastConfig = CONFIG, **given: Any) -> EditResult:
-    given = {"mask": MASK, "prompt": "a face", "record": True} | given
-    return editor().edit(PICTURE, points, method="fast", config=config, **given)
+    how: dict[str, Any] = {"mask": MASK, "prompt": "a face", "record": True}
+    return editor().edit(PICTURE, points, method="fast", config=config, **how | given)
 
 
 def blend_of(result: EditResult) -> Tensor:
@@ -160,10 +160,9 @@ def test_bases_undo_and_files(tmp_path: Path) -> None:
 def test_previews_show_the_moved_latent(mask: Any) -> None:
     session = editor().open(PICTURE, prompt="a face")
     config = CONFIG.replace(lr=1e-6)  # a preview without output is of the updated variable
-    *events, last = session.drag_stream(
-        POINTS, method="fast", config=config, mask=mask, previews=1, record=True
-    )
-    record = last.result.record if last.result else None
+    how: dict[str, Any] = {"method": "fast", "config": config, "mask": mask}
+    *events, _ = session.drag_stream(POINTS, **how, previews=1)
+    record = session.drag(POINTS, **how, record=True).record
     assert record is not None
     row, optimum = METHODS["fast"], record.optimum
     unseen: Any = SimpleNamespace(noise=None)
