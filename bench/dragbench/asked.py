@@ -16,7 +16,7 @@ __all__ = ["EMBEDDED", "Asked", "Judging", "about", "seed_of"]
 EMBEDDED = "embedded"
 """What stands for the folder of the model that comes with the package."""
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raise it when a sample's result comes to mean another thing."""
 
 

@@ -11,7 +11,7 @@ from dragnoise.engine.system.device import choose_device
 
 from ..fidelity.dai import RADII, dragging_accuracy
 from ..fidelity.dift import Dift
-from ..fidelity.distance import cosine_maps, find
+from ..fidelity.distance import cosine_maps, find, windows
 from ..fidelity.lpips import Lpips
 from ..fidelity.pixels import psnr
 from .asked import EMBEDDED, Asked
@@ -88,9 +88,11 @@ class _Measures:
 def _distances(
     dift: Dift, sample: Sample, pictures: Sequence[Image], generator: torch.Generator
 ) -> list[dict[str, Any]]:
-    """Return where each picture's points are found, anywhere and near the drag."""
+    """Return where each picture's points are found: anywhere, in the mask, and near the drag."""
     size = (sample.image.height, sample.image.width)
     handles, targets = sample.points.handles, sample.points.targets
+    near = windows(handles, targets, size)
+    editable = torch.tensor(sample.mask.editable)
     source = dift.features(sample.image.pixels, sample.prompt, generator)
     state = generator.get_state()
     scores = []
@@ -98,12 +100,13 @@ def _distances(
         generator.set_state(state)
         features = dift.features(picture.pixels, sample.prompt, generator)
         maps = cosine_maps(source, features, handles, size)
-        anywhere, near = find(maps, targets), find(maps, targets, within=handles)
-        scores.append(
-            {
-                "found": [list(point) for point in anywhere.points],
-                "distances_px": list(anywhere.distances_px),
-                "windowed_px": list(near.distances_px),
-            }
-        )
+        anywhere = find(maps, targets)
+        found: dict[str, Any] = {
+            "found": [list(point) for point in anywhere.points],
+            "distances_px": list(anywhere.distances_px),
+            "windowed_px": list(find(maps, targets, near).distances_px),
+        }
+        if editable.any():
+            found["masked_px"] = list(find(maps, targets, editable).distances_px)
+        scores.append(found)
     return scores

@@ -20,6 +20,7 @@ _DIGITS = {
     "MD px": 1,
     "exact MD px": 1,
     "m-MD px": 1,
+    "near MD px": 1,
     "IF": 3,
     "DAI 1": 4,
     "DAI 5": 4,
@@ -30,7 +31,12 @@ _DIGITS = {
 }
 """The figures and how many decimals they are shown with."""
 
-_PER_PAIR = {"MD px": "distances_px", "exact MD px": "exact_px", "m-MD px": "windowed_px"}
+_PER_PAIR = {
+    "MD px": "distances_px",
+    "exact MD px": "exact_px",
+    "m-MD px": "masked_px",
+    "near MD px": "windowed_px",
+}
 _PER_PICTURE = {"IF": "fidelity", "outside dB": "outside_db"}
 
 

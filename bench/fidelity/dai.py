@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dragnoise.engine.errors import ImageError
+from dragnoise.engine.errors import ImageError, PointError
 from dragnoise.engine.inputs.points import Point
 
 from .pixels import Pixels
@@ -39,9 +39,12 @@ def dragging_accuracy(
 
     Raises:
         ImageError: The pictures differ in size.
+        PointError: There is no pair, or nothing of its patches is in the picture.
     """
     if source.shape != edited.shape:
         raise ImageError(f"pictures of one size are compared, got {[source.shape, edited.shape]}")
+    if not handles:
+        raise PointError("no pair of points to compare; give at least one")
     differences = [
         _difference(source, edited, handle, target, radius)
         for handle, target in zip(handles, targets, strict=True)
@@ -54,6 +57,11 @@ def _difference(source: Pixels, edited: Pixels, handle: Point, target: Point, ra
     offsets = np.arange(-radius, radius + 1)
     columns = _inside(offsets, round(handle[0]), round(target[0]), source.shape[1])
     rows = _inside(offsets, round(handle[1]), round(target[1]), source.shape[0])
+    if not rows.size or not columns.size:
+        raise PointError(
+            f"patches of radius {radius} at {handle} and {target} have no pixel in common within "
+            f"{source.shape[1]}x{source.shape[0]}; give points that lie in the picture"
+        )
     before = _patch(source, handle, rows, columns)
     after = _patch(edited, target, rows, columns)
     return float(np.square(before - after).sum(-1).mean())

@@ -3,8 +3,10 @@
 The *mean distance* of DragBench (Shi et al., DragDiffusion, 2023): both pictures' features are
 enlarged to the source's size; a handle is found where the edited picture's feature has the largest
 cosine with the source's at the handle, anywhere in the picture. A wrong twin far away costs
-hundreds of pixels, so that newer work looks only near the drag: here in a square around the target
-that reaches as far as the drag is long (12 px at least), with the handle at its edge.
+hundreds of pixels, so that the *masked* mean distance (m-MD; Xia et al., DragLoRA, arXiv 2505.12427) looks
+only where the picture may have changed. Masks can be as large as the picture: ours, of no paper,
+looks in a square around the target that reaches as far as the drag is long (12 px at least), with
+the handle at its edge.
 
 Points are (x, y) in image pixels; they are rounded to pixels for looking up.
 """
@@ -17,9 +19,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dragnoise.engine.errors import MaskError, PointError
 from dragnoise.engine.inputs.points import Point
 
-__all__ = ["Found", "cosine_maps", "distances_px", "find", "mean_distance", "windowed_distance"]
+from .pixels import Selection
+
+__all__ = [
+    "Found",
+    "cosine_maps",
+    "distances_px",
+    "find",
+    "masked_distance",
+    "mean_distance",
+    "windowed_distance",
+    "windows",
+]
 
 _CHANNELS = 64
 """How many channels are enlarged at a time: all of them would take gigabytes."""
@@ -65,6 +79,26 @@ def mean_distance(
     return find(maps, targets)
 
 
+def masked_distance(
+    source: Tensor,
+    edited: Tensor,
+    handles: Sequence[Point],
+    targets: Sequence[Point],
+    mask: Selection,
+) -> Found:
+    """Find the handles where the picture may have changed; otherwise as `mean_distance`.
+
+    Args:
+        source: Features of the source picture [C, h, w].
+        edited: Those of the edited one, likewise.
+        handles: In the source.
+        targets: Where they shall be.
+        mask: bool [H, W], of the source's size; True where the edit may act.
+    """
+    maps = cosine_maps(source, edited, handles, (mask.shape[0], mask.shape[1]))
+    return find(maps, targets, torch.tensor(mask))
+
+
 def windowed_distance(
     source: Tensor,
     edited: Tensor,
@@ -74,7 +108,7 @@ def windowed_distance(
 ) -> Found:
     """Find the handles in a window around each target; otherwise as `mean_distance`."""
     maps = cosine_maps(source, edited, handles, size)
-    return find(maps, targets, within=handles)
+    return find(maps, targets, windows(handles, targets, size))
 
 
 @torch.no_grad()
@@ -88,7 +122,12 @@ def cosine_maps(
         edited: Those of the edited one, likewise.
         handles: In the source.
         size: (height, width) of the source in pixels.
+
+    Raises:
+        PointError: There is no handle.
     """
+    if not handles:
+        raise PointError("no handle to find again; give at least one pair of points")
     columns, rows = zip(*(_pixel(handle, size) for handle in handles), strict=True)
     products = edited.new_zeros(len(handles), *size, dtype=torch.float32)
     squares = edited.new_zeros(size, dtype=torch.float32)
@@ -104,41 +143,40 @@ def cosine_maps(
     return products / norms.clamp_min(1e-8)
 
 
-def find(maps: Tensor, targets: Sequence[Point], within: Sequence[Point] | None = None) -> Found:
+def find(maps: Tensor, targets: Sequence[Point], where: Tensor | None = None) -> Found:
     """Return where each map is largest, the first of equal places in reading order.
 
     Args:
         maps: float [N, H, W], one a target.
         targets: Where the handles shall be.
-        within: The handles, to look near the drags alone; None: anywhere.
+        where: bool [H, W], or [N, H, W], one a target: the places that are looked at; None: all.
+
+    Raises:
+        MaskError: No place is left for a target.
     """
-    height, width = maps.shape[1:]
-    points = []
-    for number, target in enumerate(targets):
-        left, top, right, bottom = 0, 0, width, height
-        if within is not None:
-            left, top, right, bottom = _window(within[number], target, (height, width))
-        window = maps[number, top:bottom, left:right].cpu().numpy()
-        row, column = divmod(int(window.argmax()), right - left)
-        points.append((float(column + left), float(row + top)))
-    return Found(tuple(points), distances_px(points, targets))
+    if where is not None:
+        if not where.flatten(-2).any(-1).all():
+            raise MaskError("no pixel to look for a point in; give a mask with at least one")
+        maps = maps.masked_fill(~where.to(maps.device), -math.inf)
+    places = [divmod(int(each.argmax()), maps.shape[2]) for each in maps.cpu().numpy()]
+    points = tuple((float(column), float(row)) for row, column in places)
+    return Found(points, distances_px(points, targets))
+
+
+def windows(handles: Sequence[Point], targets: Sequence[Point], size: tuple[int, int]) -> Tensor:
+    """Return the square around each target that just holds its handle, bool [N, H, W]."""
+    rows, columns = torch.arange(size[0])[:, None], torch.arange(size[1])
+    squares = []
+    for handle, target in zip(handles, targets, strict=True):
+        reach = math.ceil(max(math.dist(handle, target), _LEAST_PX))
+        x, y = _pixel(target, size)
+        squares.append(((rows - y).abs() <= reach) & ((columns - x).abs() <= reach))
+    return torch.stack(squares)
 
 
 def distances_px(points: Sequence[Point], targets: Sequence[Point]) -> tuple[float, ...]:
     """Return the distance of each point to its target in pixels."""
     return tuple(math.dist(point, target) for point, target in zip(points, targets, strict=True))
-
-
-def _window(handle: Point, target: Point, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return left, top, right and bottom of the square that is looked through, in the picture."""
-    reach = math.ceil(max(math.dist(handle, target), _LEAST_PX))
-    x, y = _pixel(target, size)
-    return (
-        max(x - reach, 0),
-        max(y - reach, 0),
-        min(x + reach + 1, size[1]),
-        min(y + reach + 1, size[0]),
-    )
 
 
 def _pixel(point: Point, size: tuple[int, int]) -> tuple[int, int]:

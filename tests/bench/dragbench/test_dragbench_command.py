@@ -20,7 +20,7 @@ from dragnoise.bench.dragbench.asked import seed_of
 from dragnoise.bench.dragbench.samples import convert, read_sample
 from dragnoise.bench.fidelity.dai import dragging_accuracy
 from dragnoise.bench.fidelity.dift import Dift
-from dragnoise.bench.fidelity.distance import mean_distance
+from dragnoise.bench.fidelity.distance import masked_distance, mean_distance, windowed_distance
 from dragnoise.engine import Image
 from dragnoise.engine.diffusion.load import load
 from golden_cases import MODEL
@@ -146,7 +146,8 @@ def test_every_measure_has_its_figure_beside_the_zero_line(
     assert main(["dragbench", *given]) == 0
     capsys.readouterr()
     edited, unedited = record_of(tmp_path / "out")["lines"][-2:]
-    names = ["MD px", "m-MD px", "IF", "DAI 1", "DAI 5", "DAI 10", "DAI 20", "outside dB"]
+    names = ["MD px", "m-MD px", "near MD px", "IF"]
+    names += ["DAI 1", "DAI 5", "DAI 10", "DAI 20", "outside dB"]
     assert list(edited["figures"]) == [*names, "seconds"]
     assert list(unedited["figures"]) == names
     assert unedited["figures"]["IF"]["mean"] == 1
@@ -160,8 +161,12 @@ def test_every_measure_has_its_figure_beside_the_zero_line(
         dift.features(each.pixels, sample.prompt, stream) for each in (sample.image, picture)
     )
     points = sample.points.handles, sample.points.targets
-    found = mean_distance(source, after, *points, (72, 88))
-    assert edited["figures"]["MD px"]["mean"] == found.mean_px
+    for name, found in {
+        "MD px": mean_distance(source, after, *points, (72, 88)),
+        "m-MD px": masked_distance(source, after, *points, sample.mask.editable),
+        "near MD px": windowed_distance(source, after, *points, (72, 88)),
+    }.items():
+        assert edited["figures"][name]["mean"] == found.mean_px
     accuracy = dragging_accuracy(sample.image.pixels, picture.pixels, *points, 5)
     assert edited["figures"]["DAI 5"]["mean"] == pytest.approx(accuracy)
 

@@ -13,11 +13,13 @@ from dragnoise.bench.fidelity.dift import Dift
 from dragnoise.bench.fidelity.distance import (
     cosine_maps,
     find,
+    masked_distance,
     mean_distance,
     windowed_distance,
+    windows,
 )
 from dragnoise.bench.fidelity.pixels import Pixels
-from dragnoise.engine import ConfigError, Image, ImageError
+from dragnoise.engine import ConfigError, Image, ImageError, MaskError, PointError
 from dragnoise.engine.diffusion.load import EMBEDDED, load
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.stages import embed
@@ -106,7 +108,7 @@ def test_a_twin_far_away_counts_in_the_whole_picture_alone() -> None:
     anywhere = find(maps, targets)
     assert anywhere.points == ((70.0, 50.0),)
     assert anywhere.mean_px == pytest.approx(np.hypot(40, 40))
-    near = find(maps, targets, within=handles)
+    near = find(maps, targets, windows(handles, targets, (60, 80)))
     assert near.points == ((33.0, 12.0),)
     assert near.distances_px[0] == pytest.approx(np.hypot(3, 2))
 
@@ -114,10 +116,41 @@ def test_a_twin_far_away_counts_in_the_whole_picture_alone() -> None:
 def test_the_window_holds_the_handle_and_no_more_than_the_picture() -> None:
     maps = torch.zeros(1, 30, 30)
     maps[0, 2, 2] = 1.0
-    assert find(maps, [(20.0, 2.0)], within=[(2.0, 2.0)]).mean_px == 18
+    near = windows([(2.0, 2.0)], [(20.0, 2.0)], (30, 30))
+    assert find(maps, [(20.0, 2.0)], near).mean_px == 18
     maps[0, 2, 1] = 2.0
-    assert find(maps, [(20.0, 2.0)], within=[(2.0, 2.0)]).mean_px == 18
-    assert find(maps, [(3.0, 2.0)], within=[(4.0, 2.0)]).mean_px == 2  # 12 px at least
+    assert find(maps, [(20.0, 2.0)], near).mean_px == 18
+    short = windows([(4.0, 2.0)], [(3.0, 2.0)], (30, 30))
+    assert find(maps, [(3.0, 2.0)], short).mean_px == 2  # 12 px at least
+    assert short[0, :15, :16].all()
+    assert int(short.sum()) == 15 * 16
+
+
+def test_a_twin_outside_the_mask_does_not_count() -> None:
+    """Against the cosines of the masked places alone, as the published script has them."""
+    source, edited = torch.randn(2, 9, 5, 6, generator=torch.Generator().manual_seed(2))
+    handles, targets = [(3.0, 4.0), (11.0, 2.0)], [(9.0, 7.0), (1.0, 1.0)]
+    mask = np.random.default_rng(4).random((15, 18)) < 0.2
+    wide = [F.interpolate(each[None], (15, 18), mode="bilinear")[0] for each in (source, edited)]
+    rows, columns = np.nonzero(mask)
+    found = masked_distance(source, edited, handles, targets, mask)
+    for number, ((x, y), target) in enumerate(zip(handles, targets, strict=True)):
+        vector = wide[0][:, int(y), int(x), None]
+        best = int(F.cosine_similarity(vector, wide[1][:, rows, columns], dim=0).argmax())
+        assert found.points[number] == (columns[best], rows[best])
+        away = np.hypot(columns[best] - target[0], rows[best] - target[1])
+        assert found.distances_px[number] == pytest.approx(away)
+    everywhere = masked_distance(source, edited, handles, targets, np.ones((15, 18), bool))
+    assert everywhere == mean_distance(source, edited, handles, targets, (15, 18))
+    assert everywhere != found
+
+
+def test_nothing_to_look_in_or_for_is_refused() -> None:
+    features = torch.ones(2, 3, 3)
+    with pytest.raises(MaskError, match="no pixel to look for a point in"):
+        masked_distance(features, features, [(1, 1)], [(2, 2)], np.zeros((6, 6), bool))
+    with pytest.raises(PointError, match="no handle to find again"):
+        mean_distance(features, features, [], [], (6, 6))
 
 
 def test_the_first_of_equal_places_is_taken() -> None:

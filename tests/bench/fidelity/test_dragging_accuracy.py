@@ -5,7 +5,7 @@ import pytest
 
 from dragnoise.bench.fidelity.dai import RADII, dragging_accuracy
 from dragnoise.bench.fidelity.pixels import Pixels
-from dragnoise.engine import ImageError
+from dragnoise.engine import ImageError, PointError
 
 
 def picture() -> Pixels:
@@ -41,3 +41,10 @@ def test_patches_are_cut_alike_at_the_border() -> None:
 def test_pictures_of_two_sizes_are_refused() -> None:
     with pytest.raises(ImageError, match="one size"):
         dragging_accuracy(picture(), picture()[1:], [(1, 1)], [(2, 2)], 1)
+
+
+def test_no_pair_and_points_outside_are_refused() -> None:
+    with pytest.raises(PointError, match="no pair of points"):
+        dragging_accuracy(picture(), picture(), [], [], 1)
+    with pytest.raises(PointError, match=r"have no pixel in common within 70x60"):
+        dragging_accuracy(picture(), picture(), [(1, 1)], [(90, 2)], 5)
