@@ -3,7 +3,7 @@
 The *mean distance* of DragBench (Shi et al., DragDiffusion, 2023): both pictures' features are
 enlarged to the source's size; a handle is found where the edited picture's feature has the largest
 cosine with the source's at the handle, anywhere in the picture. A wrong twin far away costs
-hundreds of pixels, so that the *masked* mean distance (m-MD; Xia et al., DragLoRA, arXiv 2505.12427) looks
+hundreds of pixels, so that the *masked* mean distance (m-MD; Xia et al., DragLoRA, ICML 2025) looks
 only where the picture may have changed. Masks can be as large as the picture: ours, of no paper,
 looks in a square around the target that reaches as far as the drag is long (12 px at least), with
 the handle at its edge.
