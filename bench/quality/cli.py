@@ -23,6 +23,11 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--methods", metavar="NAME,...", help="who edits (default: all but baseline)"
     )
+    parser.add_argument(
+        "--against",
+        metavar="NAME,...",
+        help="whom all others are compared with, drag by drag (default: dragnoise,warp)",
+    )
     parser.add_argument("--kinds", metavar="NAME,...", help="kinds of drag (default: all)")
     parser.add_argument(
         "--each", type=int, default=8, metavar="N", help="drags of a kind (default: %(default)s)"
@@ -61,10 +66,12 @@ def run(parsed: Namespace) -> int:
     """Edit, score, report and return the exit code. Raises ConfigError, ModelError, OutputError."""
     from ..jobs import Ledger, Shard, run_jobs
     from .run import jobs_of, names_of, worker
+    from .table import AGAINST
 
     folder = Path(parsed.out)
     shard = Shard.of(parsed.shard)
     contestants = _chosen("contestant", parsed.methods, _usual())
+    against = _chosen("contestant", parsed.against, AGAINST)
     names = names_of(parsed.lot, _chosen("kind", parsed.kinds, _kinds()), parsed.each)
     writable_folder(folder)
     set_threads(parsed.threads)
@@ -73,11 +80,11 @@ def run(parsed: Namespace) -> int:
     jobs = jobs_of(shard.take(names), contestants)
     work = worker(studio, folder / "pictures")
     run_jobs(jobs, work, ledger, resume=parsed.resume, watch=_watch)
-    _report(parsed, folder, ledger)
+    _report(parsed, folder, ledger, against)
     return 0
 
 
-def _report(parsed: Namespace, folder: Path, ledger: "Ledger") -> None:
+def _report(parsed: Namespace, folder: Path, ledger: "Ledger", against: Sequence[str]) -> None:
     """Show and write what all shards have found until now."""
     from dragnoise.engine.system.device import choose_device
 
@@ -95,8 +102,8 @@ def _report(parsed: Namespace, folder: Path, ledger: "Ledger") -> None:
         "contestants": summaries,
         "drags": drags,
     }
-    print(report.show_table(document))
-    written = report.write_all(document, folder)
+    print(report.show_table(document, against))
+    written = report.write_all(document, folder, against)
     if parsed.docs:
         written += report.write_docs(document, folder)
     for path in written:

@@ -31,7 +31,7 @@ class Attempt:
         reached: Whether every handle was found at its target; None where nobody looked.
         tflop: Counted work of a first edit of as many updates and steps, by Stable Diffusion 1.5
             at 512 x 512, in units of 10^12; None where there is no model.
-        seconds: Of the edit alone; None: all that was done counts.
+        seconds: Of the edit alone, where it says so itself; see `Contestant.timed`.
     """
 
     picture: Pixels
@@ -81,11 +81,14 @@ class Contestant:
         summary: What it is.
         attempt: Makes a picture of a drag.
         usual: Whether it takes part unless others are named.
+        timed: Whether the time that it takes is an edit's. Not where it stands on DragNoise's edit
+            of the same drag, which is there already or is made first: that depends on the order.
     """
 
     summary: str
     attempt: Callable[[Studio, Drag], Attempt]
     usual: bool = True
+    timed: bool = True
 
 
 def _method(name: str) -> Callable[[Studio, Drag], Attempt]:
@@ -194,14 +197,20 @@ _METHOD_SUMMARIES = {
 ENGINE = tuple(name for name in _METHOD_SUMMARIES if name in METHODS)
 """The engine's methods in the table."""
 
+
+def _bound(summary: str, attempt: Callable[[Studio, Drag], Attempt]) -> Contestant:
+    """Return a bound or a control that stands on DragNoise's edit of the drag."""
+    return Contestant(summary, attempt, timed=False)
+
+
 CONTESTANTS: Mapping[str, Contestant] = {
     "nothing": Contestant("no edit: the zero line", _nothing),
-    "reconstruction": Contestant("inverted and denoised without a drag", _reconstruction),
+    "reconstruction": _bound("inverted and denoised without a drag", _reconstruction),
     "oracle": Contestant("the truth through the VAE: the best there can be", _truth),
-    "goal": Contestant("the truth's own bottleneck, held in the source", _goal),
-    "constant": Contestant("control: the bottleneck held, no change", _constant),
-    "random": Contestant("control: a random change as large as the drag's", _random),
-    "another": Contestant("control: the change of another drag", _another),
+    "goal": _bound("the truth's own bottleneck, held in the source", _goal),
+    "constant": _bound("control: the bottleneck held, no change", _constant),
+    "random": _bound("control: a random change as large as the drag's", _random),
+    "another": _bound("control: the change of another drag", _another),
     "warp": Contestant("no model: the thing cut out perfectly and moved", _warp(warps.moved_thing)),
     "mask-warp": Contestant("no model: all under the mask moved", _warp(warps.moved_mask)),
     "elastic-warp": Contestant("no model: drawn along by a smooth field", _warp(warps.bent)),

@@ -6,13 +6,13 @@ All text is escaped here, or set as text by its script.
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..jobs.run import FAILED
 from .document import SCORES, Document, contestants, drags, group_of, kinds, values
-from .table import Cells, Section, sections
+from .table import AGAINST, Cells, Section, sections
 from .verdict import verdicts
 
 __all__ = ["PICTURES", "PLOT", "page"]
@@ -25,15 +25,20 @@ _HERE = Path(__file__).parent
 _NOT_SHOWN = ("machine", "drags", "contestants", "settings", "bench")
 
 
-def page(document: Document) -> str:
-    """Return the page as HTML; beside it lie PLOT, and a folder of each drag in PICTURES."""
+def page(document: Document, against: Sequence[str] = AGAINST) -> str:
+    """Return the page as HTML; beside it lie PLOT, and a folder of each drag in PICTURES.
+
+    Args:
+        document: The run.
+        against: Whom all others are compared with.
+    """
     template = (_HERE / "page.html").read_text(encoding="utf-8")
     parts = {
         "title": _escaped(_title(document)),
         "style": (_HERE / "page.css").read_text(encoding="utf-8"),
         "about": _about(document),
         "verdicts": "".join(f"<p>{_escaped(text)}</p>\n" for text in verdicts(document)),
-        "tables": "".join(_section(section) for section in sections(document)),
+        "tables": "".join(_section(section) for section in sections(document, against)),
         "plot": _PLOTTED * bool(drags(document)),
         "data": _json(_data(document)),
         "script": (_HERE / "page.js").read_text(encoding="utf-8"),

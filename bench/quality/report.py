@@ -36,23 +36,24 @@ def show_table(document: Document, against: Sequence[str] = AGAINST) -> str:
     return "\n".join([*tables, *(f"{fill(text, _COLUMNS)}\n" for text in verdicts(document))])
 
 
-def write_all(document: Document, folder: Path) -> list[Path]:
+def write_all(document: Document, folder: Path, against: Sequence[str] = AGAINST) -> list[Path]:
     """Write tables, plots, a sheet, a page to open in a browser and the record; return the files.
 
     Args:
         document: The run.
         folder: Its pictures are in `folder/pictures`.
+        against: Whom all others are compared with.
     """
-    return list(_written(document, folder))
+    return list(_written(document, folder, against))
 
 
-def _written(document: Document, folder: Path) -> Iterator[Path]:
+def _written(document: Document, folder: Path, against: Sequence[str]) -> Iterator[Path]:
     yield _text(folder / "record.json", json.dumps(document) + "\n")
     yield _text(folder / "table.csv", to_csv(means_cells(document)))
     yield _text(folder / "drags.csv", to_csv(drags_cells(document)))
-    yield _text(folder / "table.md", _markdown(document))
+    yield _text(folder / "table.md", _markdown(document, against))
     yield from _pictures(document, folder)
-    yield _text(folder / "index.html", page(document))
+    yield _text(folder / "index.html", page(document, against))
 
 
 def _pictures(document: Document, folder: Path) -> Iterator[Path]:
@@ -67,11 +68,11 @@ def _pictures(document: Document, folder: Path) -> Iterator[Path]:
         yield draw_sheet(document, folder / PICTURES, folder / "sheet.png", names, shown)
 
 
-def _markdown(document: Document) -> str:
+def _markdown(document: Document, against: Sequence[str]) -> str:
     words = "\n\n".join(verdicts(document))
     tables = "\n".join(
         f"## {section.title}\n\n{section.about}\n\n{markdown(section.cells)}"
-        for section in sections(document, mark="**")
+        for section in sections(document, against, mark="**")
     )
     return f"# Quality of edits\n\n{words}\n\n{tables}"
 

@@ -55,6 +55,15 @@ def test_shards_make_the_serial_run_and_its_report(run: Run, tmp_path: Path) -> 
     )
 
 
+def test_anybody_named_is_compared_with(run: Run, tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path), "--kinds", "sun", "--each", "1")
+    run(*out, "--methods", "nothing,oracle", "--against", "oracle")
+    for name in ("table.md", "index.html"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "Compared with oracle" in text
+        assert "Compared with warp" not in text
+
+
 def test_a_run_goes_on_and_takes_others_in(run: Run, tmp_path: Path) -> None:
     out = ("--out", str(tmp_path), "--kinds", "sun", "--each", "1")
     run(*out, "--methods", "nothing")
@@ -66,6 +75,7 @@ def test_a_run_goes_on_and_takes_others_in(run: Run, tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (("--methods", "magic"), "there is no contestant 'magic'"),
+        (("--against", "magic"), "there is no contestant 'magic'"),
         (("--kinds", "sun,fish"), "there is no kind 'fish'"),
         (("--shard", "3/2"), "there is no shard 3/2"),
         (("--settings", "hue=3"), "hue=3"),

@@ -127,6 +127,8 @@ def test_jobs_are_edited_scored_and_kept(editor: Editor, tmp_path: Path) -> None
     assert scores["dragnoise"]["iterations"] == 2
     assert scores["dragnoise"]["tflop"] > scores["nothing"]["seconds"] >= 0
     assert scores["nothing"]["tflop"] is None
+    assert scores["another"]["seconds"] is None  # DragNoise's edit, there or not, is not its own
+    assert scores["warp-inpaint"]["seconds"] > 0
     assert {name: again[name] for name in ("distance_px", "inside_db")} == {
         name: scores["another"][name] for name in ("distance_px", "inside_db")
     }
