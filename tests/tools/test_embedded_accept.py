@@ -63,7 +63,9 @@ def test_the_table_has_a_line_for_each_kind_and_one_for_all() -> None:
 def test_an_edit_is_judged_from_source_to_sheet() -> None:
     editor = Editor.from_pretrained()
     config = editor.defaults.replace(steps=6, iterations=2)
-    rows, trials = accept.accept(editor, 1, config, report=str, kinds=("sun", "house"))
+    said = list[str]()
+    rows, trials = accept.accept(editor, 1, config, said.append, kinds=("sun", "house"))
+    assert len(said) == 2
     assert [one.kind for one in rows] == ["sun", "house"]
     assert rows[0].controls[0] == pytest.approx(0, abs=0.1)
     assert rows[0].controls[2] == rows[0].controls[0]
