@@ -38,6 +38,7 @@ COLUMNS = (
     "dragdiffusion",
     "freedrag",
     "gooddrag",
+    "fast",
 )
 """The contestants in the sheet, as far as they took part."""
 

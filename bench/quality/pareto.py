@@ -22,7 +22,20 @@ _PANELS: Mapping[str, str] = {
     "seconds": "seconds of an edit as measured",
 }
 _LINES: Mapping[str, str] = {"nothing": "no edit: the zero line", "oracle": "the truth itself"}
-_COLOURS = ("#4477aa", "#cc6677", "#117733", "#ddcc77", "#882255", "#44aa99", "#999933", "#88ccee")
+_COLOURS = (
+    "#4477aa",
+    "#cc6677",
+    "#117733",
+    "#ddcc77",
+    "#882255",
+    "#44aa99",
+    "#999933",
+    "#88ccee",
+    "#000000",
+    "#e07b00",
+    "#6a3d9a",
+    "#b15928",
+)
 _MARKERS: Mapping[str, str] = {PLAIN: "s"}
 
 
