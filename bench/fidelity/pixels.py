@@ -55,17 +55,27 @@ def ssim(a: Pixels, b: Pixels, where: Selection | None = None) -> float:
 def sharpness(picture: Pixels, truth: Pixels, where: Selection | None = None) -> float:
     """Return how near a picture's gradient energy is to the truth's: 1 where it is the same.
 
-    The smaller of the two energies over the larger, so that a smear costs and noise does too.
+    The smaller of the two energies over the larger, so that a smear costs, and noise beyond the
+    truth's energy. It counts energy and does not see whose: a smear with as much noise on it as it
+    has lost, and a mirrored picture, have 1. Read it beside PSNR or SSIM, which fall there.
     """
     _check(picture, truth, where)
+    if min(picture.shape[:2]) < 2:
+        height, width = picture.shape[:2]
+        raise ImageError(f"a picture of {width}x{height} has no gradient; give 2 pixels a side")
     energies = sorted(_gradient_energy(each, where) for each in (picture, truth))
     return energies[0] / energies[1] if energies[1] else 1.0
 
 
 def _check(a: Pixels, b: Pixels, where: Selection | None) -> None:
+    for each in (a, b):
+        if each.dtype != np.uint8 or each.ndim != 3 or each.shape[2] != 3:
+            raise ImageError(f"pictures are uint8 [H, W, 3], got {each.dtype} {list(each.shape)}")
     if a.shape != b.shape or (where is not None and where.shape != a.shape[:2]):
         shapes = [each.shape for each in (a, b, where) if each is not None]
         raise ImageError(f"pictures of one size are compared, got {shapes}")
+    if where is not None and where.dtype != np.bool_:
+        raise ImageError(f"pixels are chosen by bool, got {where.dtype}; compare it with 0 first")
     if where is not None and not where.any():
         raise ImageError("no pixel counts; name at least one")
 

@@ -33,7 +33,7 @@ class Scores:
         outside_source_db: PSNR against the source outside the mask that the editor was given.
         consequence: The share of the true change that came about where no dragged thing stands.
         uncovered_db: PSNR against the truth where a thing has stood.
-        sharpness: Gradients beside the truth's, inside; 1 is as sharp, smears and noise have less.
+        sharpness: Gradients beside the truth's, inside; 1 is as sharp, smears have less.
     """
 
     distance_px: float

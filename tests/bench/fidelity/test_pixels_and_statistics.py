@@ -56,6 +56,28 @@ def test_smears_and_noise_are_not_sharp(picture: Pixels) -> None:
     assert sharpness(np.zeros_like(picture), picture) == 0
 
 
+def test_noise_that_makes_up_for_a_smear_is_seen_by_ssim_alone(picture: Pixels) -> None:
+    parts = [picture[:, at : at + 44].astype(int) for at in range(4)]
+    truth, smeared = picture[:, :44], np.sum(parts, axis=0) // 4
+    noise = np.random.default_rng(1).normal(0, 1, truth.shape)
+    rivals = [(smeared + size * noise).clip(0, 255).astype(np.uint8) for size in range(40)]
+    rival = max(rivals, key=lambda each: sharpness(each, truth))
+    assert sharpness(rival, truth) > 0.98 > 0.8 > sharpness(rivals[0], truth)
+    assert ssim(rival, truth) < ssim(rivals[0], truth)
+    assert sharpness(np.ascontiguousarray(truth[:, ::-1]), truth) == pytest.approx(1)
+
+
+def test_what_is_no_picture_or_selection_is_refused(picture: Pixels) -> None:
+    for wrong in (picture / 255, picture[..., 0], picture[..., :2]):
+        with pytest.raises(ImageError, match=r"pictures are uint8 \[H, W, 3\], got"):
+            psnr(wrong, wrong)  # type: ignore[arg-type]  # that is the test
+    numbers = np.ones(picture.shape[:2], np.uint8)
+    with pytest.raises(ImageError, match="chosen by bool, got uint8"):
+        ssim(picture, picture, numbers)  # type: ignore[arg-type]  # as numbers they name rows
+    with pytest.raises(ImageError, match="a picture of 48x1 has no gradient"):
+        sharpness(picture[:1], picture[:1])
+
+
 def test_other_sizes_and_empty_selections_are_refused(picture: Pixels) -> None:
     with pytest.raises(ImageError, match="one size"):
         psnr(picture, picture[1:])
