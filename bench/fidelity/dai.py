@@ -39,12 +39,17 @@ def dragging_accuracy(
 
     Raises:
         ImageError: The pictures differ in size.
-        PointError: There is no pair, or nothing of its patches is in the picture.
+        PointError: There is no pair, a point lacks its twin, or nothing of its patches is in the
+            picture.
     """
     if source.shape != edited.shape:
         raise ImageError(f"pictures of one size are compared, got {[source.shape, edited.shape]}")
     if not handles:
         raise PointError("no pair of points to compare; give at least one")
+    if len(handles) != len(targets):
+        raise PointError(
+            f"{len(handles)} handles and {len(targets)} targets; give one target a handle"
+        )
     differences = [
         _difference(source, edited, handle, target, radius)
         for handle, target in zip(handles, targets, strict=True)

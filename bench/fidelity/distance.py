@@ -8,7 +8,8 @@ only where the picture may have changed. Masks can be as large as the picture: o
 looks in a square around the target that reaches as far as the drag is long (12 px at least), with
 the handle at its edge.
 
-Points are (x, y) in image pixels; they are rounded to pixels for looking up.
+Points are (x, y) in image pixels; they are rounded to pixels for looking up, and those outside the
+picture to its border (the published script stops at them).
 """
 
 import math
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dragnoise.engine.errors import MaskError, PointError
+from dragnoise.engine.errors import MaskError, NumbersError, PointError
 from dragnoise.engine.inputs.points import Point
 
 from .pixels import Selection
@@ -125,9 +126,12 @@ def cosine_maps(
 
     Raises:
         PointError: There is no handle.
+        NumbersError: Features are not finite: they would be "found" in the first pixel.
     """
     if not handles:
         raise PointError("no handle to find again; give at least one pair of points")
+    if not (source.isfinite().all() and edited.isfinite().all()):
+        raise NumbersError("features are not finite; compute them in float32")
     columns, rows = zip(*(_pixel(handle, size) for handle in handles), strict=True)
     products = edited.new_zeros(len(handles), *size, dtype=torch.float32)
     squares = edited.new_zeros(size, dtype=torch.float32)
@@ -152,8 +156,10 @@ def find(maps: Tensor, targets: Sequence[Point], where: Tensor | None = None) ->
         where: bool [H, W], or [N, H, W], one a target: the places that are looked at; None: all.
 
     Raises:
+        PointError: There are not as many targets as maps.
         MaskError: No place is left for a target.
     """
+    _check_pairs(len(maps), len(targets))
     if where is not None:
         if not where.flatten(-2).any(-1).all():
             raise MaskError("no pixel to look for a point in; give a mask with at least one")
@@ -165,6 +171,7 @@ def find(maps: Tensor, targets: Sequence[Point], where: Tensor | None = None) ->
 
 def windows(handles: Sequence[Point], targets: Sequence[Point], size: tuple[int, int]) -> Tensor:
     """Return the square around each target that just holds its handle, bool [N, H, W]."""
+    _check_pairs(len(handles), len(targets))
     rows, columns = torch.arange(size[0])[:, None], torch.arange(size[1])
     squares = []
     for handle, target in zip(handles, targets, strict=True):
@@ -177,6 +184,11 @@ def windows(handles: Sequence[Point], targets: Sequence[Point], size: tuple[int,
 def distances_px(points: Sequence[Point], targets: Sequence[Point]) -> tuple[float, ...]:
     """Return the distance of each point to its target in pixels."""
     return tuple(math.dist(point, target) for point, target in zip(points, targets, strict=True))
+
+
+def _check_pairs(handles: int, targets: int) -> None:
+    if handles != targets:
+        raise PointError(f"{handles} handles and {targets} targets; give one target a handle")
 
 
 def _pixel(point: Point, size: tuple[int, int]) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from dragnoise.bench.fidelity.pixels import Pixels
 from dragnoise.engine import ConfigError, Image, ImageError, MaskError, PointError
 from dragnoise.engine.diffusion.load import EMBEDDED, load
 from dragnoise.engine.diffusion.model import Model
+from dragnoise.engine.errors import NumbersError
 from dragnoise.engine.stages import embed
 from golden_cases import MODEL
 
@@ -151,6 +152,23 @@ def test_nothing_to_look_in_or_for_is_refused() -> None:
         masked_distance(features, features, [(1, 1)], [(2, 2)], np.zeros((6, 6), bool))
     with pytest.raises(PointError, match="no handle to find again"):
         mean_distance(features, features, [], [], (6, 6))
+
+
+def test_features_that_are_not_finite_are_found_nowhere() -> None:
+    features = torch.ones(2, 3, 3)
+    broken = features.clone()
+    broken[1, 2, 2] = torch.nan
+    for pair in ((features, broken), (broken, features)):
+        with pytest.raises(NumbersError, match="features are not finite"):
+            mean_distance(*pair, [(1, 1)], [(2, 2)], (6, 6))
+
+
+@pytest.mark.parametrize("targets", [[], [(1.0, 1.0), (2.0, 2.0)]])
+def test_a_target_is_given_for_each_handle(targets: list[tuple[float, float]]) -> None:
+    features = torch.ones(2, 3, 3)
+    for distance in (mean_distance, windowed_distance):
+        with pytest.raises(PointError, match=f"1 handles and {len(targets)} targets"):
+            distance(features, features, [(1, 1)], targets, (6, 6))
 
 
 def test_the_first_of_equal_places_is_taken() -> None:

@@ -46,5 +46,7 @@ def test_pictures_of_two_sizes_are_refused() -> None:
 def test_no_pair_and_points_outside_are_refused() -> None:
     with pytest.raises(PointError, match="no pair of points"):
         dragging_accuracy(picture(), picture(), [], [], 1)
+    with pytest.raises(PointError, match="1 handles and 2 targets"):
+        dragging_accuracy(picture(), picture(), [(1, 1)], [(2, 2), (3, 3)], 5)
     with pytest.raises(PointError, match=r"have no pixel in common within 70x60"):
         dragging_accuracy(picture(), picture(), [(1, 1)], [(90, 2)], 5)
