@@ -49,6 +49,7 @@ def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'dragnoise[ray]')")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers know no tests
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ended_by = signal.getsignal(signal.SIGTERM)  # Ray's own handler would outlive it
     ray.init(
         num_cpus=2,
         object_store_memory=100 * 2**20,
@@ -57,6 +58,7 @@ def cluster() -> Iterator[None]:
         logging_level="ERROR",
         _node_ip_address="127.0.0.1",
     )
+    signal.signal(signal.SIGTERM, ended_by)
     yield
     ray.shutdown()
 
