@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dragnoise.engine.cli.options import METHOD_SETTINGS, add_model_options
+from dragnoise.engine.cli.options import DIFFUSION_METHODS, add_model_options
 from dragnoise.engine.cli.show import print_json
-from dragnoise.engine.config import DiffusionSettings, whole
+from dragnoise.engine.config import whole
 from dragnoise.engine.errors import ConfigError, DragnoiseError
 from dragnoise.engine.system.files import writable_folder
 
@@ -27,10 +27,6 @@ from .samples import convert, names_of, write_order
 
 __all__ = ["add_options", "run"]
 
-_METHODS = [
-    name for name, settings in METHOD_SETTINGS.items() if issubclass(settings, DiffusionSettings)
-]
-
 Results = dict[str, dict[str, Any]]
 
 
@@ -40,9 +36,9 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         default="dragnoise",
-        choices=_METHODS,
+        choices=DIFFUSION_METHODS,
         metavar="NAME",
-        help=f"how to drag: {', '.join(_METHODS)} (default: %(default)s)",
+        help=f"how to drag: {', '.join(DIFFUSION_METHODS)} (default: %(default)s)",
     )
     for name, metavar, what in (
         ("--settings", "K=V,...", "of the method (default: the model's own)"),

@@ -2,7 +2,7 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +65,18 @@ def add_options(parser: ArgumentParser) -> None:
 def run(parsed: Namespace) -> int:
     """Edit, score, report and return the exit code. Raises ConfigError, ModelError, OutputError."""
     from ..jobs import Ledger, Shard, run_jobs
+    from ..world.kinds import KINDS
+    from .contestants import CONTESTANTS
     from .run import jobs_of, names_of, worker
     from .table import AGAINST
 
     folder = Path(parsed.out)
     shard = Shard.of(parsed.shard)
-    contestants = _chosen("contestant", parsed.methods, _usual())
-    against = _chosen("contestant", parsed.against, AGAINST)
-    names = names_of(parsed.lot, _chosen("kind", parsed.kinds, _kinds()), parsed.each)
+    usual = [name for name, contestant in CONTESTANTS.items() if contestant.usual]
+    contestants = _chosen("contestant", parsed.methods, usual, CONTESTANTS)
+    against = _chosen("contestant", parsed.against, AGAINST, CONTESTANTS)
+    kinds = _chosen("kind", parsed.kinds, list(KINDS), KINDS)
+    names = names_of(parsed.lot, kinds, parsed.each)
     writable_folder(folder)
     set_threads(parsed.threads)
     studio = _studio(parsed)
@@ -115,26 +119,12 @@ def _watch(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def _usual() -> Sequence[str]:
-    from .contestants import CONTESTANTS
-
-    return [name for name, contestant in CONTESTANTS.items() if contestant.usual]
-
-
-def _kinds() -> Sequence[str]:
-    from ..world.kinds import KINDS
-
-    return list(KINDS)
-
-
-def _chosen(what: str, text: str | None, usual: Sequence[str]) -> Sequence[str]:
+def _chosen(
+    what: str, text: str | None, usual: Sequence[str], known: Collection[str]
+) -> Sequence[str]:
     """Return the names of "NAME,...", each once. Raises ConfigError for one that is not known."""
-    from ..world.kinds import KINDS
-    from .contestants import CONTESTANTS
-
     if text is None:
         return usual
-    known: Sequence[str] = list(KINDS if what == "kind" else CONTESTANTS)
     for name in (names := list(dict.fromkeys(text.split(",")))):
         if name not in known:
             raise ConfigError(f"there is no {what} {name!r}; use {', '.join(known)}")

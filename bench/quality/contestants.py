@@ -9,7 +9,6 @@ import torch
 
 from dragnoise.engine import DragConfig, Editor
 from dragnoise.engine.config import DiffusionSettings
-from dragnoise.engine.methods import METHODS
 
 from ..fidelity.pixels import Pixels
 from ..world.drags import Drag, drag, grown
@@ -54,7 +53,7 @@ class Studio:
     editor: Editor
     steps: int
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    _trials: dict[str, Trial] = field(default_factory=dict)
+    _trials: dict[str, Trial] = field(default_factory=dict, init=False)
 
     def config(self, method: str) -> DiffusionSettings:
         """Return a method's settings: the model's own, with the changes."""
@@ -194,7 +193,7 @@ _METHOD_SUMMARIES = {
     "fast": "Fast: the noisy latent moved by a field, the bottleneck mended",
 }
 
-ENGINE = tuple(name for name in _METHOD_SUMMARIES if name in METHODS)
+ENGINE = tuple(_METHOD_SUMMARIES)
 """The engine's methods in the table."""
 
 

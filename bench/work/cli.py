@@ -11,9 +11,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from dragnoise.engine.cli.options import METHOD_SETTINGS, add_json_option, size
+from dragnoise.engine.cli.options import DIFFUSION_METHODS, add_json_option, size
 from dragnoise.engine.cli.show import print_json
-from dragnoise.engine.config import DiffusionSettings
 from dragnoise.engine.system.device import DTYPES
 
 from .architectures import ARCHITECTURES, Architecture
@@ -22,12 +21,6 @@ from .counts import Counts
 from .work import Work, count
 
 __all__ = ["add_options", "run"]
-
-
-_COUNTED = [
-    name for name, settings in METHOD_SETTINGS.items() if issubclass(settings, DiffusionSettings)
-]
-"""The methods whose work is counted: those on a diffusion model."""
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -50,7 +43,7 @@ def add_options(parser: ArgumentParser) -> None:
         "--successive", action="store_true", help="a drag on an image that is inverted already"
     )
     parser.add_argument(
-        "--method", default="dragnoise", choices=_COUNTED, help="(default: %(default)s)"
+        "--method", default="dragnoise", choices=DIFFUSION_METHODS, help="(default: %(default)s)"
     )
     parser.add_argument(
         "--dtype", default="bfloat16", choices=DTYPES, help="of the networks (default: %(default)s)"

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..config import DiffusionSettings
 from ..inputs.image import Image
 from ..inputs.points import Points
 from ..system.files import Outputs
 from .drawing import enlarge, sheet, with_points
 from .options import (
+    DIFFUSION_METHODS,
     METHOD_SETTINGS,
     add_cache_option,
     add_json_option,
@@ -33,12 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COMPARE", "Compared", "compared_sheet"]
 
-_USUAL = tuple(
-    name
-    for name, settings in METHOD_SETTINGS.items()
-    if "baseline" not in name and issubclass(settings, DiffusionSettings)
-)
-"""The published systems on one model, without the restatements that ratios are measured against."""
+_USUAL = tuple(name for name in DIFFUSION_METHODS if "baseline" not in name)
+"""The methods on one model, without the restatements that ratios are measured against."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import (
+    DiffusionSettings,
     DragConfig,
     DragDiffusionConfig,
     DragGANConfig,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ..editor import Editor
 
 __all__ = [
+    "DIFFUSION_METHODS",
     "METHOD_SETTINGS",
     "add_cache_option",
     "add_json_option",
@@ -72,6 +74,11 @@ METHOD_SETTINGS: Mapping[str, type[Settings]] = {
     "freedrag-baseline-plain": FreeDragConfig,
 }
 """The settings of every method, by name: as in `METHODS`, which loads PyTorch. A test compares."""
+
+DIFFUSION_METHODS = tuple(
+    name for name, settings in METHOD_SETTINGS.items() if issubclass(settings, DiffusionSettings)
+)
+"""The methods on a diffusion model."""
 
 _MOST_THREADS = 256
 """Of a machine with fewer processors: OpenMP ends the process where it cannot start as many."""
