@@ -80,7 +80,7 @@ FORGED: dict[str, Callable[[bytes], bytes]] = {
     "another structure": _retold(structure={"value": 1}),
     "a structure without a bottom": _retold(structure=json.loads("[" * 900 + "]" * 900)),
     "another stage": _retold(stage=["s"]),
-    "another name": _retold(name="0" * 64),
+    "another name": _retold(name="f" * 64),
     "a number that is endless": _retold(made_ms=10**400),
     "a header of 2^63 bytes": lambda raw: (2**63).to_bytes(8, "little") + raw[8:],
     "a header of 2^64 - 1 bytes": lambda raw: (2**64 - 1).to_bytes(8, "little") + raw[8:],

@@ -27,7 +27,9 @@ def test_a_forged_entry_is_refused(kind: str, tmp_path: Path) -> None:
     with path.open("rb") as file:
         about, (tensor,) = read_entry(file, key(), KEY)
     assert (about["stage"], len(tensor)) == ("s", 256)
-    path.write_bytes(FORGED[kind](raw))
+    forged = FORGED[kind](raw)
+    assert forged != raw
+    path.write_bytes(forged)
     with path.open("rb") as file, pytest.raises(BrokenError):
         read_entry(file, key(), KEY)
 
