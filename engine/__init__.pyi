@@ -71,6 +71,7 @@ from .errors import (
 from .inputs.image import Image as Image
 from .inputs.mask import Mask as Mask
 from .inputs.points import Points as Points
+from .inputs.preset import PRESETS as PRESETS
 from .pipelines.generated import Generated as Generated
 from .session.result import EditResult as EditResult
 from .session.result import History as History

@@ -312,9 +312,9 @@ class Editor:
             on_iteration: Shown every forward pass of the drag, with its predicted noise.
             options: `mask`, in any form that `Mask.of` takes: white may change, None sets no limit.
                 `config`: the method's settings, None for `defaults`. `method`: a name in `METHODS`,
-                or a row of one's own. `progress`: called with (stage, done, of how many).
-                `timeout_s`: seconds within which it must end, waiting included. `priority`: higher
-                runs first.
+                or a row of one's own. `preset`: instead of both, a name in `PRESETS`. `progress`:
+                called with (stage, done, of how many). `timeout_s`: seconds within which it must
+                end, waiting included. `priority`: higher runs first.
 
         Raises:
             ImageError: Naming what was seen.

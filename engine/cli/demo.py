@@ -4,7 +4,9 @@ import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..config import DragGANConfig
@@ -47,8 +49,8 @@ _ANIMATED = "boat"
 
 _FRAMES = 12
 
-_BESIDE: Mapping[str, Sequence[str]] = {"dragnoise": ("fast",)}
-"""Methods whose edits stand in the sheet beside another's."""
+_BESIDE: Mapping[str, Sequence[str]] = {"dragnoise": ("fast", "live")}
+"""Presets whose edits stand in the sheet beside a method's own."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def demo(
     progress: "Progress | None" = None,
     method: str = "dragnoise",
     edits: Sequence[Sample | SeedSample] | None = None,
+    preset: str | None = None,
 ) -> Iterator[tuple[Sample | SeedSample, "EditResult"]]:
     """Drag every sample and write what came of it into a folder.
 
@@ -153,10 +156,12 @@ def demo(
         progress: told of the long stages' steps.
         method: how to drag.
         edits: the samples; None: the embedded model's.
+        preset: how to drag, instead of a method.
 
     Yields each sample with its result, having written NAME_before.png and NAME_after.png; beside
-    DragNoise's also NAME_fast.png, of the method that is faster and nearer. An animation of one
-    drag stands in `drag.gif`; at the end all edits stand in `sheet.png`.
+    DragNoise's also NAME_fast.png and NAME_live.png, of the presets that are faster. An animation
+    of one drag stands in `drag.gif`; at the end all edits stand in `sheet.png`, with the seconds
+    that each kind of edit took in the middle.
 
     Raises:
         OutputError: the folder cannot be made or written to.
@@ -166,44 +171,40 @@ def demo(
     _make_folder(output)
     edits = samples() if edits is None else edits
     animated = next((sample for sample in edits if sample.name == _ANIMATED), edits[0])
+    how: Any = {"method": method} if preset is None else {"preset": preset}
+    beside = _beside(method, preset)
     columns = []
+    took: list[list[float]] = []
     for sample in edits:
         picture: Any = _picture(editor, sample)
         before: Image = picture if isinstance(picture, Image) else picture.image
         animation = DragAnimation(_FRAMES, finished=True) if sample is animated else None
-        result = editor.edit(
-            picture,
-            sample.points,
-            mask=sample.mask,
-            prompt=sample.prompt,
-            method=method,
-            record=animation is not None,
-            progress=progress,
-            on_iteration=animation,
+        edit = partial(editor.edit, picture, sample.points, mask=sample.mask, prompt=sample.prompt)
+        result = edit(
+            record=animation is not None, progress=progress, on_iteration=animation, **how
         )
         before.save(output / f"{sample.name}_before.png")
         result.image.save(output / f"{sample.name}_after.png")
         if animation is not None:
             animation.save(output / ANIMATION, editor, before, result)
-        beside = _edits_beside(editor, picture, sample, method, output)
-        shown = [enlarge(image) for image in (result.image, *beside)]
+        results = [result, *(edit(preset=name) for name in beside)]
+        for name, other in zip(beside, results[1:], strict=True):
+            other.image.save(output / f"{sample.name}_{name}.png")
+        shown = [enlarge(each.image) for each in results]
         columns.append((enlarge(before), with_points(before, sample.points), *shown))
+        took.append([each.timings_ms["total"] / 1e3 for each in results])
         yield sample, result
+    first = preset or ("published" if beside else method)
+    rows = [
+        f"{name}\n{median(seconds):.1f} s"
+        for name, seconds in zip((first, *beside), zip(*took, strict=True), strict=True)
+    ]
     names = [sample.name for sample in edits]
-    rows = (method, *_BESIDE[method]) if method in _BESIDE else ("after",)
     sheet(columns, names, ("before", "points", *rows)).save(output / SHEET)
 
 
-def _edits_beside(
-    editor: "Editor", picture: Any, sample: Sample | SeedSample, method: str, output: Path
-) -> Iterator[Image]:
-    """Edit a sample by the methods beside a method; write and yield what they make of it."""
-    for other in _BESIDE.get(method, ()):
-        image = editor.edit(
-            picture, sample.points, mask=sample.mask, prompt=sample.prompt, method=other
-        ).image
-        image.save(output / f"{sample.name}_{other}.png")
-        yield image
+def _beside(method: str, preset: str | None) -> Sequence[str]:
+    return _BESIDE.get(method, ()) if preset is None else ()
 
 
 def _picture(editor: "Editor", sample: Sample | SeedSample) -> Any:
@@ -213,11 +214,11 @@ def _picture(editor: "Editor", sample: Sample | SeedSample) -> Any:
 
 
 def _expect(
-    outputs: Outputs, folder: Path, edits: Sequence[Sample | SeedSample], method: str
+    outputs: Outputs, folder: Path, edits: Sequence[Sample | SeedSample], beside: Sequence[str]
 ) -> Path:
     """Make a folder and return it, if all files can be written there. Raises OutputError."""
     _make_folder(folder)
-    pictures = ("before", "after", *_BESIDE.get(method, ()))
+    pictures = ("before", "after", *beside)
     names = [f"{sample.name}_{which}.png" for sample in edits for which in pictures]
     for name in (*names, ANIMATION, SHEET):
         outputs.add(name, folder / name, ())
@@ -250,10 +251,11 @@ def _run(parsed: Namespace) -> int:
     writable_folder(parsed.output)
     made = METHOD_SETTINGS[parsed.method] is DragGANConfig
     chosen = seed_samples(parsed.generator) if made else samples()
-    output = _expect(parsed.outputs, Path(parsed.output), chosen, parsed.method)
+    beside = _beside(parsed.method, parsed.preset)
+    output = _expect(parsed.outputs, Path(parsed.output), chosen, beside)
     editor = load_editor(parsed)
     with progress_bar() as progress:
-        each = demo(editor, output, progress, parsed.method, chosen)
+        each = demo(editor, output, progress, parsed.method, chosen, parsed.preset)
         edits = [(sample.name, result) for sample, result in each]
     if parsed.json:
         print_json(

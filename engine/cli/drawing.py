@@ -75,11 +75,12 @@ def sheet(
     Args:
         columns: of each edit, one picture a row.
         names: of the edits, over their columns.
-        titles: of the rows, on their left.
+        titles: of the rows, on their left; in several lines where they have several.
         notes: lines under each column.
     """
     font = PIL.ImageFont.load_default(_FONT_PX)
-    left = math.ceil(max(font.getlength(title) for title in titles)) + 2 * _GAP_PX
+    lengths = [font.getlength(line) for title in titles for line in title.split("\n")]
+    left = math.ceil(max(lengths)) + 2 * _GAP_PX
     top = 2 * _FONT_PX
     width = max(picture.width for column in columns for picture in column)
     height = max(picture.height for column in columns for picture in column)
@@ -91,7 +92,8 @@ def sheet(
     draw = PIL.ImageDraw.Draw(page)
     for row, title in enumerate(titles):
         middle = top + row * (height + _GAP_PX) + height // 2
-        draw.text((left - _GAP_PX, middle), title, fill="black", font=font, anchor="rm")
+        place = (left - _GAP_PX, middle)
+        draw.text(place, title, fill="black", font=font, anchor="rm", align="right")
     for number, (name, column) in enumerate(zip(names, columns, strict=True)):
         x = left + number * (width + _GAP_PX)
         draw.text((x + width // 2, top // 2), name, fill="black", font=font, anchor="mm")

@@ -29,6 +29,7 @@ from ..config import (
 from ..errors import AdapterError, ConfigError, ImageError, MaskError
 from ..inputs.mask import Mask
 from ..inputs.points import Points
+from ..inputs.preset import PRESETS
 from ..system.incoming import open_regular
 
 if TYPE_CHECKING:
@@ -185,19 +186,37 @@ def _about_field(cls: type, name: str) -> str:
 # A drag: the method and its settings.
 
 
+class _PresetAction(argparse.Action):
+    """Take a preset: its method is the one that was chosen."""
+
+    def __call__(
+        self, parser: ArgumentParser, parsed: Namespace, name: Any, option: str | None = None
+    ) -> None:
+        parsed.preset = name
+        parsed.method = PRESETS[name].method
+
+
 def add_method_option(parser: ArgumentParser) -> None:
-    """Add `--method`."""
-    parser.add_argument(
+    """Add `--method` and `--preset`, of which one can be given."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--method",
         default="dragnoise",
         choices=METHOD_SETTINGS,
         metavar="NAME",
         help=f"how to drag: {', '.join(METHOD_SETTINGS)} (default: %(default)s)",
     )
+    either.add_argument(
+        "--preset",
+        action=_PresetAction,
+        choices=PRESETS,
+        metavar="NAME",
+        help=f"a method with settings: {', '.join(PRESETS)}",
+    )
 
 
 def add_method_options(parser: ArgumentParser, **defaults: float | None) -> None:
-    """Add `--method` and the settings of all methods; defaults: of settings, by field."""
+    """Add `--method`, `--preset` and the settings of all methods; defaults: by field."""
     add_method_option(parser)
     for methods, names in _shared_settings().items():
         title = "settings of all methods"
@@ -221,7 +240,7 @@ def _shared_settings() -> dict[tuple[str, ...], list[str]]:
 
 
 def drag_settings(parsed: Namespace, defaults: Settings | None = None) -> Any:
-    """Return the settings of the method that was chosen.
+    """Return the settings of the method or preset that was chosen, with those that were given.
 
     Args:
         parsed: the command's arguments.
@@ -236,7 +255,9 @@ def drag_settings(parsed: Namespace, defaults: Settings | None = None) -> Any:
     if unknown := [name for name in given if name not in known]:
         raise ConfigError(f"the method {parsed.method!r} has no setting {_whose(unknown)}")
     base = defaults if isinstance(defaults, cls) else cls()
-    return base.replace(**given)
+    preset = getattr(parsed, "preset", None)
+    changes = {} if preset is None else dict(PRESETS[preset].changes)
+    return base.replace(**changes | given)
 
 
 def _whose(names: Sequence[str]) -> str:

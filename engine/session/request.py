@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 
-from ..config import DragSettings, checked_priority, function, seconds
+from ..config import DragSettings, checked_priority, function, seconds, shown
 from ..drag.loop import Iteration
 from ..drag.method import AnyMethod
 from ..errors import ConfigError, InputWarning, PointError, SessionError
@@ -15,12 +15,13 @@ from ..inputs.image import Image
 from ..inputs.mask import Mask, MaskLike
 from ..inputs.notices import listening
 from ..inputs.points import Points, PointsLike
+from ..inputs.preset import preset_of
 from ..methods import method_row
 from ..pipelines.pipeline import OnStep
 from ..system.worker import Job
 from .result import Progress, silent
 
-__all__ = ["Base", "DragOptions", "DragRequest", "settings_of"]
+__all__ = ["Base", "DragOptions", "DragRequest", "row_of", "settings_of"]
 
 _HISTORY = 2**24
 """Most places of handles that a drag keeps, 16 bytes each."""
@@ -34,7 +35,8 @@ class DragOptions(TypedDict, total=False):
 
     mask: "MaskLike | None"
     config: Any
-    method: str | AnyMethod
+    method: str | AnyMethod | None
+    preset: str | None
     progress: Progress | None
     timeout_s: float | None
     priority: int
@@ -79,7 +81,8 @@ class DragRequest:
         *,
         mask: "MaskLike | None" = None,
         config: Any = None,
-        method: str | AnyMethod = "dragnoise",
+        method: str | AnyMethod | None = None,
+        preset: str | None = None,
         base: Base = "source",
         progress: Progress | None = None,
         timeout_s: float | None = None,
@@ -95,11 +98,11 @@ class DragRequest:
         Raises:
             PointError, MaskError, ConfigError, SessionError: Naming what was seen.
         """
-        row = method_row(method)
+        row = row_of(method, preset)
         if base not in get_args(Base):
             known = ", ".join(get_args(Base))
             raise SessionError(f"there is no base {base!r}; known: {known}")
-        settings = settings_of(row, config, defaults)
+        settings = settings_of(row, config, defaults, preset)
         pairs = Points.of(points)
         pairs.check_inside(image.width, image.height)
         _check_history(len(pairs), settings.iterations)
@@ -142,12 +145,31 @@ class DragRequest:
         self.progress("drag", iteration.number + 1, self.settings.iterations)
 
 
-def settings_of(method: AnyMethod, config: Any, defaults: Any) -> DragSettings:
-    """Return the settings of a drag: those given, the session's, or the method's own."""
+def row_of(method: str | AnyMethod | None, preset: str | None) -> AnyMethod:
+    """Return the method that was named, the preset's, or DragNoise. Raises ConfigError."""
+    if preset is None:
+        return method_row("dragnoise" if method is None else method)
+    if method is not None:
+        raise ConfigError(
+            f"the preset {shown(preset)} brings its method; give one of them, not "
+            f"method={shown(method)} too"
+        )
+    return method_row(preset_of(preset).method)
+
+
+def settings_of(
+    method: AnyMethod, config: Any, defaults: Any, preset: str | None = None
+) -> DragSettings:
+    """Return the settings of a drag: those given, the preset's, the session's, the method's own."""
+    if config is not None and preset is not None:
+        raise ConfigError(
+            f"the preset {shown(preset)} brings its settings; give config or preset, not both"
+        )
     if config is None:
-        config = (
+        own = (
             defaults if isinstance(defaults, method.settings) else method.settings.beside(defaults)
         )
+        config = own if preset is None else own.replace(**preset_of(preset).changes)
     if not isinstance(config, method.settings):
         wanted = method.settings.__name__
         seen = type(config).__name__

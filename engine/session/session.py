@@ -35,7 +35,6 @@ from ..drag.method import AnyMethod
 from ..errors import DeadlineError, ForkError, SessionError
 from ..inputs.image import Image
 from ..inputs.points import Points, PointsLike
-from ..methods import method_row
 from ..pipelines.runtime import Runtime
 from ..pipelines.source import Source
 from ..run import Run
@@ -44,7 +43,7 @@ from ..system.worker import Job
 from .drag import Dragger, Moment
 from .file import write_session
 from .learn import PictureLearner
-from .request import Base, DragOptions, DragRequest, settings_of
+from .request import Base, DragOptions, DragRequest, row_of, settings_of
 from .result import EditResult, Progress, silent
 from .state import SessionState, State, held_bytes
 from .stream import Event, PreviewPacer, Previews, read_events
@@ -154,7 +153,8 @@ class Session:
         self,
         config: Settings | None = None,
         *,
-        method: str | AnyMethod = "dragnoise",
+        method: str | AnyMethod | None = None,
+        preset: str | None = None,
         progress: Progress | None = None,
         timeout_s: float | None = None,
     ) -> None:
@@ -162,7 +162,8 @@ class Session:
 
         Args:
             config: The settings of the drags to come; None: the session's, or the method's.
-            method: How they drag; methods that start alike need it only once.
+            method: How they drag; methods that start alike need it only once. None: DragNoise.
+            preset: Instead of both: a name in `PRESETS`.
             progress: Told of the long stages' steps.
             timeout_s: Seconds within which it must end, waiting included.
 
@@ -170,8 +171,8 @@ class Session:
             CancelledError: It was cancelled.
             DeadlineError: It did not end within `timeout_s`.
         """
-        row = method_row(method)
-        settings: Any = settings_of(row, config, self._defaults(method))
+        row = row_of(method, preset)
+        settings: Any = settings_of(row, config, self._defaults(row), preset)
         report = function("progress", progress) or silent
 
         def work(job: Job[None]) -> None:
@@ -279,7 +280,7 @@ class Session:
             base: Where it begins (see the module). `result.settings` names the one used.
             record: Keep every intermediate.
             on_iteration: Shown every forward pass of the drag, in the worker's thread.
-            options: mask, config, method, progress, timeout_s (seconds, waiting included),
+            options: mask, config, method, preset, progress, timeout_s (seconds, waiting included),
                 priority (higher runs first).
 
         Raises:
@@ -290,7 +291,7 @@ class Session:
         request = DragRequest.of(
             points,
             self.source,
-            self._defaults(options.get("method")),
+            self._defaults(row_of(options.get("method"), options.get("preset"))),
             base=base,
             record=record,
             on_iteration=on_iteration,
@@ -344,7 +345,7 @@ class Session:
             DeadlineError: The session is then as it was.
         """
         pacer = PreviewPacer(previews, self._preview_s)
-        defaults = self._defaults(options.get("method"))
+        defaults = self._defaults(row_of(options.get("method"), options.get("preset")))
         request = DragRequest.of(points, self.source, defaults, base=base, **options)
         return self._stream(request, pacer)
 
@@ -396,13 +397,9 @@ class Session:
             self._loops.clear()  # frees its buffers and its graph
             raise
 
-    def _defaults(self, method: Any) -> Settings:
+    def _defaults(self, method: AnyMethod) -> Settings:
         """Return the settings of drags with a method that bring none."""
-        return (
-            self.config
-            if method is None
-            else self._runtime.defaults(method_row(method), self.config)
-        )
+        return self._runtime.defaults(method, self.config)
 
     def _dragger(self) -> Dragger:
         return Dragger(self._runtime, self._cache, self._loops, self._use)

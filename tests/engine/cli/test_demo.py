@@ -13,6 +13,8 @@ from dragnoise.engine.cli import demo
 from dragnoise.engine.gan.writing import write_folder
 from generators import generator_model
 
+WRITTEN = ("before", "after", "fast", "live")
+
 
 def test_it_writes_a_sheet_and_an_animation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -30,14 +32,15 @@ def test_it_writes_a_sheet_and_an_animation(
     assert list(document["edits"]) == names
     assert document["written"] == str(folder / "sheet.png")
     assert document["animation"] == str(folder / "drag.gif")
-    pictures = [f"{name}_{which}.png" for name in names for which in ("before", "after", "fast")]
+    pictures = [f"{name}_{which}.png" for name in names for which in WRITTEN]
     assert sorted(os.listdir(folder)) == sorted([*pictures, "sheet.png", "drag.gif"])
     for name in names:
         before = Image.of(folder / f"{name}_before.png").pixels.astype(int)
         after = Image.of(folder / f"{name}_after.png").pixels.astype(int)
-        fast = Image.of(folder / f"{name}_fast.png").pixels.astype(int)
         assert np.abs(after - before).max() > 64
-        assert np.abs(fast - before).max() > 64
+        for which in ("fast", "live"):
+            other = Image.of(folder / f"{name}_{which}.png").pixels.astype(int)
+            assert np.abs(other - before).max() > 64
     assert (folder / "drag.gif").stat().st_size < 300_000
     with PIL.Image.open(folder / "drag.gif") as animation:
         assert getattr(animation, "n_frames", 1) == 1 + 4 + 1
