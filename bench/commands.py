@@ -1,7 +1,7 @@
 """The commands of `python -m dragnoise.bench`: measure, print a table, and the record as JSON.
 
 What is measured: kernels, stages, edits, sessions, personalise, precision, exports; all: the
-first three.
+first three; live replays a pointer and sees how the picture follows it.
 work counts the work of an edit; replacement holds a block's output and sees what is kept of the
 picture; dragbench edits DragBench's pictures and judges them; campaign asks a machine as much as it
 can in one run; readme writes the kept records' tables into README.md and docs/.
@@ -455,6 +455,7 @@ ALL = Command("all", "kernels, stages and edits", _add_options, _run_all)
 ROOMS = (
     _in_its_room("work", "the work of an edit, counted on the real code"),
     _in_its_room("replacement", "which block of the U-Net holds what, and from when on"),
+    _in_its_room("live", "how a picture follows a pointer: frames a second, latency, ratios"),
     _in_its_room("quality", "every way to drag, judged where the result is known"),
     _in_its_room("dragbench", "edit DragBench's pictures and judge what became of them"),
 )

@@ -12,7 +12,7 @@ from ..config import shown
 from ..errors import PointError
 from ..system.incoming import told_as
 
-__all__ = ["Point", "Points", "PointsLike"]
+__all__ = ["Point", "Points", "PointsLike", "one_or_more"]
 
 Point: TypeAlias = tuple[float, float]
 """(x, y) in image pixels; fractions are allowed."""
@@ -91,6 +91,13 @@ class Points:
 
     def __len__(self) -> int:
         return len(self.handles)
+
+
+def one_or_more(points: "Point | Sequence[Point]") -> tuple[Point, ...]:
+    """Return a tuple of points of one (x, y), or of several. Raises PointError."""
+    with told_as(PointError, f"{shown(points)} is no point; give (x, y), or several of them"):
+        plain = _plain(points)
+        return _points((plain,) if np.ndim(plain[0]) == 0 else plain)
 
 
 def _points(source: object) -> tuple[Point, ...]:

@@ -67,11 +67,12 @@ class Runtime:
         priority: int = 0,
         timeout_s: float | None = None,
         since_s: float | None = None,
+        nested: bool = True,
     ) -> Job[T]:
         """Hand work on the device to the worker, to be done with that adapter merged.
 
         Args:
-            work, what, priority, timeout_s, since_s: See `Worker.submit`.
+            work, what, priority, timeout_s, since_s, nested: See `Worker.submit`.
             use: The adapter, or none.
 
         Raises:
@@ -88,7 +89,12 @@ class Runtime:
                 return work(job)
 
         return self.worker.submit(
-            adapted, what=what, priority=priority, timeout_s=timeout_s, since_s=since_s
+            adapted,
+            what=what,
+            priority=priority,
+            timeout_s=timeout_s,
+            since_s=since_s,
+            nested=nested,
         )
 
     @cached_property

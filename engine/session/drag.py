@@ -91,7 +91,7 @@ class Dragger:
         times = StageTimes(device)
         total = StageTimes(device)
         run = Run((*self.runtime.observers, times), self.cache)
-        base, source = self._base(request, state)
+        base, source = self.base_of(request, state)
         with total("total"):
             on_step = request.steps("invert", job)
             prepared = self.prepare(run, source, method, request.settings, on_step)
@@ -142,6 +142,28 @@ class Dragger:
         )
         return prepared.frame.image_of(pixels)
 
+    def base_of(self, request: DragRequest, state: State) -> tuple[Base, Source]:
+        """Return where a drag begins, and on what picture."""
+        base = request.base
+        drag = state.drag
+        key = self.key(request.method, request.settings)
+        same = drag is not None and drag.key == key and request.method.goes_on
+        if base == "last" and not same:
+            why = "there is none"
+            if drag is not None:
+                why = "its method, its adapter or settings of its inversion were others"
+            if not request.method.goes_on:
+                why = f"the method {request.method.name} ends elsewhere than it begins"
+            raise SessionError(
+                f"the last drag cannot go on: {why}; use base='source' or base='result'"
+            )
+        if base == "result" and drag is not None and not same:
+            base = "inverted"
+        source = state.source
+        if base == "inverted" and drag is not None:
+            source = Source(state.image, source.prompt, source.negative_prompt)
+        return base, source
+
     def key(self, method: AnyMethod, settings: Any) -> str:
         """Digest what a preparation depends on beside the source."""
         model = method.pipeline.model(self.runtime)
@@ -178,28 +200,6 @@ class Dragger:
             warm=warm,
             timed=iter if pacer is None else pacer.timed,
         )
-
-    def _base(self, request: DragRequest, state: State) -> tuple[Base, Source]:
-        """Return where a drag begins, and on what picture."""
-        base = request.base
-        drag = state.drag
-        key = self.key(request.method, request.settings)
-        same = drag is not None and drag.key == key and request.method.goes_on
-        if base == "last" and not same:
-            why = "there is none"
-            if drag is not None:
-                why = "its method, its adapter or settings of its inversion were others"
-            if not request.method.goes_on:
-                why = f"the method {request.method.name} ends elsewhere than it begins"
-            raise SessionError(
-                f"the last drag cannot go on: {why}; use base='source' or base='result'"
-            )
-        if base == "result" and drag is not None and not same:
-            base = "inverted"
-        source = state.source
-        if base == "inverted" and drag is not None:
-            source = Source(state.image, source.prompt, source.negative_prompt)
-        return base, source
 
     def _result(
         self,

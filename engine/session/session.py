@@ -20,21 +20,22 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import starmap
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from torch import Tensor
 
-from ..config import PersonaliseConfig, Settings, function, of_kind, seconds
+from ..config import PersonaliseConfig, Settings, function, of_kind, seconds, shown
 from ..diffusion.lora.adapter import Adapter, AdapterUse
 from ..drag.loop import Iteration, LoopCache
 from ..drag.method import AnyMethod
 from ..errors import DeadlineError, ForkError, SessionError
 from ..inputs.image import Image
-from ..inputs.points import Points, PointsLike
+from ..inputs.points import Point, Points, PointsLike, one_or_more
+from ..pipelines.frames import check_live
 from ..pipelines.runtime import Runtime
 from ..pipelines.source import Source
 from ..run import Run
@@ -43,6 +44,7 @@ from ..system.worker import Job
 from .drag import Dragger, Moment
 from .file import write_session
 from .learn import PictureLearner
+from .live import Hands, Live, LiveFrame
 from .request import Base, DragOptions, DragRequest, row_of, settings_of
 from .result import EditResult, Progress, silent
 from .state import SessionState, State, held_bytes
@@ -297,23 +299,9 @@ class Session:
             on_iteration=on_iteration,
             **options,
         )
-
-        def each(moment: Moment) -> None:
-            if request.on_iteration is not None:
-                request.on_iteration(moment.iteration)
-
         since_s = time.monotonic()
         with self._alone(request.timeout_s):
-            result, state = self._do(
-                lambda job: self._drag(request, job, each),
-                self._use,
-                what="the drag",
-                priority=request.priority,
-                timeout_s=request.timeout_s,
-                since_s=since_s,
-            )
-            self._undo.add(state)
-        return result
+            return self._dragged(request, since_s)
 
     def drag_stream(
         self,
@@ -349,6 +337,61 @@ class Session:
         request = DragRequest.of(points, self.source, defaults, base=base, **options)
         return self._stream(request, pacer)
 
+    def live(
+        self,
+        handles: Point | Sequence[Point],
+        *,
+        base: Base = "source",
+        on_frame: Callable[[LiveFrame], object] | None = None,
+        **options: Unpack[DragOptions],
+    ) -> Live:
+        """Take hold of the picture at the handles, to let it follow a pointer.
+
+        Of a model that needs a second for a frame, frames come once a second. It begins to prepare
+        at once. See `Live`; the drag holds this session until it is closed.
+
+        Args:
+            handles: One (x, y) in image pixels, or several.
+            base: As for `drag`; "source" and "result".
+            on_frame: Called with every frame, in the worker's thread: it should be quick.
+            options: As for `drag`; "live" is the preset where neither one nor a method is given.
+                `timeout_s` is how long to wait for the session.
+
+        Raises:
+            SessionError: The session is in use by this thread, or the base is another.
+            ConfigError: The method cannot follow a pointer.
+            PointError: A handle lies outside the picture.
+        """
+        if options.get("method") is None and options.get("config") is None:
+            options.setdefault("preset", "live")
+        if base not in ("source", "result"):
+            raise SessionError(f"a live drag begins at 'source' or 'result', not {shown(base)}")
+        begun = one_or_more(handles)
+        row = row_of(options.get("method"), options.get("preset"))
+        still = Points(begun, begun)
+        request = DragRequest.of(still, self.source, self._defaults(row), base=base, **options)
+        check_live(request.method, request.settings)
+        on_frame = function("on_frame", on_frame)
+
+        def submit(work: Callable[[Job[None]], None]) -> Job[None]:
+            return self._runtime.submit(
+                work, self._use, what="the frame", priority=request.priority, nested=False
+            )
+
+        def next_request(points: Points, given: Mapping[str, Any]) -> DragRequest:
+            mine = {"mask": request.mask, "base": base}
+            row = row_of(given.get("method"), given.get("preset"))
+            return DragRequest.of(points, self.source, self._defaults(row), **mine | dict(given))
+
+        held = ExitStack()
+        held.enter_context(self._alone(request.timeout_s, "the live drag"))
+        try:
+            hands = Hands(submit, next_request, self._dragged, self._undo.add)
+            return Live(request, self._dragger(), self._undo.now, hands, held, on_frame)
+        except BaseException:
+            held.close()
+            raise
+
     def _stream(self, request: DragRequest, pacer: PreviewPacer) -> Generator[Event, None, None]:
         def work(
             job: Job[tuple[EditResult, State]], tell: Callable[[Event], None]
@@ -382,6 +425,24 @@ class Session:
             self._preview_s = pacer.cost_s
             self._undo.add(state)
         yield Event.last(result)
+
+    def _dragged(self, request: DragRequest, since_s: float | None = None) -> EditResult:
+        """Do a drag, and show its result. The caller holds the session."""
+
+        def each(moment: Moment) -> None:
+            if request.on_iteration is not None:
+                request.on_iteration(moment.iteration)
+
+        result, state = self._do(
+            lambda job: self._drag(request, job, each),
+            self._use,
+            what="the drag",
+            priority=request.priority,
+            timeout_s=request.timeout_s,
+            since_s=since_s,
+        )
+        self._undo.add(state)
+        return result
 
     def _drag(
         self,

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Captured", "CudaGraph", "Graph", "LateFlag", "NullGraph", "graph_on"]
+__all__ = ["Captured", "CudaGraph", "Graph", "LateFlag", "NullGraph", "graph_on", "is_capturing"]
 
 
 class Graph(Protocol):
@@ -69,7 +69,8 @@ class Captured:
     It is captured once for every set of shapes, dtypes and strides, and of inputs that are no
     tensors: the first call of a kind runs as it is, the second is captured. Inputs are copied into
     buffers of the graph's own and the results are copied out of it, so that they belong to the
-    caller. The last `KINDS` kinds are kept. Not for two threads at once.
+    caller. The last `KINDS` kinds are kept. While another graph is captured, the function is called
+    as it is and becomes a part of that one. Not for two threads at once.
     """
 
     KINDS = 4
@@ -82,6 +83,8 @@ class Captured:
         self._entries: dict[tuple[object, ...], _Entry] = {}
 
     def __call__(self, *inputs: Any) -> Any:
+        if is_capturing():
+            return self._function(*inputs)
         key = tuple(_kind(each) for each in inputs)
         entry = self._entries.get(key)
         if entry is None:
@@ -110,6 +113,11 @@ class Captured:
         outputs = tuple(each.clone() for each in _several(result))
         self._entries[key] = _Entry(buffers, outputs)
         return result
+
+
+def is_capturing() -> bool:
+    """Whether this thread's work on CUDA is being captured, not done."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def _kind(given: Any) -> object:

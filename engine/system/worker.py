@@ -180,6 +180,11 @@ class Job(Generic[T]):
         """Whether the job has ended, however it ended."""
         return self._ended.is_open()
 
+    @property
+    def error(self) -> BaseException | None:
+        """What its work raised, until `result` has raised it; None: nothing."""
+        return self._error
+
     def result(self) -> T:
         """Wait for the job and return what its work returned, or raise what it raised.
 
@@ -274,6 +279,7 @@ class Worker:
         priority: int = 0,
         timeout_s: float | None = None,
         since_s: float | None = None,
+        nested: bool = True,
     ) -> Job[T]:
         """Hand in a job and return at once.
 
@@ -283,13 +289,15 @@ class Worker:
             priority: Higher runs first.
             timeout_s: Seconds within which the job must end, waiting included.
             since_s: When they began, by `time.monotonic`; None: now.
+            nested: Whether one from inside the worker's own thread runs at once. False: it takes
+                its turn, and nobody in that thread may wait for it.
 
         Raises:
             ConfigError: For a `timeout_s` that is not above 0.
             ForkError: This process was forked in the middle of a job.
         """
         job = Job(work, what, priority, timeout_s, since_s)
-        if self.is_current_thread():
+        if nested and self.is_current_thread():
             job.run()
         else:
             release_openmp()

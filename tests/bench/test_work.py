@@ -15,6 +15,7 @@ from operator import add
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,7 +24,7 @@ from dragnoise.bench.work.architectures import ARCHITECTURES, Architecture
 from dragnoise.bench.work.ceilings import CEILINGS, forecast
 from dragnoise.bench.work.counts import Counts
 from dragnoise.bench.work.work import Case, Trace, UnsteadyError, Work, count, trace
-from dragnoise.engine import DragConfig, Editor
+from dragnoise.engine import PRESETS, DragConfig, Editor
 from dragnoise.engine.errors import ConfigError, ModelError
 from dragnoise.engine.methods import METHODS
 from golden_cases import MODEL
@@ -236,6 +237,21 @@ def test_fast_costs_at_most() -> None:
     assert again.stages["aim"].synchronisations == 0
     assert again.stages["drag"].reads[DECODER["last"]] == 0
     assert list(again.stages) == ["aim", "drag", "propagate", "decode"]
+
+
+def test_a_live_frame_costs_at_most() -> None:
+    """Issue 16 allows 6 with the model's own decoder and 3.5 with a small one (TAESD's size)."""
+    changes = PRESETS["live"].changes
+    settings = METHODS["fast"].settings().replace(**changes)
+    work = traced(method="fast").work(0, active_steps=settings.active_steps, successive=True)
+    frame = reduce(add, (work.stages[stage] for stage in ("aim", "propagate", "decode")))
+    assert frame.flops <= 6 * TFLOP
+    assert frame.synchronisations == 0
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        small = AutoencoderTiny()
+        small.decode(torch.zeros(1, 4, 64, 64, dtype=torch.float32))
+    rest = frame.flops - work.stages["decode"].flops
+    assert rest + counter.get_total_flops() <= 3.5 * TFLOP
 
 
 def test_more_work_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
