@@ -346,7 +346,8 @@ class FastConfig(DiffusionSettings):
             32.
         r_p: Radius of the window around the target in which a handle is looked for, in supervision
             pixels, 0 to 32.
-        grip: Radius around a handle that goes its whole way, in image pixels, 0 to 1000.
+        grip_px: Radius around a handle that goes its whole way, where no grip is given, in image
+            pixels, 0 to 1000.
         lam: Above 0: what the mask leaves out stays. It is put back, and not weighed.
     """
 
@@ -354,13 +355,13 @@ class FastConfig(DiffusionSettings):
     iterations: int = 10
     r_m: int = 3
     r_p: int = 3
-    grip: float = 16.0
+    grip_px: float = 16.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_whole("r_m", 0, 32)
         self._check_whole("r_p", 0, 32)
-        self._check_real("grip", "from 0 to 1000", lambda value: 0 <= value <= 1000)
+        self._check_real("grip_px", "from 0 to 1000", lambda value: 0 <= value <= 1000)
 
     @classmethod
     def beside(cls, own: Settings) -> Self:

@@ -311,10 +311,12 @@ class Editor:
             record: Keep every intermediate.
             on_iteration: Shown every forward pass of the drag, with its predicted noise.
             options: `mask`, in any form that `Mask.of` takes: white may change, None sets no limit.
-                `config`: the method's settings, None for `defaults`. `method`: a name in `METHODS`,
-                or a row of one's own. `preset`: instead of both, a name in `PRESETS`. `progress`:
-                called with (stage, done, of how many). `timeout_s`: seconds within which it must
-                end, waiting included. `priority`: higher runs first.
+                `grip`, likewise: white moves as one piece, None grips a disc about each handle; for
+                methods whose row says `grips`. `config`: the method's settings, None for
+                `defaults`. `method`: a name in `METHODS`, or a row of one's own. `preset`: instead
+                of both, a name in `PRESETS`. `progress`: called with (stage, done, of how many).
+                `timeout_s`: seconds within which it must end, waiting included. `priority`: higher
+                runs first.
 
         Raises:
             ImageError: Naming what was seen.

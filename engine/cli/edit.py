@@ -6,6 +6,7 @@ from ..inputs.image import Image, check_room
 from ..system.files import Outputs
 from .options import (
     add_cache_option,
+    add_grip_option,
     add_json_option,
     add_limit_options,
     add_mask_option,
@@ -14,6 +15,7 @@ from .options import (
     beside,
     check_adapter,
     drag_settings,
+    grip_of,
     limits_of,
     load_editor,
     mask_of,
@@ -36,6 +38,7 @@ def _add_options(parser: ArgumentParser) -> None:
         help="handle and target in image pixels; repeat for more pairs",
     )
     add_mask_option(parser)
+    add_grip_option(parser)
     for name, metavar, about in (
         ("--prompt", "TEXT", "what the image shows"),
         ("--negative-prompt", "TEXT", "what guidance draws away from"),
@@ -69,7 +72,7 @@ def _run(parsed: Namespace) -> int:
     gif = None
     if parsed.trajectory is not None:
         gif = outputs.add("--trajectory", parsed.trajectory, (".gif",))
-    inputs = {"image": parsed.image, "mask": parsed.mask, "adapter": parsed.adapter}
+    inputs = {name: getattr(parsed, name) for name in ("image", "mask", "grip", "adapter")}
     outputs.check_apart(inputs | model_inputs(parsed))
     check_adapter(parsed.adapter)
     limits = limits_of(parsed)
@@ -79,6 +82,7 @@ def _run(parsed: Namespace) -> int:
     points = points_of(parsed.drag)
     points.check_inside(image.width, image.height)
     mask = mask_of(parsed.mask, image.width, image.height)
+    grip = grip_of(parsed, image.width, image.height)
     drag_settings(parsed)
 
     editor = load_editor(parsed)
@@ -90,6 +94,7 @@ def _run(parsed: Namespace) -> int:
             image,
             points,
             mask=mask,
+            grip=grip,
             prompt=parsed.prompt,
             negative_prompt=parsed.negative_prompt,
             config=drag_settings(parsed, editor.defaults_of(parsed.method)),

@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIFFUSION_METHODS",
+    "GRIPPING_METHODS",
     "METHOD_SETTINGS",
     "add_cache_option",
+    "add_grip_option",
     "add_json_option",
     "add_limit_options",
     "add_mask_option",
@@ -51,6 +53,7 @@ __all__ = [
     "check_adapter",
     "drag_settings",
     "given_settings",
+    "grip_of",
     "limits_of",
     "load_editor",
     "mask_of",
@@ -80,6 +83,9 @@ DIFFUSION_METHODS = tuple(
     name for name, settings in METHOD_SETTINGS.items() if issubclass(settings, DiffusionSettings)
 )
 """The methods on a diffusion model."""
+
+GRIPPING_METHODS = ("fast",)
+"""The methods that take a grip: their rows say so. A test compares."""
 
 _MOST_THREADS = 256
 """Of a machine with fewer processors: OpenMP ends the process where it cannot start as many."""
@@ -117,6 +123,16 @@ def mask_of(path: str | None, width: int, height: int) -> Mask | None:
         return None
     open_regular(path, MaskError).close()
     return Mask.of(path, width, height)
+
+
+def grip_of(parsed: Namespace, width: int, height: int) -> Mask | None:
+    """Return the grip of `--grip` for an image of this size. Raises ConfigError, MaskError."""
+    if parsed.grip is not None and parsed.method not in GRIPPING_METHODS:
+        raise ConfigError(
+            f"the method {parsed.method!r} takes no --grip; leave it out, or choose --method "
+            f"{' or '.join(GRIPPING_METHODS)}"
+        )
+    return mask_of(parsed.grip, width, height)
 
 
 def check_adapter(path: str | None) -> None:
@@ -281,6 +297,12 @@ def add_mask_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--mask", metavar="FILE", help="white where the picture may change (default: everywhere)"
     )
+
+
+def add_grip_option(parser: ArgumentParser) -> None:
+    """Add `--grip`."""
+    about = f"white where the picture moves as one piece ({', '.join(GRIPPING_METHODS)})"
+    parser.add_argument("--grip", metavar="FILE", help=f"{about} (default: about each handle)")
 
 
 def add_json_option(parser: ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 A handle and what is near it go the handle's whole way; what may not change stays; between them the
 displacement is harmonic, as smooth as it can be:
 
-    u = target - handle   within `grip` of a handle (of several: of the nearest one),
+    u = target - handle   near a handle or within its grip (of several: of the nearest one),
     u = 0                 where the picture must stay; far from all handles, without a mask,
     laplace(u) = 0        elsewhere.
 
@@ -29,6 +29,9 @@ _SWEEPS = 40
 
 _SMALLEST = 8
 
+_OWN = 0.71
+"""Half of a cell's diagonal and a little: a handle is in one cell at least."""
+
 
 @dataclass(frozen=True, eq=False)
 class Field:
@@ -46,7 +49,12 @@ class Field:
 
 
 def displacement_field(
-    handles: Tensor, targets: Tensor, editable: Tensor | None, shape: tuple[int, int], grip: float
+    handles: Tensor,
+    targets: Tensor,
+    editable: Tensor | None,
+    shape: tuple[int, int],
+    radius: float,
+    grip: Tensor | None = None,
 ) -> Field:
     """Return the field of a drag.
 
@@ -54,9 +62,11 @@ def displacement_field(
         handles: float [N, 2], (row, column) in cells.
         targets: float [N, 2], likewise.
         editable: bool [h, w]; None: what is nearer to a handle's way than it is long, and at least
-            three grips.
+            three radii.
         shape: (h, w) of the map.
-        grip: Radius around a handle that goes its whole way, in cells.
+        radius: Around a handle, what goes its whole way, in cells.
+        grip: bool [h, w], what goes the whole way instead, beside the handles' own cells; None: the
+            discs.
     """
     rows = torch.arange(shape[0], dtype=torch.float32, device=handles.device)
     columns = torch.arange(shape[1], dtype=torch.float32, device=handles.device)
@@ -64,22 +74,23 @@ def displacement_field(
     handles = handles.float()
     ways = targets.float() - handles
     if editable is None:
-        editable = _near(cells, handles, ways, grip)
+        editable = _near(cells, handles, ways, radius)
     distances = (cells[:, :, None] - handles).square().sum(-1)
     nearest, which = distances.min(-1)
-    gripped = (nearest <= grip**2) & editable
+    gripped = nearest <= radius**2 if grip is None else grip | (nearest <= _OWN**2)
+    gripped = gripped & editable
     known = torch.cat([ways[which].permute(2, 0, 1), torch.ones_like(nearest)[None]])
     solved = harmonic(known * gripped, gripped | ~editable)
     return Field(solved[:2], solved[2], editable)
 
 
-def _near(cells: Tensor, handles: Tensor, ways: Tensor, grip: float) -> Tensor:
+def _near(cells: Tensor, handles: Tensor, ways: Tensor, radius: float) -> Tensor:
     """Return where cells [h, w, 2] are near a way, bool [h, w]."""
     squares = ways.square().sum(-1)
     off = cells[:, :, None] - handles
     share = ((off * ways).sum(-1) / squares.clamp(min=1e-6)).clamp(0, 1)
     distances = (off - share[..., None] * ways).square().sum(-1)
-    reach = squares.clamp(min=(3 * grip) ** 2)
+    reach = squares.clamp(min=(3 * radius) ** 2)
     return (distances <= reach).any(-1)
 
 

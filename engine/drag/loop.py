@@ -141,6 +141,7 @@ class DragLoop:
             handles=scene.handles.clone(),
             targets=scene.targets.clone(),
             keep=None if scene.keep is None else scene.keep.clone(),
+            grip=None if scene.grip is None else scene.grip.clone(),
         )
         self._variable = torch.zeros_like(variable)
         self._first_moment = torch.zeros_like(variable)
@@ -167,6 +168,7 @@ class DragLoop:
             and scene.settings == own.settings
             and scene.handles.shape == own.handles.shape
             and (scene.keep is None) == (own.keep is None)
+            and (scene.grip is None) == (own.grip is None)
             and scene.wants_output == own.wants_output
         )
 
@@ -185,6 +187,8 @@ class DragLoop:
         own.targets.copy_(scene.targets)
         if own.keep is not None and scene.keep is not None:
             own.keep.copy_(scene.keep)
+        if own.grip is not None and scene.grip is not None:
+            own.grip.copy_(scene.grip)
         self._warm = warm
         self._variable.copy_(self._start.variable if warm is None else warm.variable)
         if self._rounded is not None:

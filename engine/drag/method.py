@@ -16,6 +16,7 @@
                graph and the stop condition read late
     exact      whether the variable is read in float32, whatever the network's precision is
     mutual     what the denoising reads of the unedited picture's own; None: nothing
+    grips      whether a drag takes a grip, a mask of what moves as one piece
     aim        the scene and the start of one drag, where they depend on its points, of those of
                the place and the inversion; None: all drags at a place begin alike
     rounds     how many updates at each step, for methods that denoise between their updates; None:
@@ -149,6 +150,7 @@ class Method(Generic[P, Q, C, F, S]):
     exact: bool = False
     mutual: Callable[[Q], Mutual] | None = None
     rounds: Callable[[Q], tuple[int, ...]] | None = None
+    grips: bool = False
     aim: (
         Callable[[Scene[P, Q], Start[C], tuple[Tensor, ...]], tuple[Scene[P, Q], Start[C]]] | None
     ) = None

@@ -27,6 +27,7 @@ class Scene(Generic[P, Q]):
         settings: The method's own.
         wants_output: Whether the network's output is wanted at every iteration (for previews and
             records), not only where the mask term needs it.
+        grip: bool [h, w], what moves as one piece with the handles in it; None: a disc about each.
         shown: What the unedited picture's own denoising shows to the edited one's, for methods
             whose settings ask for it; None before the drag has ended.
     """
@@ -38,6 +39,7 @@ class Scene(Generic[P, Q]):
     keep: Tensor | None
     settings: Q
     wants_output: bool = False
+    grip: Tensor | None = None
     shown: Any = None
 
     @property

@@ -111,7 +111,8 @@ def _aim(
     there = dataclasses.replace(place, latent=latent)
     begun = start(there)
     constants = _Moved(**vars(begun.constants), blend=blend, unedited=inversion)
-    return dataclasses.replace(scene, place=there, keep=None), Start(constants, begun.variable)
+    aimed = dataclasses.replace(scene, place=there, keep=None, grip=None)
+    return aimed, Start(constants, begun.variable)
 
 
 def _field(scene: _Scene, editable: Tensor | None) -> Field:
@@ -119,9 +120,9 @@ def _field(scene: _Scene, editable: Tensor | None) -> Field:
     height, width = scene.place.latent.shape[2:]
     rows, columns = scene.resolution
     scales = (height / rows, width / columns)
-    grip = scene.settings.grip * width / (2 * columns)  # a supervision pixel is two of the image
+    radius = scene.settings.grip_px * width / (2 * columns)  # two pixels of the image are a cell
     handles, targets = _in_cells(scene.handles, scales), _in_cells(scene.targets, scales)
-    return displacement_field(handles, targets, editable, (height, width), grip)
+    return displacement_field(handles, targets, editable, (height, width), radius, scene.grip)
 
 
 def _in_cells(points: Tensor, scales: tuple[float, float]) -> Tensor:
@@ -208,5 +209,6 @@ FAST = Method(
     supervise=_supervise,
     finish=_finish,
     preview=preview,
+    grips=True,
     aim=_aim,
 )

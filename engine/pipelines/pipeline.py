@@ -56,9 +56,14 @@ class Prepared(Generic[P]):
     notices: tuple[str, ...] = ()
 
     def scene(
-        self, points: Points, mask: Mask | None, settings: Q, wants_output: bool = False
+        self,
+        points: Points,
+        mask: Mask | None,
+        settings: Q,
+        wants_output: bool = False,
+        grip: Mask | None = None,
     ) -> Scene[P, Q]:
-        """Return a drag on it; points and mask are in the image's pixels."""
+        """Return a drag on it; points, mask and grip are in the image's pixels."""
         handles, targets = self.frame.points(points)
         keep = None
         if mask is not None and settings.lam > 0:
@@ -72,7 +77,12 @@ class Prepared(Generic[P]):
             keep=keep,
             settings=settings,
             wants_output=wants_output,
+            grip=None if grip is None else self._gripped(grip),
         )
+
+    def _gripped(self, grip: Mask) -> Tensor:
+        """Return the cells of a grip, bool [h, w]."""
+        return (self.frame.editable(grip, self.cells)[0, 0] > 0).to(self.device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,7 +96,7 @@ class Dragger:
             on_step = request.steps("invert", job)
             prepared = self.prepare(run, source, method, request.settings, on_step)
             scene = prepared.scene(
-                request.points, request.mask, request.settings, request.wants_output
+                request.points, request.mask, request.settings, request.wants_output, request.grip
             )
             ended, optimum = self._optimise(
                 run, request, base, state, prepared, scene, job, each, pacer

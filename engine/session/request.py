@@ -10,13 +10,13 @@ import numpy as np
 from ..config import DragSettings, checked_priority, function, seconds, shown
 from ..drag.loop import Iteration
 from ..drag.method import AnyMethod
-from ..errors import ConfigError, InputWarning, PointError, SessionError
+from ..errors import ConfigError, InputWarning, MaskError, PointError, SessionError
 from ..inputs.image import Image
 from ..inputs.mask import Mask, MaskLike
 from ..inputs.notices import listening
 from ..inputs.points import Points, PointsLike
 from ..inputs.preset import preset_of
-from ..methods import method_row
+from ..methods import METHODS, method_row
 from ..pipelines.pipeline import OnStep
 from ..system.worker import Job
 from .result import Progress, silent
@@ -34,6 +34,7 @@ class DragOptions(TypedDict, total=False):
     """The keywords that a drag takes; `Session.drag` explains them."""
 
     mask: "MaskLike | None"
+    grip: "MaskLike | None"
     config: Any
     method: str | AnyMethod | None
     preset: str | None
@@ -49,6 +50,7 @@ class DragRequest:
     Attributes:
         points: Inside the picture that the drag begins with.
         mask: What may change; None sets no limit.
+        grip: What moves as one piece; None: a disc about each handle.
         settings: The method's own.
         method: Its row.
         base: Where the drag begins.
@@ -62,6 +64,7 @@ class DragRequest:
 
     points: Points
     mask: Mask | None
+    grip: Mask | None
     settings: Any
     method: AnyMethod
     base: Base
@@ -80,6 +83,7 @@ class DragRequest:
         defaults: Any,
         *,
         mask: "MaskLike | None" = None,
+        grip: "MaskLike | None" = None,
         config: Any = None,
         method: str | AnyMethod | None = None,
         preset: str | None = None,
@@ -108,12 +112,14 @@ class DragRequest:
         _check_history(len(pairs), settings.iterations)
         with listening() as heard:
             limit = _limit(mask, image, getattr(settings, "holds_without_mask", False))
+            piece = _grip(grip, image, row)
         notices = _notices(mask, limit, pairs, settings)
         for notice in notices:
             warnings.warn(notice, InputWarning, stacklevel=4)
         return cls(
             points=pairs,
             mask=limit,
+            grip=piece,
             settings=settings,
             method=row,
             base=base,
@@ -188,6 +194,24 @@ def _limit(mask: "MaskLike | None", image: Image, holds: bool) -> Mask | None:
     if holds:
         return Mask(np.zeros((image.height, image.width), dtype=np.bool_))
     return None
+
+
+def _grip(grip: "MaskLike | None", image: Image, method: AnyMethod) -> Mask | None:
+    """Return what moves as one piece. Raises ConfigError, MaskError."""
+    if grip is None:
+        return None
+    if not method.grips:
+        others = " or ".join(name for name, row in METHODS.items() if row.grips)
+        raise ConfigError(
+            f"the method {method.name} takes no grip; leave it out, or choose {others}"
+        )
+    piece = Mask.of(grip, image.width, image.height)
+    if not piece.editable.any():
+        raise MaskError(
+            f"the grip marks none of {piece.editable.size} pixels (white); leave it out to move a "
+            "disc about each handle"
+        )
+    return piece
 
 
 def _notices(

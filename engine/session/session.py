@@ -282,8 +282,8 @@ class Session:
             base: Where it begins (see the module). `result.settings` names the one used.
             record: Keep every intermediate.
             on_iteration: Shown every forward pass of the drag, in the worker's thread.
-            options: mask, config, method, preset, progress, timeout_s (seconds, waiting included),
-                priority (higher runs first).
+            options: mask, grip, config, method, preset, progress, timeout_s (seconds, waiting
+                included), priority (higher runs first).
 
         Raises:
             SessionError: For a base that there is not.

@@ -78,6 +78,8 @@ def test_another_method(picture: Path, capsys: pytest.CaptureFixture[str]) -> No
         ("{image} --drag 1,1:9,9 --drag 1,1", "'1,1' is not a drag"),
         ("{image} --drag 1,1:500,2", "outside the 91x96 image"),
         ("{image} --drag 1,1:9,9 --mask {image}x", "no file at"),
+        ("{image} --drag 1,1:9,9 --grip {image}", "takes no --grip; leave it out, or choose"),
+        ("{image} --drag 1,1:9,9 --method fast --grip {image}x", "no file at"),
         ("{image} --drag 1,1:9,9 -o {image}", "is the input image"),
         ("{image} --drag 1,1:9,9 -o {folder}/none/out.png", "does not exist"),
         ("{image} --drag 1,1:9,9 -o {folder}/out.doc", "known kind"),

@@ -43,6 +43,7 @@ def parse(*words: str) -> Namespace:
 def test_every_method_can_be_chosen() -> None:
     assert {name: row.settings for name, row in METHODS.items()} == METHOD_SETTINGS
     assert [parse("--method", name).method for name in METHODS] == list(METHODS)
+    assert tuple(name for name, row in METHODS.items() if row.grips) == options.GRIPPING_METHODS
 
 
 @pytest.mark.parametrize("cls", [DragConfig, PersonaliseConfig, *METHOD_SETTINGS.values()])

@@ -75,6 +75,38 @@ def test_between_them_it_is_harmonic(mask: Tensor | None) -> None:
     assert (found.shift - wanted).abs().max() < 0.01 * 11
 
 
+def test_a_grip_goes_the_whole_way_as_one_piece() -> None:
+    """A bar that is longer than any disc about its handle, as far as the mask lets it."""
+    grip = torch.zeros(SHAPE, dtype=torch.bool)
+    grip[9:12, 5:31] = True
+    mask = area()
+    found = displacement_field(points((10, 7)), points((15, 8)), mask, SHAPE, GRIP, grip)
+    held = grip & mask
+    assert found.shift[:, held].T.unique(dim=0).tolist() == [[5, 1]]
+    assert (found.grip[held] == 1).all()
+    assert (found.grip[~held] < 1).all()
+    assert (found.shift[:, ~mask] == 0).all()
+
+
+def test_a_handle_beside_its_grip_moves() -> None:
+    nothing = torch.zeros(SHAPE, dtype=torch.bool)
+    found = displacement_field(points((10, 7)), points((15, 8)), area(), SHAPE, GRIP, nothing)
+    assert found.shift[:, 10, 7].tolist() == [5, 1]
+    assert int((found.grip == 1).sum()) == 1
+
+
+@pytest.mark.parametrize("mask", [area(), None], ids=["mask", "no mask"])
+@pytest.mark.parametrize("grip", [area(8, 12, 9, 20), None], ids=["grip", "discs"])
+def test_nothing_is_read_by_the_host(mask: Tensor | None, grip: Tensor | None) -> None:
+    """On a device without memory there is nothing to read, and no shape may depend on it."""
+    handles = points((10, 10), (10, 18)).to("meta")
+    editable, gripped = (None if each is None else each.to("meta") for each in (mask, grip))
+    found = displacement_field(handles, handles + 3, editable, SHAPE, GRIP, gripped)
+    latent, holes = moved(noise().to("meta"), found)
+    assert latent.shape == (1, 4, *SHAPE)
+    assert holes.shape == SHAPE
+
+
 def test_where_nothing_must_stay_everything_goes() -> None:
     found = field(((10, 9), (16, 20)), mask=area(0, 24, 0, 32))
     share = found.shift / torch.tensor([6.0, 11.0])[:, None, None]

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from dragnoise.engine import (
+    ConfigError,
     DragConfig,
     DragDiffusionConfig,
     Editor,
     EditResult,
     FastConfig,
     Image,
+    MaskError,
     SessionError,
     stages,
 )
@@ -124,6 +126,29 @@ def test_no_updates_are_the_moved_latent_alone() -> None:
     assert len(result.history.losses) == 0
     assert torch.equal(result.record.optimum.variable, result.record.optimum.start)
     assert not same(result, dragged(STILL, CONFIG.replace(iterations=0)))
+
+
+def test_a_grip_moves_as_one_piece() -> None:
+    """In cells of the noisy latent: all of the bar lies one cell below and three to the right."""
+    grip = np.zeros_like(MASK)
+    grip[40:56, 24:64] = True
+    result = dragged([((44, 44), (68, 52))], grip=grip)
+    assert result.record is not None
+    latent, unedited = result.record.scene.place.latent, result.record.trajectory[-1]
+    assert torch.equal(latent[..., 6:8, 6:11], unedited[..., 5:7, 3:8])
+    assert not same(result, dragged([((44, 44), (68, 52))]))
+
+
+def test_a_grip_is_for_methods_that_take_one() -> None:
+    """Which do is in the message; a grip of nothing is a mistake, and its size is the picture's."""
+    with pytest.raises(ConfigError, match="dragnoise takes no grip; leave it out, or choose fast"):
+        editor().edit(PICTURE, POINTS, grip=MASK)
+    for wrong, message in (
+        (np.zeros_like(MASK), "the grip marks none of 16384 pixels"),
+        (MASK[1:], "127 but the image is 128x128"),
+    ):
+        with pytest.raises(MaskError, match=message):
+            dragged(grip=wrong)
 
 
 def test_without_a_mask_what_is_far_goes_on_by_itself() -> None:
