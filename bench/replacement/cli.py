@@ -14,7 +14,6 @@ from dragnoise.engine.cli.show import print_json
 from dragnoise.engine.config import DragConfig
 from dragnoise.engine.errors import ConfigError
 from dragnoise.engine.system.files import writable_folder
-from dragnoise.engine.system.numerics import own_numerics
 
 if TYPE_CHECKING:
     from .study import Study
@@ -108,6 +107,8 @@ def _study(
     parsed: Namespace, settings: DragConfig, starts: Sequence[int]
 ) -> tuple["Study", dict[str, Any]]:
     """Return what was observed, and the record of it."""
+    from dragnoise.engine.system.numerics import own_numerics
+
     from ..measure.models import model
     from ..report.machine import machine
     from .study import study

@@ -1,8 +1,6 @@
 """Build the networks of Stable Diffusion at full size without a download.
 
-Work and time do not depend on weights. The configurations are those of the published models
-(`runwayml/stable-diffusion-v1-5`, `stabilityai/stable-diffusion-2-1`), without the entries that
-only repeat diffusers' defaults.
+Work and time do not depend on weights.
 """
 
 import os
@@ -18,6 +16,8 @@ from dragnoise.engine.diffusion.load.build import place
 from dragnoise.engine.diffusion.load.folder import check_folder
 from dragnoise.engine.diffusion.load.network import read_configuration
 from dragnoise.engine.diffusion.load.scheduler import read_scheduler
+
+from .published import PUBLISHED
 
 __all__ = ["ARCHITECTURES", "Architecture"]
 
@@ -83,71 +83,7 @@ class Architecture:
         return unet, vae
 
 
-_UNET: Mapping[str, Any] = {
-    "in_channels": 4,
-    "out_channels": 4,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "layers_per_block": 2,
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    "act_fn": "silu",
-    "norm_num_groups": 32,
-    "norm_eps": 1e-5,
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
+ARCHITECTURES: Mapping[str, Architecture] = {
+    name: Architecture(name, *published) for name, published in PUBLISHED.items()
 }
-_VAE: Mapping[str, Any] = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "latent_channels": 4,
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "act_fn": "silu",
-    "norm_num_groups": 32,
-    "scaling_factor": 0.18215,
-}
-_SCHEDULER: Mapping[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-    "prediction_type": "epsilon",
-}
-
-ARCHITECTURES: dict[str, Architecture] = {
-    row.name: row
-    for row in (
-        Architecture(
-            "sd15",
-            {**_UNET, "sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-            {**_VAE, "sample_size": 512},
-            _SCHEDULER,
-            512,
-        ),
-        Architecture(
-            "sd21",
-            {
-                **_UNET,
-                "sample_size": 96,
-                "cross_attention_dim": 1024,
-                "attention_head_dim": (5, 10, 20, 20),
-                "use_linear_projection": True,
-                "upcast_attention": True,
-            },
-            {**_VAE, "sample_size": 768},
-            {**_SCHEDULER, "prediction_type": "v_prediction"},
-            768,
-        ),
-    )
-}
-"""Architectures by name.
-
-What diffusers calls `attention_head_dim` is the number of heads: of 40, 80 and 160 channels each;
-of 64 in 2.1.
-"""
+"""The published architectures by name."""
