@@ -167,7 +167,7 @@ def _settings(text: str | None, methods: Sequence[str]) -> dict[str, dict[str, A
 
 def _about(parsed: Namespace, studio: "Studio") -> dict[str, Any]:
     """Return what the scores depend on beside the jobs' names."""
-    from .contestants import ENGINE
+    from .contestants import BY_PRESET, ENGINE
 
     return {
         "model": Path(parsed.model).name,
@@ -176,5 +176,5 @@ def _about(parsed: Namespace, studio: "Studio") -> dict[str, Any]:
         "dtype": str(studio.editor.model.dtype).removeprefix("torch."),
         "lot": parsed.lot,
         "steps": parsed.steps,
-        "settings": {name: studio.config(name).to_dict() for name in ENGINE},
+        "settings": {name: studio.config(name).to_dict() for name in (*ENGINE, *BY_PRESET)},
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dragnoise.engine import DragConfig, Editor
+from dragnoise.engine import PRESETS, DragConfig, Editor
 from dragnoise.engine.config import DiffusionSettings
 
 from ..fidelity.pixels import Pixels
@@ -15,7 +15,7 @@ from ..world.drags import Drag, drag, grown
 from . import warps
 from .trial import Trial, conditioned, decoded, edit, encoded, goal_bottleneck
 
-__all__ = ["CONTESTANTS", "ENGINE", "Attempt", "Contestant", "Studio"]
+__all__ = ["BY_PRESET", "CONTESTANTS", "ENGINE", "Attempt", "Contestant", "Studio"]
 
 _TERA = 1e12
 
@@ -55,13 +55,17 @@ class Studio:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     _trials: dict[str, Trial] = field(default_factory=dict, init=False)
 
-    def config(self, method: str) -> DiffusionSettings:
-        """Return a method's settings: the model's own, with the changes."""
-        own: DiffusionSettings = self.editor.defaults_of(method)
+    def config(self, name: str) -> DiffusionSettings:
+        """Return the settings of a method, with the changes, or of a preset, which has its own."""
+        if name in BY_PRESET:
+            preset = PRESETS[name]
+            settings: DiffusionSettings = self.editor.defaults_of(preset.method)
+            return settings.replace(**preset.changes)
+        own: DiffusionSettings = self.editor.defaults_of(name)
         fewer = {"steps": self.steps}
         if isinstance(own, DragConfig):
             fewer["end_step"] = min(own.end_step, self.steps)
-        return own.replace(**fewer, **self.settings.get(method, {}))
+        return own.replace(**fewer, **self.settings.get(name, {}))
 
     def trial(self, drag: Drag) -> Trial:
         """Return a drag's edit with DragNoise; that of the last drag is at hand."""
@@ -93,12 +97,15 @@ class Contestant:
 def _method(name: str) -> Callable[[Studio, Drag], Attempt]:
     def attempt(studio: Studio, drag: Drag) -> Attempt:
         config = studio.config(name)
+        method = PRESETS[name].method if name in BY_PRESET else name
         trial = studio.trial(drag) if name == "dragnoise" else None
-        result = trial.result if trial else edit(studio.editor, drag, name, config)
+        result = trial.result if trial else edit(studio.editor, drag, method, config)
         iterations = len(result.history.losses)
-        work = tflop(name, drag.mask is not None, iterations, config.active_steps)
+        passes = max(iterations, min(config.iterations, 1))  # one that finds all in place is one
+        work = tflop(method, drag.mask is not None, passes, config.active_steps)
         seconds = result.timings_ms["total"] / 1e3
-        return Attempt(result.image.pixels, iterations, result.reached, work, seconds)
+        reached = result.reached if passes else None
+        return Attempt(result.image.pixels, iterations, reached, work, seconds)
 
     return attempt
 
@@ -110,9 +117,9 @@ def _trace(method: str, mask: bool) -> Any:
     return trace(Case(method=method, mask=mask))
 
 
-def tflop(method: str, mask: bool, iterations: int, active_steps: int) -> float:
-    """Count a first edit of Stable Diffusion 1.5 at 512 x 512."""
-    whole = _trace(method, mask).work(max(iterations, 1), active_steps=active_steps)
+def tflop(method: str, mask: bool, passes: int, active_steps: int) -> float:
+    """Count a first edit of Stable Diffusion 1.5 at 512 x 512, of so many passes in its loop."""
+    whole = _trace(method, mask).work(passes, active_steps=active_steps)
     return float(whole.total.flops / _TERA)
 
 
@@ -196,6 +203,11 @@ _METHOD_SUMMARIES = {
 ENGINE = tuple(_METHOD_SUMMARIES)
 """The engine's methods in the table."""
 
+_PRESET_SUMMARIES = {"live": "Live: the noisy latent moved, no updates: one frame at the pointer"}
+
+BY_PRESET = tuple(_PRESET_SUMMARIES)
+"""The engine's presets in the table: of those whose settings are not the table's."""
+
 
 def _bound(summary: str, attempt: Callable[[Studio, Drag], Attempt]) -> Contestant:
     """Return a bound or a control that stands on DragNoise's edit of the drag."""
@@ -215,5 +227,6 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "elastic-warp": Contestant("no model: drawn along by a smooth field", _warp(warps.bent)),
     "warp-inpaint": Contestant("the thing moved, the hole painted by the model", _inpainted),
 } | {
-    name: Contestant(_METHOD_SUMMARIES[name], _method(name), name != "baseline") for name in ENGINE
+    name: Contestant(summary, _method(name), name != "baseline")
+    for name, summary in (_METHOD_SUMMARIES | _PRESET_SUMMARIES).items()
 }

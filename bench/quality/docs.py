@@ -39,6 +39,7 @@ COLUMNS = (
     "freedrag",
     "gooddrag",
     "fast",
+    "live",
 )
 """The contestants in the sheet, as far as they took part."""
 

@@ -292,7 +292,7 @@ class Live:
         prepared = self._dragger.prepare(
             run, source, request.method, request.settings, request.steps("invert", job)
         )
-        scene = prepared.scene(request.points, request.mask, request.settings)
+        scene = prepared.scene(request.points, request.mask, request.settings, grip=request.grip)
         self._prepared = prepared
         self._maker = FrameMaker(self._dragger.runtime, request.method, prepared, scene)
         return self._maker

@@ -379,8 +379,9 @@ class Session:
             )
 
         def next_request(points: Points, given: Mapping[str, Any]) -> DragRequest:
-            mine = {"mask": request.mask, "base": base}
             row = row_of(given.get("method"), given.get("preset"))
+            grip = request.grip if row.grips else None
+            mine = {"mask": request.mask, "grip": grip, "base": base}
             return DragRequest.of(points, self.source, self._defaults(row), **mine | dict(given))
 
         held = ExitStack()

@@ -79,6 +79,24 @@ def test_a_frame_is_an_edit_by_the_same_settings() -> None:
     assert frame.latency_ms >= frame.timings_ms["total"] > 0
 
 
+def test_a_grip_moves_as_one_piece_in_every_frame_and_after() -> None:
+    grip = np.zeros((64, 64), np.bool_)
+    grip[8:40, 8:40] = True
+    how: dict[str, Any] = {"grip": grip, "method": "fast", "config": QUICK}
+    with live(grip=grip) as drag:
+        frame = answered(drag, TARGETS[1])
+        refined = drag.release(method="fast", config=QUICK)
+    with live() as drag:
+        assert not same(frame.image, answered(drag, TARGETS[1]).image)
+    edit = opened().drag([(HANDLE, TARGETS[1])], **how)
+    assert same(frame.image, edit.image)
+    assert same(refined.image, edit.image)
+    with live(grip=grip) as drag:
+        drag.move(TARGETS[1])
+        exact = drag.release(config=editor().defaults.replace(iterations=1))  # takes no grip
+    assert exact.settings["method"] == "dragnoise"
+
+
 def test_the_preset_live_is_the_usual_one() -> None:
     with opened().live(HANDLE) as drag:
         frame = answered(drag, TARGETS[0])
