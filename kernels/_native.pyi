@@ -132,3 +132,26 @@ def adam_step(
     Formula in `adam`. All are [B, n] float32, contiguous, none overlapping another; done is
     [B] bool, step counts from 1. One thread.
     """
+
+def splat(
+    values: Tensor | NDArray[np.float32],
+    shift: Tensor | NDArray[np.float32],
+    weight: Tensor | NDArray[np.float32],
+    editable: Tensor | NDArray[np.bool_],
+    behind: Tensor | NDArray[np.float32],
+    splatted: Tensor | NDArray[np.float32],
+    holes: Tensor | NDArray[np.bool_],
+) -> None:
+    """Write a map whose cells go their own ways, not blended, and its holes; formula in `splat`.
+
+    One thread.
+
+    Args:
+        values: [B, C, h, w] float32, any strides.
+        shift: [2, h, w] float32, contiguous.
+        weight: [h, w] float32, contiguous.
+        editable: [h, w] bool, contiguous.
+        behind: As values; may be these.
+        splatted: As values, written; overlaps none of them.
+        holes: [h, w] bool, contiguous, written.
+    """

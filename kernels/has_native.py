@@ -11,9 +11,12 @@ __all__ = ["has_native", "tell_of_formulas", "why_no_native"]
 _log = logging.getLogger("dragnoise")
 
 
-def has_native() -> bool:
-    """Whether the C++ twins can be loaded; if not, the formulas in plain PyTorch run instead."""
-    return not why_no_native()
+def has_native(twin: str | None = None) -> bool:
+    """Whether the C++ twins can be loaded; if not, the formulas in plain PyTorch run instead.
+
+    twin: A kernel that was added later: the module may have been built before.
+    """
+    return not why_no_native() and (twin is None or _is_built(twin))
 
 
 @functools.cache
@@ -26,6 +29,19 @@ def why_no_native() -> str:
     except ImportError as refused:
         return str(refused).partition("\n")[0]
     return ""
+
+
+@functools.cache
+def _is_built(twin: str) -> bool:
+    """Whether the module has a twin; logs, once, that it has not."""
+    built = hasattr(importlib.import_module("dragnoise.kernels._native"), twin)
+    if not built:
+        _log.warning(
+            "the C++ kernels were built before %s was one of them, and its formula runs, which is "
+            "slower; install dragnoise anew",
+            twin,
+        )
+    return built
 
 
 @functools.cache

@@ -23,6 +23,8 @@ from dragnoise.kernels import adam, group_norm_silu, latent_term, patch_motion, 
 from dragnoise.kernels.attention import attention
 from dragnoise.kernels.geglu import geglu
 from dragnoise.kernels.layer_norm import added_layer_norm
+from dragnoise.kernels.splat import reference as splat_by_formula
+from dragnoise.kernels.splat import splat
 
 from .timing import Spread, alternating, cold, ratio
 
@@ -119,6 +121,16 @@ def _latent(device: torch.device, dtype: torch.dtype) -> Pair:
         return latent_term.latent_term(leaf, reference, keep, -0.3, 0.2)
 
     return _both_ways(plain, noise), _both_ways(fused, noise)
+
+
+def _splat(device: torch.device, dtype: torch.dtype) -> Pair:
+    torch.manual_seed(0)
+    values, behind = torch.randn(2, 1, 4, 64, 64, device=device).unbind()
+    shift = 5 * torch.randn(2, 64, 64, device=device)
+    weight, blend = torch.rand(2, 1, 1, 64, 64, device=device).unbind()
+    editable = torch.rand(64, 64, device=device) > 0.25
+    inputs = (values, shift, weight[0, 0], editable, behind, blend)
+    return partial(splat_by_formula, *inputs), partial(splat, *inputs)
 
 
 def _adam(device: torch.device, dtype: torch.dtype) -> Pair:
@@ -227,6 +239,7 @@ CASES: tuple[Case, ...] = (
     Case("point_tracking", "one handle, Stable Diffusion at 512", _tracking(640, 64, 1)),
     Case("point_tracking", "eight handles, the same map", _tracking(640, 64, 8)),
     Case("latent_term", "the latent at 512: [4, 64, 64]", _latent),
+    Case("splat", "the latent at 512: [4, 64, 64]", _splat),
     Case("adam", "the bottleneck at 512: [1280, 8, 8]", _adam),
     Case("group_norm_silu", "forward, [320, 64, 64]", _norm(320, 64, 32, False)),
     Case("group_norm_silu", "with gradient, [320, 64, 64]", _norm(320, 64, 32, True)),

@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dragnoise.kernels.splat import splat
+
 __all__ = ["Field", "displacement_field", "harmonic", "moved"]
 
 _SWEEPS = 40
@@ -135,33 +137,18 @@ def _speeds(size: int) -> Iterator[float]:
         yield speed
 
 
-def moved(values: Tensor, field: Field) -> tuple[Tensor, Tensor]:
+def moved(
+    values: Tensor, field: Field, behind: Tensor | None = None, blend: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Move a map by a field, within what may change.
 
     Args:
         values: [1, C, h, w].
         field: Of h x w cells.
+        behind: [1, C, h, w], what stands in the holes; None: what was there.
+        blend: float32 [1, 1, h, w], 0 to 1, how much of the moved map is taken; None: all.
 
     Returns:
-        The moved map, in whose holes stands what was there; and the holes, bool [h, w].
+        The moved map, and the holes, bool [h, w].
     """
-    height, width = field.grip.shape
-    device = values.device
-    rows = torch.arange(height, dtype=torch.float32, device=device)[:, None] + field.shift[0]
-    columns = torch.arange(width, dtype=torch.float32, device=device) + field.shift[1]
-    row = (rows + 0.5).floor().long()  # round() would send every second half to its neighbour's
-    column = (columns + 0.5).floor().long()
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width) & field.editable
-    there = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).flatten()
-    inside = inside.flatten() & field.editable.flatten()[there]
-    # Ranks are unique, so that the winner does not depend on the order of writing.
-    order = torch.argsort(field.grip.flatten(), stable=True)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), dtype=torch.int64, device=device)
-    winner = torch.full_like(rank, -1)
-    winner.scatter_reduce_(0, there, torch.where(inside, rank, -1), "amax")
-    covered = (winner >= 0).view(height, width)
-    source = order[winner.clamp(min=0)]
-    flat = values.flatten(2)
-    result = torch.where(covered.flatten(), flat[:, :, source], flat)
-    return result.view_as(values), field.editable & ~covered
+    return splat(values, field.shift, field.grip, field.editable, behind, blend)

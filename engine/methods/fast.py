@@ -100,19 +100,20 @@ def _aim(
     place = scene.place
     editable = None if scene.keep is None else scene.keep[0, 0] == 0
     field = _field(scene, editable)
-    latent, holes = moved(place.latent, field)
     behind = _background(place, inversion[0], still.constants.fresh, field)
-    latent = torch.where(holes, behind, latent)
-    blend = None
-    if editable is not None:
-        wide = F.pad(editable.float()[None, None], (1, 1, 1, 1), mode="replicate")
-        blend = F.avg_pool2d(wide, 3, 1)
-        latent = place.latent.lerp(latent, blend)
+    blend = None if editable is None else _feathered(editable)
+    latent, _ = moved(place.latent, field, behind, blend)
     there = dataclasses.replace(place, latent=latent)
     begun = start(there)
     constants = _Moved(**vars(begun.constants), blend=blend, unedited=inversion)
     aimed = dataclasses.replace(scene, place=there, keep=None, grip=None)
     return aimed, Start(constants, begun.variable)
+
+
+def _feathered(editable: Tensor) -> Tensor:
+    """Return where the picture may change, softened by a cell, float32 [1, 1, h, w]."""
+    wide = F.pad(editable.float()[None, None], (1, 1, 1, 1), mode="replicate")
+    return F.avg_pool2d(wide, 3, 1)
 
 
 def _field(scene: _Scene, editable: Tensor | None) -> Field:

@@ -18,6 +18,7 @@ void bind_group_norm_silu(nb::module_& module);
 void bind_patch_motion(nb::module_& module);
 void bind_latent_term(nb::module_& module);
 void bind_adam(nb::module_& module);
+void bind_splat(nb::module_& module);
 
 namespace {
 
@@ -86,4 +87,5 @@ NB_MODULE(_native, module) {
     bind_patch_motion(module);
     bind_latent_term(module);
     bind_adam(module);
+    bind_splat(module);
 }

@@ -297,6 +297,23 @@ def _adam() -> Iterator[Kernel]:
             )
 
 
+def _splat() -> Iterator[Kernel]:
+    """Yield both kernels, with maps of both memory orders, blended and not."""
+    module = "dragnoise.kernels.gpu.splat"
+    cells = {"editable": "*i1", "keys": "*i64"}
+    given = cells | {"shift": "*fp32", "weight": "*fp32", "rows": "i32", "columns": "i32"}
+    yield Kernel(module, "keys_kernel", given, {"BLOCK": 256}, aligned=("shift", "weight", "keys"))
+    maps = ("values", "behind", "splatted")
+    strides = [f"{name}_{axis}" for name in maps for axis in ("entry", "channel", "row", "column")]
+    numbers = dict.fromkeys(("channels", "cells", "columns", *strides), "i32")
+    fixed = {"NOBODY": -(2**63), "BLOCK": 256}
+    for kind in _FLOATS:
+        given = dict.fromkeys(maps, kind) | cells | {"holes": "*i1", "blend": "*fp32"} | numbers
+        for axis, blended in (("column", True), ("channel", True), ("column", False)):
+            more = {f"{name}_{axis}": 1 for name in maps} | {"BLENDED": blended}
+            yield Kernel(module, "gather_kernel", given, fixed | more, aligned=maps)
+
+
 KERNELS: tuple[Kernel, ...] = (
     *_attention(),
     *_geglu(),
@@ -305,6 +322,7 @@ KERNELS: tuple[Kernel, ...] = (
     *_patch_motion(),
     *_track_points(),
     *_latent_term(),
+    *_splat(),
     *_adam(),
 )
 

@@ -29,7 +29,8 @@ def field(*ways: tuple[tuple[float, float], tuple[float, float]], mask: Tensor |
 
 def whole(rows: float, columns: float, mask: Tensor | None = None) -> Field:
     """Return a field that moves every cell alike."""
-    shift = torch.tensor([rows, columns])[:, None, None].expand(2, *SHAPE)
+    ways = torch.tensor([rows, columns], dtype=torch.float32)
+    shift = ways[:, None, None].expand(2, *SHAPE)
     editable = torch.ones(SHAPE, dtype=torch.bool) if mask is None else mask
     return Field(shift, torch.ones(SHAPE), editable)
 
