@@ -42,6 +42,9 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--path", metavar="FILE.csv", help="x,y of every event instead, in pixels, one a line"
     )
+    parser.add_argument(
+        "--no-count", action="store_true", help="do not count work at full size (a minute)"
+    )
     parser.add_argument("--keep", action="store_true", help="write the record under bench/results")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: %(default)s)")
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 on CUDA")
@@ -68,6 +71,7 @@ def run(parsed: Namespace) -> int:
         rate_hz=parsed.rate,
         reach_px=parsed.reach,
         rounds=parsed.rounds,
+        counts=not parsed.no_count,
         recorded=None if parsed.path is None else Path(parsed.path),
         watch=_watch,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from dragnoise.engine import PRESETS, DragConfig, Editor, Image, Mask, Points
 from dragnoise.engine.cli.demo import samples
+from dragnoise.engine.methods import METHODS
 from dragnoise.engine.session.session import Session
 from dragnoise.export.peak_memory import resident_of_process
 
@@ -36,6 +37,7 @@ def follow(
     rate_hz: int,
     reach_px: int,
     rounds: int,
+    counts: bool,
     recorded: Path | None,
     watch: Callable[[str], object],
 ) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def follow(
         "pointer": replayed.to_dict(),
         "times_ms": {name: Spread.of(each).to_dict() for name, each in times.items()},
         "ratios": _ratios(times),
+        "next_tflop": _counted(preset, watch) if counts else {},
         "machine": machine(editor.model.device),
     }
 
@@ -149,6 +152,26 @@ def _ratios(times: Mapping[str, Sequence[float]]) -> dict[str, Any]:
         for slow, quick in pairs
         if times
     }
+
+
+def _counted(preset: str, watch: Callable[[str], object]) -> dict[str, float]:
+    """Count a next drag of Stable Diffusion 1.5 at 512 x 512, with a mask, in 10^12 operations.
+
+    DragNoise with all its iterations, `fast`, and a frame.
+    """
+    from ..work.work import Case as Counted
+    from ..work.work import trace
+
+    watch("counted work ...")
+    found = {}
+    for name, row in (("published", "published"), ("fast", "fast"), ("frame", preset)):
+        chosen = PRESETS[row]
+        settings: Any = METHODS[chosen.method].settings().replace(**chosen.changes)
+        work = trace(Counted(method=chosen.method)).work(
+            settings.iterations, active_steps=settings.active_steps, successive=True
+        )
+        found[name] = work.total.flops / 1e12
+    return found
 
 
 def tables(document: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:

@@ -29,6 +29,7 @@ __all__ = [
     "is_noise",
     "kinds_cells",
     "markdown",
+    "mean_cell",
     "means_cells",
     "pairs_cells",
     "sections",
@@ -134,6 +135,11 @@ def summary_cells(document: Document, scores: Sequence[Score] = SCORES) -> list[
         header,
         *([name, *(_shown(row[score], score) for score in shown)] for name, row in means.items()),
     ]
+
+
+def mean_cell(document: Document, name: str, score: Score) -> str:
+    """Format a contestant's "mean [low, high]" of a score."""
+    return _shown(_mean(document, name, score), score)
 
 
 def kinds_cells(document: Document, score: Score, mark: str = "*") -> list[list[str]]:

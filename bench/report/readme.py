@@ -7,6 +7,8 @@ A page has a place for a text between `<!-- NAME:begin -->` and `<!-- NAME:end -
     bench        every record's table with its conditions (docs/benchmarks.md)
     replacement  what is kept of a picture whose blocks are held (docs/replacement.md)
     quality      who comes nearest on the drags whose results are known (docs/quality.md)
+    presets      what each preset costs and how near it comes (README.md)
+    live         how a picture follows a pointer (docs/live.md)
 """
 
 import textwrap
@@ -24,6 +26,7 @@ from ..measure.stages import stages_table
 from ..quality.docs import docs_page, totals_cells
 from ..quality.packed import unpacked
 from ..replacement.table import summary_table
+from .live import LIVE_HEADER, live_cells, live_row, presets_cells
 from .record import RESULTS, edits_table, kernels_table, newest, number
 
 __all__ = ["PAGES", "ROOT", "refresh", "rendered"]
@@ -35,6 +38,7 @@ PAGES = (
     ROOT / "docs/benchmarks.md",
     ROOT / "docs/replacement.md",
     ROOT / "docs/quality.md",
+    ROOT / "docs/live.md",
 )
 
 Record = Mapping[str, Any]
@@ -197,10 +201,32 @@ def _replacement(folder: Path) -> str:
 
 def _quality(folder: Path) -> str:
     """Return what the newest run of the quality bench shows."""
-    records = [record for _, record in _of_kind(folder, "quality")]
-    if not records:
+    record = _newest_of_all(folder, "quality")
+    return "Nothing has been measured yet.\n" if record is None else docs_page(unpacked(record))
+
+
+def _newest_of_all(folder: Path, bench: str) -> Record | None:
+    """Return the newest record of a bench, on whatever device."""
+    records = [record for _, record in _of_kind(folder, bench)]
+    return max(records, key=lambda record: str(record["machine"]["date"]), default=None)
+
+
+def _presets(folder: Path) -> str:
+    """Return one table: what each preset costs, and how near it comes."""
+    live = [record for _, record in _of_kind(folder, "live") if record["model"] == "embedded"]
+    quality = _newest_of_all(folder, "quality")
+    if not live or quality is None:
         return "Nothing has been measured yet.\n"
-    return docs_page(unpacked(max(records, key=lambda record: str(record["machine"]["date"]))))
+    newest_live = max(live, key=lambda record: str(record["machine"]["date"]))
+    return _markdown(presets_cells(unpacked(quality), newest_live)) + "\n"
+
+
+def _live(folder: Path) -> str:
+    """Return how pictures follow a pointer, a row a record."""
+    records = _of_kind(folder, "live")
+    rows = [[*live_row(record), _machine(slug, record)] for slug, record in records]
+    header = [*LIVE_HEADER, "conditions"]
+    return f"\n{_markdown([header, *rows])}\n\n" if rows else "Nothing has been measured yet.\n"
 
 
 def _pictures(record: Record) -> str:
@@ -261,6 +287,7 @@ _TABLES: Mapping[str, Sequence[Callable[[Record], Cells]]] = {
     "precision": (precision_table,),
     "replacement": (summary_table,),
     "quality": (totals_cells,),
+    "live": (live_cells,),
 }
 
 _TEXTS: Mapping[str, Callable[[Path], str]] = {
@@ -269,6 +296,8 @@ _TEXTS: Mapping[str, Callable[[Path], str]] = {
     "bench": rendered,
     "replacement": _replacement,
     "quality": _quality,
+    "presets": _presets,
+    "live": _live,
 }
 
 
@@ -282,7 +311,7 @@ def _about(record: Record) -> list[str]:
 def _settings(record: Record) -> str:
     """Return the settings of a record's edits, ready to be followed by the machine."""
     settings = record.get("settings")
-    if not settings or record["bench"] == "quality":  # which has some for each method
+    if not settings or record["bench"] in ("quality", "live"):  # which have some for each method
         return ""
     mask = "with mask" if record["mask"] else "without mask"
     schedule = f"{settings['steps']} steps at strength {settings['strength']}"

@@ -78,7 +78,7 @@ def test_an_overtaken_move_waits_for_the_next_frame() -> None:
 
 
 def test_the_command_prints_a_record(capsys: pytest.CaptureFixture[str]) -> None:
-    words = "live --model golden --size 64 --device cpu --events 30 --rounds 0 --reach 6"
+    words = "live --model golden --size 64 --device cpu --events 30 --rounds 0 --reach 6 --no-count"
     assert main(words.split()) == 0
     out, _ = capsys.readouterr()
     document = json.loads(out.splitlines()[-1])
