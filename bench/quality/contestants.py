@@ -7,15 +7,28 @@ from typing import Any
 
 import torch
 
-from dragnoise.engine import PRESETS, DragConfig, Editor
-from dragnoise.engine.config import DiffusionSettings
+from dragnoise.engine import PRESETS, DragConfig, Editor, Mask, Points
+from dragnoise.engine.config import DiffusionSettings, DragGANConfig
 
 from ..fidelity.pixels import Pixels
 from ..world.drags import Drag, drag, grown
 from . import warps
+from .generated import GeneratedDrag
 from .trial import Trial, conditioned, decoded, edit, encoded, goal_bottleneck
 
-__all__ = ["BY_PRESET", "CONTESTANTS", "ENGINE", "Attempt", "Contestant", "Studio"]
+__all__ = [
+    "BY_PRESET",
+    "CONTESTANTS",
+    "DRAGGAN",
+    "ENGINE",
+    "OF_GENERATED",
+    "Attempt",
+    "Contestant",
+    "Studio",
+]
+
+DRAGGAN = "draggan"
+"""The engine's method that edits none but a generator's pictures."""
 
 _TERA = 1e12
 
@@ -67,6 +80,12 @@ class Studio:
             fewer["end_step"] = min(own.end_step, self.steps)
         return own.replace(**fewer, **self.settings.get(name, {}))
 
+    @property
+    def draggan(self) -> DragGANConfig:
+        """DragGAN's settings: the generator's own, with the changes."""
+        own: DragGANConfig = self.editor.defaults_of(DRAGGAN)
+        return own.replace(**self.settings.get(DRAGGAN, {}))
+
     def trial(self, drag: Drag) -> Trial:
         """Return a drag's edit with DragNoise; that of the last drag is at hand."""
         if drag.name not in self._trials:
@@ -108,6 +127,21 @@ def _method(name: str) -> Callable[[Studio, Drag], Attempt]:
         return Attempt(result.image.pixels, iterations, reached, work, seconds)
 
     return attempt
+
+
+def _draggan(studio: Studio, drag: Drag) -> Attempt:
+    """Drag a generator's own picture, whose style vectors are known."""
+    assert isinstance(drag, GeneratedDrag)
+    result = studio.editor.edit(
+        drag.source,
+        Points(drag.handles, drag.targets),
+        mask=None if drag.mask is None else Mask(drag.mask),
+        method="draggan",
+        config=studio.draggan,
+    )
+    iterations = len(result.history.losses)
+    seconds = result.timings_ms["total"] / 1e3
+    return Attempt(result.image.pixels, iterations, result.reached, None, seconds)
 
 
 @cache
@@ -235,3 +269,13 @@ CONTESTANTS: Mapping[str, Contestant] = {
     name: Contestant(summary, _method(name), name not in _SLOW)
     for name, summary in (_METHOD_SUMMARIES | _PRESET_SUMMARIES).items()
 }
+"""Who drags drawn pictures."""
+
+OF_GENERATED: Mapping[str, Contestant] = {
+    "nothing": CONTESTANTS["nothing"],
+    "warp": Contestant(
+        "no model: the thing cut out along the drawn scene and moved", _warp(warps.moved_thing)
+    ),
+    DRAGGAN: Contestant("DragGAN: the generator's first style vectors are optimised", _draggan),
+}
+"""Who drags a generator's pictures."""

@@ -4,10 +4,12 @@ Numbers are rounded to four digits: no table shows more.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from ..jobs.run import FAILED
 from .document import SCORES, Document
+from .within import GENERATED
 
 __all__ = ["packed", "unpacked"]
 
@@ -18,7 +20,7 @@ _COLUMNS = [score.name for score in SCORES if score.name != "left"]
 def packed(document: Document) -> dict[str, Any]:
     """Return the document with a list of numbers for each result, in the order of "columns"."""
     drags = {name: _packed_drag(drag) for name, drag in document["drags"].items()}
-    return {**document, "columns": _COLUMNS, "drags": drags}
+    return _with_part({**document, "columns": _COLUMNS, "drags": drags}, packed)
 
 
 def unpacked(record: Document) -> dict[str, Any]:
@@ -28,7 +30,15 @@ def unpacked(record: Document) -> dict[str, Any]:
     columns = record["columns"]
     drags = {name: _unpacked_drag(drag, columns) for name, drag in record["drags"].items()}
     rest = {name: value for name, value in record.items() if name != "columns"}
-    return {**rest, "drags": drags}
+    return _with_part({**rest, "drags": drags}, unpacked)
+
+
+def _with_part(
+    document: dict[str, Any], changed: Callable[[Document], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return a document with the one within it changed likewise."""
+    part = document.get(GENERATED)
+    return document if part is None else document | {GENERATED: changed(part)}
 
 
 def _packed_drag(drag: Document) -> Document:

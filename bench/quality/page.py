@@ -14,6 +14,7 @@ from ..jobs.run import FAILED
 from .document import SCORES, Document, contestants, drags, group_of, kinds, values
 from .table import AGAINST, Cells, Section, sections
 from .verdict import verdicts
+from .within import GENERATED
 
 __all__ = ["PICTURES", "PLOT", "page"]
 
@@ -22,7 +23,7 @@ PICTURES = "pictures"
 
 _PLOTTED = f'<img class="plot" src="{PLOT}" alt="Distance against work and against seconds">\n'
 _HERE = Path(__file__).parent
-_NOT_SHOWN = ("machine", "drags", "contestants", "settings", "bench")
+_NOT_SHOWN = ("machine", "drags", "contestants", "settings", "bench", GENERATED)
 
 
 def page(document: Document, against: Sequence[str] = AGAINST) -> str:

@@ -14,6 +14,7 @@ from .packed import packed, unpacked
 from .page import PICTURES, PLOT, page
 from .table import AGAINST, aligned, drags_cells, markdown, means_cells, sections
 from .verdict import verdicts
+from .within import GENERATED, generated
 
 __all__ = ["docs_page", "show_table", "write_all", "write_docs"]
 
@@ -53,6 +54,9 @@ def _written(document: Document, folder: Path, against: Sequence[str]) -> Iterat
     yield _text(folder / "drags.csv", to_csv(drags_cells(document)))
     yield _text(folder / "table.md", _markdown(document, against))
     yield from _pictures(document, folder)
+    if own := generated(document):
+        yield _text(folder / GENERATED / "drags.csv", to_csv(drags_cells(own)))
+        yield _sheet(own, folder / GENERATED, last="drawn goal")
     yield _text(folder / "index.html", page(document, against))
 
 
@@ -60,12 +64,18 @@ def _pictures(document: Document, folder: Path) -> Iterator[Path]:
     """Write the plot, and the sheet with everybody's picture of one drag a kind."""
     if drags(document):
         from .pareto import draw_pareto
-        from .sheet import draw_sheet, one_of_each
 
-        names = one_of_each(document)
-        shown = [name for name in contestants(document) if name != "nothing"]
         yield draw_pareto(document, folder / PLOT)
-        yield draw_sheet(document, folder / PICTURES, folder / "sheet.png", names, shown)
+        yield _sheet(document, folder)
+
+
+def _sheet(document: Document, folder: Path, last: str = "truth") -> Path:
+    from .sheet import draw_sheet, one_of_each
+
+    names = one_of_each(document)
+    shown = [name for name in contestants(document) if name != "nothing"]
+    pictures = folder / PICTURES
+    return draw_sheet(document, pictures, folder / "sheet.png", names, shown, last=last)
 
 
 def _markdown(document: Document, against: Sequence[str]) -> str:

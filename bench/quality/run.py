@@ -11,8 +11,9 @@ import PIL.Image
 
 from ..fidelity.pixels import Pixels
 from ..world.drags import Drag, drag
-from .contestants import CONTESTANTS, Studio
-from .scores import score
+from .contestants import CONTESTANTS, OF_GENERATED, Attempt, Contestant, Studio
+from .generated import GENERATED, GeneratedDrag, generated_drag
+from .scores import score, score_place
 
 __all__ = ["by_drag", "jobs_of", "names_of", "worker"]
 
@@ -27,12 +28,17 @@ def jobs_of(names: Sequence[str], contestants: Sequence[str]) -> list[str]:
     return [f"{name}/{contestant}" for name in names for contestant in contestants]
 
 
-@lru_cache(maxsize=2)
-def _drawn(name: str) -> Drag:
-    """Draw the drag of a name such as "judging-boat-turn-3"."""
+def _parts(name: str) -> tuple[str, str, int]:
+    """Return lot, kind and number of a drag's name, as "judging-boat-turn-3"."""
     lot, rest = name.split("-", 1)
     kind, number = rest.rsplit("-", 1)
-    return drag(lot, kind, int(number))
+    return lot, kind, int(number)
+
+
+@lru_cache(maxsize=2)
+def _drawn(name: str) -> Drag:
+    """Draw the drag of a name."""
+    return drag(*_parts(name))
 
 
 def worker(studio: Studio, pictures: Path | None) -> Callable[[str], dict[str, Any]]:
@@ -45,23 +51,39 @@ def worker(studio: Studio, pictures: Path | None) -> Callable[[str], dict[str, A
         pictures: Where a folder of each drag's pictures is written; None: nowhere.
     """
 
+    @lru_cache(maxsize=1)
+    def generated(name: str) -> GeneratedDrag:
+        return generated_drag(studio.editor, *_parts(name))
+
     def work(name: str) -> dict[str, Any]:
         drag_name, contestant = name.split("/")
-        drag = _drawn(drag_name)
-        row = CONTESTANTS[contestant]
-        begun = time.perf_counter()
-        attempt = row.attempt(studio, drag)
-        took = time.perf_counter() - begun if row.timed else None
+        is_generated = _parts(drag_name)[1] in GENERATED
+        drag: Drag = generated(drag_name) if is_generated else _drawn(drag_name)
+        row = (OF_GENERATED if is_generated else CONTESTANTS)[contestant]
+        attempt, took = _attempted(row, studio, drag)
+        scores = (
+            {"drag": _described(drag)} | score_place(drag, attempt.picture)
+            if is_generated
+            else score(drag, attempt.picture).to_dict()
+        )
         if pictures is not None:
             _write(pictures / drag_name, drag, contestant, attempt.picture)
-        return score(drag, attempt.picture).to_dict() | {
+        return scores | {
             "iterations": attempt.iterations,
             "reached": attempt.reached,
             "tflop": attempt.tflop,
-            "seconds": took if attempt.seconds is None else attempt.seconds,
+            "seconds": took,
         }
 
     return work
+
+
+def _attempted(row: Contestant, studio: Studio, drag: Drag) -> tuple[Attempt, float | None]:
+    """Let a contestant edit a drag; return also the seconds, if they are an edit's."""
+    begun = time.perf_counter()
+    attempt = row.attempt(studio, drag)
+    took = time.perf_counter() - begun if row.timed else None
+    return attempt, took if attempt.seconds is None else attempt.seconds
 
 
 def by_drag(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -69,10 +91,20 @@ def by_drag(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any
     drags = dict[str, dict[str, Any]]()
     for name, result in results.items():
         drag_name, contestant = name.split("/")
-        if drag_name not in drags:
-            drags[drag_name] = _described(_drawn(drag_name))
-        drags[drag_name]["scores"][contestant] = dict(result)
-    return drags
+        scores = dict(result)
+        drag = drags.setdefault(drag_name, {})
+        drag.update(scores.pop("drag", {}))
+        drag.setdefault("scores", {})[contestant] = scores
+    return {name: _with_what_it_is(name, drag) for name, drag in drags.items()}
+
+
+def _with_what_it_is(name: str, drag: dict[str, Any]) -> dict[str, Any]:
+    """Return a drag with what it is; one that nobody could make as what failed."""
+    if "kind" in drag:
+        return drag
+    if _parts(name)[1] in GENERATED:
+        return dict(next(iter(drag["scores"].values())))
+    return _described(_drawn(name)) | drag
 
 
 def _described(drag: Drag) -> dict[str, Any]:
@@ -82,7 +114,6 @@ def _described(drag: Drag) -> dict[str, Any]:
         "prompt": drag.prompt,
         "handles": [list(point) for point in drag.handles],
         "targets": [list(point) for point in drag.targets],
-        "scores": {},
     }
 
 

@@ -9,7 +9,7 @@ from ..fidelity.pixels import Pixels, Selection, psnr, sharpness, ssim
 from ..world.analysis import find
 from ..world.drags import Drag, grown
 
-__all__ = ["LEAST_PIXELS", "Scores", "consequence", "score", "template_distance"]
+__all__ = ["LEAST_PIXELS", "Scores", "consequence", "score", "score_place", "template_distance"]
 
 LEAST_PIXELS = 20
 """Smaller regions are not judged."""
@@ -68,11 +68,27 @@ def score(drag: Drag, picture: Pixels) -> Scores:
         inside_ssim=ssim(picture, drag.after, area),
         gain_db=inside - psnr(drag.before, drag.after, area),
         outside_db=_psnr_in(picture, drag.after, ~grown(area, 5)),
-        outside_source_db=_psnr_in(picture, drag.before, ~grown(drag.allowed, 5)),
+        outside_source_db=_outside_source(drag, picture),
         consequence=consequence(drag, picture),
         uncovered_db=_psnr_in(picture, drag.after, drag.uncovered),
         sharpness=sharpness(picture, drag.after, area),
     )
+
+
+def score_place(drag: Drag, picture: Pixels) -> dict[str, float | None]:
+    """Score, by name, what can be judged of a picture without the true result: where things are."""
+    found = find(drag, picture)
+    return {
+        "distance_px": found.distance_px,
+        "template_px": template_distance(drag, picture),
+        "completion": found.completion,
+        "completion_error": abs(1 - found.completion),
+        "outside_source_db": _outside_source(drag, picture),
+    }
+
+
+def _outside_source(drag: Drag, picture: Pixels) -> float | None:
+    return _psnr_in(picture, drag.before, ~grown(drag.allowed, 5))
 
 
 def consequence(drag: Drag, picture: Pixels) -> float | None:

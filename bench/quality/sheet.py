@@ -47,6 +47,7 @@ def draw_sheet(
     names: Sequence[str],
     shown: Sequence[str],
     at_most_bytes: int | None = None,
+    last: str = "truth",
 ) -> Path:
     """Write a PNG: source with the drag (what must stay is dimmed), contestants, truth.
 
@@ -57,8 +58,9 @@ def draw_sheet(
         names: Of the drags, a row each; at least one.
         shown: The contestants, a column each.
         at_most_bytes: Of the file, as far as smaller pictures can make it so.
+        last: What the last column shows.
     """
-    few = _shrunk(document, pictures, names, shown, at_most_bytes)
+    few = _shrunk(document, pictures, names, ["source", *shown, last], at_most_bytes)
     return write_whole(target, lambda path: path.write_bytes(few))
 
 
@@ -66,20 +68,20 @@ def _shrunk(
     document: Document,
     pictures: Path,
     names: Sequence[str],
-    shown: Sequence[str],
+    headings: Sequence[str],
     at_most_bytes: int | None,
 ) -> bytes:
     """Return a sheet as PNG of 256 colours, its pictures as large as the bound allows."""
     columns = [
         [_asked(document["drags"][name], pictures / name) for name in names],
-        *([_read(pictures / name / f"{each}.png") for name in names] for each in shown),
+        *([_read(pictures / name / f"{each}.png") for name in names] for each in headings[1:-1]),
         [_read(pictures / name / "after.png") for name in names],
     ]
     titles = [name.partition("-")[2] or name for name in names]  # the lot is the same for all
     content = b""
     for side in _TILES_PX:
         tiles = [[_tile(picture, side) for picture in column] for column in columns]
-        page = sheet(tiles, ["source", *shown, "truth"], titles).to_pil().convert("RGB")
+        page = sheet(tiles, headings, titles).to_pil().convert("RGB")
         content = _png(page)
         if at_most_bytes is None or len(content) <= at_most_bytes:
             break

@@ -18,6 +18,7 @@ from .document import (
     score_of,
     values,
 )
+from .within import generated
 
 __all__ = [
     "AGAINST",
@@ -65,6 +66,7 @@ _PARTS: Mapping[str, Sequence[str]] = {
     ),
     "What it cost": ("iterations", "reached", "tflop", "seconds"),
 }
+_OF_GENERATED = (*_PARTS["Where it went"], "outside_source_db", *_PARTS["What it cost"])
 _COMPARED = ("left", "completion_error", "consequence", "gain_db", "sharpness")
 
 
@@ -114,9 +116,26 @@ def sections(
         for name in dict.fromkeys(against)
         if name in present
     ]
-    if lost := failures(document):
+    if own := generated(document):
+        found.append(_of_generated(own))
+    if lost := [*failures(document), *(failures(own) if own else ())]:
         found.append(Section("Failed", "", [["job", "why"], *lost]))
     return [section for section in found if _says_something(section.cells)]
+
+
+def _of_generated(own: Document) -> Section:
+    """Return the table of the drags on a generator's pictures."""
+    count = len(drags(own))
+    about = (
+        f"These are other pictures than those above, {own['size']}, made by the generator "
+        f"{own['generator'][:8]}: no row here can be compared with a row there. Drags: {count}, of "
+        f"the kinds {', '.join(kinds(own))}; lot {own['lot']}. Nobody knows their true results, so "
+        "that only places are judged: a thing stands where it stands in the drawn scene that looks "
+        "most like the picture. warp cuts it out along that scene. Means over drags with 95 % "
+        "bootstrap intervals."
+    )
+    cells = summary_cells(own, [score_of(name) for name in _OF_GENERATED])
+    return Section("DragGAN, on its own generator's pictures", about, cells)
 
 
 def _says_something(cells: Cells) -> bool:

@@ -53,7 +53,7 @@ def moved_thing(drag: Drag) -> Warped:
     for thing in drag.things:
         ways = [way for name, way in _ways(drag) if _thing_of(name) == thing]
         if ways:
-            body = body_of(drag.scene, drag.before, (thing,))
+            body = body_of(drag.scene, (thing,))
             picture, uncovered = _moved(picture, drag.before, body, np.mean(ways, 0))
             holes |= uncovered
     return Warped(picture, holes)

@@ -70,12 +70,12 @@ class Drag:
 
     @cached_property
     def changed(self) -> Selection:
-        """Where the two pictures differ, bool [128, 128]."""
-        return _differing(self.before, self.after)
+        """Where the two scenes differ, bool [128, 128]."""
+        return _differing(render(self.scene)[0], render(self.goal)[0])
 
     @cached_property
     def area(self) -> Selection:
-        """Where the two pictures differ and around there: the tightest honest mask."""
+        """Where the two scenes differ and around there: the tightest honest mask."""
         return grown(self.changed, MARGIN)
 
     @property
@@ -93,12 +93,12 @@ class Drag:
     @cached_property
     def body(self) -> Selection:
         """Where the dragged things stand in the source, bool [128, 128]."""
-        return body_of(self.scene, self.before, self.things)
+        return body_of(self.scene, self.things)
 
     @cached_property
     def arrived(self) -> Selection:
         """Where the dragged things stand in the goal, bool [128, 128]."""
-        return body_of(self.goal, self.after, self.things)
+        return body_of(self.goal, self.things)
 
     @cached_property
     def uncovered(self) -> Selection:
@@ -183,9 +183,9 @@ def _form(scene: Scene, thing: str) -> tuple[float, ...]:
     return tuple(getattr(scene, name) for name in names)
 
 
-def body_of(scene: Scene, picture: Pixels, things: Sequence[str]) -> Selection:
-    """Return where things stand in a scene's picture and are not hidden."""
-    return _differing(picture, render(scene, things)[0])
+def body_of(scene: Scene, things: Sequence[str]) -> Selection:
+    """Return where things stand in a scene and are not hidden."""
+    return _differing(render(scene)[0], render(scene, things)[0])
 
 
 # Masks and prompts.

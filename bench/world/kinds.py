@@ -36,7 +36,7 @@ class Prompting(Enum):
     WRONG = "wrong"
 
 
-def _in_sight(scene: Scene, goal: Scene) -> bool:
+def in_sight(scene: Scene, goal: Scene) -> bool:
     """Tell whether a sun that moves can be seen before and after."""
     moved = (scene.sun_x, scene.sun_y) != (goal.sun_x, goal.sun_y)
     return not moved or not (is_hidden(scene) or is_hidden(goal))
@@ -75,7 +75,7 @@ class Kind:
 
     summary: str
     draw: Callable[[Random, str], Ends]
-    is_fit: Callable[[Scene, Scene], bool] = _in_sight
+    is_fit: Callable[[Scene, Scene], bool] = in_sight
     masking: Masking = Masking.TIGHT
     prompting: Prompting = Prompting.RIGHT
     moves: bool = True
@@ -223,7 +223,7 @@ def _crosses(scene: Scene, goal: Scene) -> bool:
     assert isinstance(scene, Sea)
     assert isinstance(goal, Sea)
     swapped = (scene.sun_x - scene.boat_x) * (goal.sun_x - goal.boat_x) < 0
-    return swapped and _in_sight(scene, goal)
+    return swapped and in_sight(scene, goal)
 
 
 def _draw_crossing(rng: Random, sky: str) -> Ends:

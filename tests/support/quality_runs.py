@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-__all__ = ["MACHINE", "result", "run", "write_pictures"]
+__all__ = ["MACHINE", "result", "run", "with_generated", "write_pictures"]
 
 MACHINE = {
     "date": "2026-11-26T23:00:00+00:00",
@@ -81,6 +81,18 @@ def run(each: int = 6, left: Mapping[str, Mapping[str, float]] = LEFT) -> dict[s
         "settings": {"dragnoise": {"lr": 0.01}},
         "drags": drags,
     }
+
+
+def with_generated(document: Mapping[str, Any], each: int = 2) -> dict[str, Any]:
+    """Return a run with drags on a generator's pictures, of which places alone are judged."""
+    left = {"generated-sun": {"nothing": 1.0, "warp": 0.1, "draggan": 0.3}}
+    own = run(each, left)
+    for drag in own["drags"].values():
+        for scores in drag["scores"].values():
+            for name in ("inside_db", "inside_ssim", "outside_db", "consequence", "gain_db"):
+                del scores[name]
+    about = {name: own[name] for name in ("contestants", "drags", "lot", "size")}
+    return {**document, "generated": {**about, "generator": "abcdef123456"}}
 
 
 def write_pictures(document: Mapping[str, Any], folder: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dragnoise.bench.world import painting
+from dragnoise.bench.world import landmarks, painting
 from dragnoise.bench.world import scenes as world
 from dragnoise.engine.config import DragGANConfig
 from dragnoise.engine.gan.folder import load_generator
 from dragnoise.engine.gan.writing import write_folder
-from embedded_gan import accept, landmarks, pack
+from embedded_gan import accept, pack
 from generators import generator_model
 
 
@@ -25,9 +25,9 @@ def test_landmarks_are_found_in_a_noisy_picture(seed: int) -> None:
     found, seen, unclear = landmarks.find(noisy)
     assert (found.sky, found.ground, found.roof) == (scene.sky, scene.ground, scene.roof)
     assert all(math.dist(seen[kind], places[kind]) < 1 for kind in places)
-    assert unclear < accept.CLEAR
+    assert unclear < landmarks.CLEAR
     noise = rng.integers(0, 256, drawn.shape, dtype=np.uint8)
-    assert landmarks.find(noise)[2] > accept.CLEAR
+    assert landmarks.find(noise)[2] > landmarks.CLEAR
 
 
 @pytest.mark.parametrize("kind", accept.KINDS)

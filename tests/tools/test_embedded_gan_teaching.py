@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from dragnoise.bench.world.landmarks import RANGES
 from dragnoise.engine.gan.folder import load_generator
 from embedded_gan import lessons, school
 from embedded_gan.__main__ import main
@@ -25,21 +26,21 @@ def new_teacher(plan: Plan = SMALL) -> Teacher:
 
 def test_a_vector_stands_for_one_scene() -> None:
     middle = lessons.scene(np.zeros(10), np.zeros(10))
-    assert middle.peak_x == sum(lessons.RANGES["peak_x"]) / 2
+    assert middle.peak_x == sum(RANGES["peak_x"]) / 2
     assert (middle.sky, middle.ground, middle.roof) == ("sunset", "snowy", "green")
     places = np.zeros(10)
     places[lessons.FACTORS.index("house_x")] = 9.0
     colours = np.zeros(10)
     colours[lessons.FACTORS.index("sky")] = -9.0
     moved = lessons.scene(places, colours)
-    assert moved == replace(middle, house_x=lessons.RANGES["house_x"][1], sky="day")
+    assert moved == replace(middle, house_x=RANGES["house_x"][1], sky="day")
 
 
 def test_scenes_fill_their_ranges_evenly() -> None:
     z = lessons.normalised(np.random.default_rng(0).standard_normal((4000, 16)))
     np.testing.assert_allclose(np.square(z).mean(1), 1)
     scenes = [lessons.scene(one, one) for one in z]
-    low, high = lessons.RANGES["sun_x"]
+    low, high = RANGES["sun_x"]
     shares = (np.array([scene.sun_x for scene in scenes]) - low) / (high - low)
     np.testing.assert_allclose(np.quantile(shares, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.04)
     for name, values in lessons.COLOURS.items():

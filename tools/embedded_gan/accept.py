@@ -1,7 +1,7 @@
 """Judge drags on a generator's own pictures: where a landmark was, should be, and came to be.
 
 A landmark is found in the picture before and in the picture after, each without looking at the
-other (`landmarks.py`). Seeds begin where no sheet of the training looks.
+other (`bench/world/landmarks.py`). Seeds begin where no sheet of the training looks.
 """
 
 import json
@@ -12,6 +12,8 @@ from statistics import mean
 
 import numpy as np
 
+from dragnoise.bench.world import landmarks
+from dragnoise.bench.world.landmarks import CLEAR
 from dragnoise.bench.world.painting import Landmarks
 from dragnoise.bench.world.scenes import Point
 from dragnoise.engine import Editor, EditResult, Image
@@ -19,12 +21,8 @@ from dragnoise.engine.cli.drawing import enlarge, sheet, with_points
 from dragnoise.engine.config import DragGANConfig
 from dragnoise.engine.inputs.points import Points
 
-from . import landmarks
-
 KINDS = ("peak", "sun", "house")
 FIRST_SEED = 1_000_000
-CLEAR = 12.0
-"""The largest mean difference (0..255) of a picture from a drawn scene whose landmarks are sure."""
 
 
 @dataclass(frozen=True, eq=False)

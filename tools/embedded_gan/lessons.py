@@ -14,16 +14,8 @@ from numpy.typing import NDArray
 
 from dragnoise.bench.world import painting
 from dragnoise.bench.world import scenes as world
+from dragnoise.bench.world.landmarks import RANGES
 from dragnoise.bench.world.scenes import Land
-
-RANGES = {
-    "peak_x": (40, 88),
-    "peak_height": (26, 66),
-    "sun_x": (16, 112),
-    "sun_y": (16, 52),
-    "house_x": (20, 108),
-}
-"""What z is spread over: the ranges of the scenes that the shipped generator was taught."""
 
 PLACES = tuple(RANGES)
 COLOURS: dict[str, tuple[str, ...]] = {

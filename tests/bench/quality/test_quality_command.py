@@ -71,6 +71,21 @@ def test_a_run_goes_on_and_takes_others_in(run: Run, tmp_path: Path) -> None:
     assert set(more["drags"]["tuning-sun-0"]["scores"]) == {"nothing", "oracle"}
 
 
+def test_draggan_has_pictures_of_its_own(run: Run, tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path), "--kinds", "sun,generated-house", "--each", "1")
+    first = run(*out, "--methods", "nothing,draggan")
+    assert {name: set(drag["scores"]) for name, drag in first["drags"].items()} == {
+        "tuning-sun-0": {"nothing"}
+    }
+    (own,) = first["generated"]["drags"].values()
+    assert set(own["scores"]) == {"nothing", "warp", "draggan"}
+    assert own["scores"]["draggan"]["iterations"] == 1
+    assert first["generated"]["settings"]["draggan"]["iterations"] == 1
+    again = run(*out, "--methods", "nothing", "--resume")
+    assert again["generated"] == first["generated"]
+    assert "DragGAN, on its own generator's pictures" in (tmp_path / "table.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -16,12 +16,13 @@ import documents
 from dragnoise.bench.quality import report
 from dragnoise.bench.quality.docs import COLUMNS, PARETO, ROWS, SHEET
 from dragnoise.bench.quality.document import SCORES
+from dragnoise.bench.quality.packed import packed, unpacked
 from dragnoise.bench.quality.page import page
 from dragnoise.bench.quality.sheet import draw_sheet, one_of_each
 from dragnoise.bench.report import machine
 from dragnoise.bench.report.record import newest
 from dragnoise.bench.world.kinds import KINDS
-from quality_runs import MACHINE, run, write_pictures
+from quality_runs import MACHINE, run, with_generated, write_pictures
 
 NASTY = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&\'|*'
 
@@ -192,6 +193,27 @@ def test_docs_are_written_from_a_kept_record(tmp_path: Path) -> None:
     assert all(len(line) <= 100 or line.startswith("|") for line in text.splitlines())
     assert "| dragnoise | 0.31" in (docs / "benchmarks.md").read_text()
     assert len(newest(tmp_path / "results")) == 1
+
+
+def test_a_generator_s_pictures_have_a_table_of_their_own(tmp_path: Path) -> None:
+    document = with_generated(run(each=2))
+    document["generated"]["drags"]["judging-generated-sun-1"] = {"failed": "no scene"}
+    write_pictures(document, tmp_path)
+    write_pictures(run(1, {"generated-sun": {"draggan": 0.3}}), tmp_path / "generated")
+    kept = unpacked(json.loads(json.dumps(packed(document))))
+    main, own = report.docs_page(kept).split("### DragGAN, on its own generator's pictures")
+    assert "draggan" not in main
+    words = " ".join(own.split())
+    assert "These are other pictures than those above" in words
+    assert "no row here can be compared with a row there. Drags: 1, of the kinds gener" in words
+    assert re.search(r"^\| draggan \| 0\.30 \|", own, re.MULTILINE)
+    assert "gain dB" not in own.split("### ")[0]
+    assert "judging-generated-sun-1 | no scene" in own
+    without = {name: value for name, value in document.items() if name != "generated"}
+    assert report.docs_page(unpacked(packed(without))).startswith(main.rstrip("#\n "))
+    files = report.write_all(document, tmp_path)
+    assert {tmp_path / "generated" / name for name in ("drags.csv", "sheet.png")} <= {*files}
+    assert "own generator&#x27;s pictures" in (tmp_path / "index.html").read_text()
 
 
 def test_docs_page_without_drags() -> None:

@@ -5,10 +5,10 @@ import math
 
 import pytest
 
+from dragnoise.bench.world import landmarks
 from dragnoise.engine import Editor
 from dragnoise.engine.cli.demo import SeedSample, seed_samples
 from dragnoise.engine.gan.folder import EMBEDDED, load_generator
-from embedded_gan import landmarks
 from embedded_gan.teach import PLACING, held_out
 
 FOLDER_BYTES = 12_000_000

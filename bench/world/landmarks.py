@@ -1,4 +1,4 @@
-"""Find where a picture's landmarks are: the drawn mountain scene that is most like it.
+"""Find where a generated picture's landmarks are: the drawn mountain scene that is most like it.
 
 What a generator makes comes with no positions. So scenes are drawn and compared (analysis by
 synthesis): first the colours of sky and ground, then the places of each thing on a grid, then all
@@ -10,12 +10,22 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from dragnoise.bench.world import painting
-from dragnoise.bench.world import scenes as world
-from dragnoise.bench.world.painting import Landmarks, Pixels
-from dragnoise.bench.world.scenes import Land
+from . import painting
+from . import scenes as world
+from .painting import Landmarks, Pixels
+from .scenes import Land
 
-from .lessons import RANGES
+RANGES = {
+    "peak_x": (40, 88),
+    "peak_height": (26, 66),
+    "sun_x": (16, 112),
+    "sun_y": (16, 52),
+    "house_x": (20, 108),
+}
+"""Where things are in the scenes that the shipped generator was taught."""
+
+CLEAR = 12.0
+"""The largest mean difference (0..255) of a picture from a drawn scene whose landmarks are sure."""
 
 _STEPS = (4.0, 2.0, 1.0, 0.5, 0.25)
 _MIDDLE = Land("day", "green", "red", 64, 40, 30, 24, 96)
