@@ -113,6 +113,19 @@ STEPS = (
         ),
     ),
     Step(
+        "live",
+        "Does a picture follow the pointer: 20 frames a second at 512 pixels?",
+        90,
+        lambda asked: _bench(
+            asked,
+            "live",
+            *("--model", "embedded" if asked.quick else "sd15", *_half(asked)),
+            *("--events", "30" if asked.quick else "1200"),
+            *("--rounds", "0" if asked.quick else "2", "--no-count"),
+            big=False,
+        ),
+    ),
+    Step(
         "bits",
         "Same input, same bits? What does it cost to be sure?",
         90,

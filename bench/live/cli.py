@@ -12,6 +12,7 @@ from dragnoise.engine.cli.options import set_threads
 from dragnoise.engine.cli.show import print_json
 from dragnoise.engine.config import whole
 from dragnoise.engine.inputs.preset import PRESETS
+from dragnoise.engine.system.files import writable_folder
 
 __all__ = ["add_options", "run"]
 
@@ -46,6 +47,7 @@ def add_options(parser: ArgumentParser) -> None:
         "--no-count", action="store_true", help="do not count work at full size (a minute)"
     )
     parser.add_argument("--keep", action="store_true", help="write the record under bench/results")
+    parser.add_argument("--out", metavar="FOLDER", help="write it there instead")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: %(default)s)")
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 on CUDA")
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
@@ -53,6 +55,8 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(parsed: Namespace) -> int:
     """Replay, print and return the exit code. Raises DragnoiseError."""
+    from dragnoise.engine.system.device import choose_device
+
     from ..report import record
     from ..report.machine import device_slug
     from .follow import follow, tables
@@ -60,6 +64,7 @@ def run(parsed: Namespace) -> int:
     for name in ("events", "rate", "reach"):
         whole(f"--{name}", getattr(parsed, name), 1)
     whole("--rounds", parsed.rounds, 0)
+    folder = None if parsed.out is None else writable_folder(parsed.out)
     set_threads(parsed.threads)
     document: dict[str, Any] = follow(
         parsed.model,
@@ -77,11 +82,9 @@ def run(parsed: Namespace) -> int:
     )
     for title, table in tables(document):
         record.show(title, table)
-    if parsed.keep:
-        from dragnoise.engine.system.device import choose_device
-
+    if parsed.keep or folder is not None:
         slug = device_slug(choose_device(parsed.device))
-        _watch(f"wrote {record.keep(document, slug, record.RESULTS)}")
+        _watch(f"wrote {record.keep(document, slug, folder or record.RESULTS)}")
     print_json(document)
     return 0
 

@@ -77,9 +77,11 @@ def test_an_overtaken_move_waits_for_the_next_frame() -> None:
     assert found.event_ms["p50"] > 1
 
 
-def test_the_command_prints_a_record(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_a_record_and_keeps_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     words = "live --model golden --size 64 --device cpu --events 30 --rounds 0 --reach 6 --no-count"
-    assert main(words.split()) == 0
+    assert main([*words.split(), "--out", str(tmp_path)]) == 0
     out, _ = capsys.readouterr()
     document = json.loads(out.splitlines()[-1])
     pointer = document["pointer"]
@@ -88,6 +90,8 @@ def test_the_command_prints_a_record(capsys: pytest.CaptureFixture[str]) -> None
     assert document["settings"] == {"steps": 5, "iterations": 0}
     assert document["ratios"] == {}
     assert "from a move to its frame (ms)" in out
+    (kept,) = tmp_path.glob("*/*-live-golden-live-float32.json")
+    assert json.loads(kept.read_text()) == document
 
 
 @pytest.mark.parametrize(
