@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dragnoise.engine import PointError, Points
+from dragnoise.engine.inputs.points import one_or_more
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,24 @@ def test_points_lie_on_the_image() -> None:
     for outside in ("-1,0:3,3", "10,0:3,3", "0,0:3,12", "0,0:9.5,3"):
         with pytest.raises(PointError, match="outside the 10x12 image"):
             Points.of(outside).check_inside(10, 12)
+
+
+@pytest.mark.parametrize(
+    ("source", "points"),
+    [
+        ((3, 4.5), ((3.0, 4.5),)),
+        ([3, 4], ((3.0, 4.0),)),
+        (np.array([3, 4]), ((3.0, 4.0),)),
+        ([(3, 4)], ((3.0, 4.0),)),
+        ([(3, 4), (5, 6)], ((3.0, 4.0), (5.0, 6.0))),
+        (np.array([[3, 4], [5, 6]]), ((3.0, 4.0), (5.0, 6.0))),
+    ],
+)
+def test_one_point_or_several(source: Any, points: Any) -> None:
+    assert one_or_more(source) == points
+
+
+@pytest.mark.parametrize("source", [(), 5, None, "3,4", (3,), (3, 4, 5), [(3, 4), 5], {"x": 3}])
+def test_what_is_no_point(source: Any) -> None:
+    with pytest.raises(PointError):
+        one_or_more(source)

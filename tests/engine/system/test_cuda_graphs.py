@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from dragnoise.engine.system import cuda_graphs
 from dragnoise.engine.system.cuda_graphs import Captured, CudaGraph, LateFlag, NullGraph, graph_on
 
 CPU = torch.device("cpu")
@@ -69,3 +70,22 @@ def test_captured_on_cuda() -> None:
             torch.full((2, 3), float(k), device="cuda"), torch.ones(2, 3, device="cuda")
         )
         assert torch.equal(found, torch.full((2, 3), 2.0 * k + 1, device="cuda"))
+
+
+def test_inside_another_capture_it_is_a_part_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph cannot be replayed while another is captured: the function itself is called."""
+    captures = []
+
+    def capture(work: Callable[[], None]) -> NullGraph:
+        captures.append(work)
+        return NullGraph(work)
+
+    captured = Captured(lambda one: one * 2, capture)
+    ones = torch.ones(3, dtype=torch.float32)
+    with monkeypatch.context() as inside:
+        inside.setattr(cuda_graphs, "is_capturing", lambda: True)
+        assert [captured(ones).tolist() for _ in range(3)] == [[2, 2, 2]] * 3
+    assert (captures, captured._entries) == ([], {})
+    assert captured(ones).tolist() == captured(ones).tolist() == [2, 2, 2]
+    assert len(captures) == 1
+    assert not cuda_graphs.is_capturing()

@@ -187,6 +187,41 @@ def test_a_job_inside_a_job_runs_at_once(worker: Worker) -> None:
     assert not worker.is_current_thread()
 
 
+def test_a_job_that_is_not_nested_takes_its_turn(worker: Worker, gate: Gate) -> None:
+    """Of jobs that hand in their own next, none starves the others."""
+    order: list[str] = []
+    last = threading.Event()
+
+    def again(left: int) -> Callable[[Job[None]], None]:
+        def work(job: Job[None]) -> None:
+            order.append(f"own {left}")
+            if left:
+                worker.submit(again(left - 1), what="the next", nested=False)
+            else:
+                last.set()
+
+        return work
+
+    worker.submit(again(2), what="the first")
+    worker.submit(lambda job: order.append("other"), what="other")
+    gate.opened.set()
+    assert last.wait(LONG_S)
+    assert order == ["own 2", "other", "own 1", "own 0"]
+
+
+def test_an_error_can_be_seen_before_it_is_raised(worker: Worker) -> None:
+    def fail(job: Job[None]) -> None:
+        raise ValueError("mine")
+
+    job = worker.submit(fail, what="it")
+    job.wait()
+    assert isinstance(job.error, ValueError)
+    with pytest.raises(ValueError, match="mine"):
+        job.result()
+    assert job.error is None
+    assert worker.submit(lambda job: 5, what="it").error is None
+
+
 def test_the_callers_modes_do_not_reach_the_work(worker: Worker) -> None:
     def work(job: Job[tuple[bool, bool, bool]]) -> tuple[bool, bool, bool]:
         return (
