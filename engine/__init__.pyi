@@ -73,6 +73,8 @@ from .inputs.mask import Mask as Mask
 from .inputs.points import Points as Points
 from .inputs.preset import PRESETS as PRESETS
 from .pipelines.generated import Generated as Generated
+from .session.live import Live as Live
+from .session.live import LiveFrame as LiveFrame
 from .session.result import EditResult as EditResult
 from .session.result import History as History
 from .session.result import Record as Record
