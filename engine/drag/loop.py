@@ -6,7 +6,8 @@ would decide the first update). Only a drag that goes on from an earlier one bri
 along.
 
 An iteration works on buffers that stay where they are. Unless its method reads values on the host,
-it is captured as one graph on CUDA and replayed, by every drag that is like it (`LoopCache`).
+it is captured as one graph on CUDA and replayed, by every drag that is like it (`LoopCache`). Where
+the method aims, what it gives each drag is copied into buffers too.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from torch import Tensor
 from dragnoise.kernels.adam import adam_step
 
 from ..system.cuda_graphs import Graph, LateFlag, NullGraph, graph_on
+from .buffers import Buffers
 from .method import AnyMethod, Forward, Start, State, WarmStart
 from .scene import Scene
 
@@ -85,7 +87,8 @@ class Optimum:
 class LoopCache:
     """The buffers and the graph of the last drag, handed to the next one if it is like it.
 
-    Alike are drags at the same place with the same settings and number of handles.
+    Alike are drags at the same place with the same settings and number of handles; for methods that
+    aim, at places of the same tensors but for their numbers.
     """
 
     def __init__(self) -> None:
@@ -103,7 +106,7 @@ class LoopCache:
         """Return a loop that is ready for its first iteration; see `DragLoop`."""
         if self._last is None or not self._last.matches(method, scene, start):
             self._last = DragLoop(method, scene, start, dtype)
-        return self._last.begin(scene, poll_every, warm)
+        return self._last.begin(scene, start, poll_every, warm)
 
     def clear(self) -> None:
         """Free the buffers and the graph."""
@@ -136,8 +139,14 @@ class DragLoop:
         device = variable.device
         self._method = method
         self._start = start
+        self._capture = graph_on(device) if method.captured else NullGraph
+        # Where nothing is captured, nothing but the same start is like this one.
+        aimed = method.aim is not None and self._capture is not NullGraph
+        self._buffers = Buffers(scene.place, start) if aimed else None
+        self._constants = (start if self._buffers is None else self._buffers.start).constants
         self._scene = dataclasses.replace(
             scene,
+            place=scene.place if self._buffers is None else self._buffers.place,
             handles=scene.handles.clone(),
             targets=scene.targets.clone(),
             keep=None if scene.keep is None else scene.keep.clone(),
@@ -154,7 +163,6 @@ class DragLoop:
         self._updates = torch.zeros((), dtype=torch.int64, device=device)
         self._number = torch.zeros((), dtype=torch.int64, device=device)
         self._reference: Forward | None = None
-        self._capture = graph_on(device) if method.captured else NullGraph
         self._graph: Graph | None = None
 
     def matches(self, method: AnyMethod, scene: Scene[Any, Any], start: Start[Any]) -> bool:
@@ -162,8 +170,7 @@ class DragLoop:
         own = self._scene
         return (
             method is self._method
-            and start is self._start
-            and scene.place is own.place
+            and self._begins_at(scene.place, start)
             and scene.resolution == own.resolution
             and scene.settings == own.settings
             and scene.handles.shape == own.handles.shape
@@ -172,17 +179,30 @@ class DragLoop:
             and scene.wants_output == own.wants_output
         )
 
+    def _begins_at(self, place: Any, start: Start[Any]) -> bool:
+        if self._buffers is None:
+            return place is self._scene.place and start is self._start
+        return self._buffers.fit(place, start)
+
     def begin(
-        self, scene: Scene[Any, Any], poll_every: int = 1, warm: WarmStart | None = None
+        self,
+        scene: Scene[Any, Any],
+        start: Start[Any],
+        poll_every: int = 1,
+        warm: WarmStart | None = None,
     ) -> Self:
         """Make everything as it is before the first iteration of that drag.
 
         Args:
             scene: A scene that `matches`.
+            start: Its start, which does too.
             poll_every: Iterations between two reads of the stop condition.
             warm: Where the drag begins; None: at the method's own start.
         """
         own = self._scene
+        self._start = start
+        if self._buffers is not None:
+            self._buffers.write(scene.place, start)
         own.handles.copy_(scene.handles)
         own.targets.copy_(scene.targets)
         if own.keep is not None and scene.keep is not None:
@@ -260,7 +280,7 @@ class DragLoop:
         read = self._variable if self._rounded is None else self._rounded
         leaf = read.detach().requires_grad_()
         with torch.enable_grad():
-            forward = method.features(scene, self._start.constants, leaf)
+            forward = method.features(scene, self._constants, leaf)
         look(forward.detach())
         assert self._tracks is not None
         self._tracks.index_copy_(0, self._number[None], self._state.handles[None])

@@ -18,7 +18,7 @@
     mutual     what the denoising reads of the unedited picture's own; None: nothing
     grips      whether a drag takes a grip, a mask of what moves as one piece
     aim        the scene and the start of one drag, where they depend on its points, of those of
-               the place and the inversion; None: all drags at a place begin alike
+               the place and the inversion, storable both; None: all drags at a place begin alike
     rounds     how many updates at each step, for methods that denoise between their updates; None:
                all at one step
 

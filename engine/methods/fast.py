@@ -57,6 +57,7 @@ class _Still(EncoderHalf):
     fresh: Tensor
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class _Moved(EncoderHalf):
     """The constants of a drag.

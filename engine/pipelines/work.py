@@ -92,7 +92,7 @@ def counted_work(
     start = method.start(place)
     if method.aim is not None:
         scene, start = method.aim(scene, start, (latent, latent))
-    loop = DragLoop(method, scene, start, torch.float32).begin(scene)
+    loop = DragLoop(method, scene, start, torch.float32).begin(scene, start)
     loop.step()
     first_layer = None if method.mutual is None else method.mutual(settings).first_layer
     if first_layer is not None:

@@ -1,6 +1,7 @@
 """The fast method: where it begins, what it keeps, what a session makes of it."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from dragnoise.engine import (
     FastConfig,
     Image,
     MaskError,
+    Session,
     SessionError,
     stages,
 )
@@ -26,6 +28,7 @@ from dragnoise.engine.cli.animation import DragAnimation
 from dragnoise.engine.inputs.frame import Frame
 from dragnoise.engine.methods import METHODS
 from dragnoise.engine.pipelines.work import CountedWork, counted_work
+from dragnoise.engine.system.cuda_graphs import NullGraph
 from golden_cases import GOLDEN, MODEL
 from sessions import editor
 
@@ -266,3 +269,70 @@ def test_counted_work_is_below_dragnoises() -> None:
     few, many = FastConfig(), DragConfig()
     whole = fast.whole(few.iterations, few.active_steps)
     assert whole < 0.25 * exact.whole(many.iterations, many.active_steps)
+
+
+class Recorded(NullGraph):
+    """A graph that captures nothing, and counts that it was asked to."""
+
+    captured = 0
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        Recorded.captured += 1
+        super().__init__(work)
+
+
+@pytest.fixture
+def captures(monkeypatch: pytest.MonkeyPatch) -> type[Recorded]:
+    monkeypatch.setattr("dragnoise.engine.drag.loop.graph_on", lambda device: Recorded)
+    monkeypatch.setattr(Recorded, "captured", 0)
+    return Recorded
+
+
+def moments(
+    session: Session, way: Any, mask: Any, watched: bool
+) -> tuple[EditResult, list[Tensor], list[Tensor]]:
+    """Drag, and return what a drag holds and copies of it; watched, also the predicted noise."""
+    held: list[Tensor] = []
+    shown: list[Tensor] = []
+    how: dict[str, Any] = {"method": "fast", "config": CONFIG, "mask": mask}
+    if watched:
+        how |= {"record": True, "on_iteration": lambda it: shown.append(it.forward.noise.clone())}
+    result = session.drag(way, **how)
+    if result.record is not None:
+        optimum = result.record.optimum
+        held += [result.record.scene.place.latent, optimum.start, optimum.variable]
+        held += [optimum.constants.down.bottom, result.record.final_latent]
+    return result, held, shown + [each.clone() for each in held]
+
+
+@pytest.mark.parametrize("mask", [MASK, None], ids=["mask", "no mask"])
+@pytest.mark.parametrize("watched", [False, True], ids=["features", "output"])
+def test_the_next_drag_uses_the_last_ones_graph(
+    captures: type[Recorded], mask: Any, watched: bool
+) -> None:
+    """Its place and its constants are copied to where the graph reads; the bits are a fresh one's.
+
+    What an earlier result holds stays as it is.
+    """
+    ways = [[((40, 44), (70, 58))], [((40, 44), (52, 90))], [((80, 88), (44, 60))]]
+    session = editor().open(PICTURE, prompt="a face")
+    made = [moments(session, way, mask, watched) for way in ways]
+    assert captures.captured == 1
+    for way, (result, held, copies) in zip(ways, made, strict=True):
+        fresh, _, wanted = moments(editor().open(PICTURE, prompt="a face"), way, mask, watched)
+        assert same(result, fresh)
+        assert result.history.losses.tolist() == fresh.history.losses.tolist()
+        assert len(copies) == len(wanted) == (8 if watched else 0)
+        assert all(map(torch.equal, copies, wanted))
+        assert all(map(torch.equal, held, copies[len(copies) - len(held) :]))
+
+
+def test_a_drag_that_is_not_like_the_last_has_a_graph_of_its_own(captures: type[Recorded]) -> None:
+    session = editor().open(PICTURE, prompt="a face")
+    how: dict[str, Any] = {"method": "fast", "mask": MASK}
+    session.drag(POINTS, config=CONFIG, **how)
+    session.drag(OTHERS, config=CONFIG, **how)  # two handles
+    session.drag(OTHERS, config=CONFIG.replace(lr=0.03), **how)
+    session.drag(OTHERS, config=CONFIG.replace(lr=0.03, strength=0.4), **how)  # another place
+    session.drag(OTHERS, config=DragConfig(steps=10, strength=0.4, iterations=3))  # another method
+    assert captures.captured == 5

@@ -1,0 +1,58 @@
+"""What an aimed drag brings along, in memory that stays where it is.
+
+A captured graph reads addresses, so one drag can replay another's only where its numbers lie in the
+same place. A method that aims gives every drag a place and a start of its own; here they are copied
+into those of the first.
+"""
+
+import dataclasses
+from typing import Any
+
+from torch import Tensor
+
+from ..cache.structure import flatten, kinds_of, rebuild
+from .method import Start
+
+__all__ = ["Buffers"]
+
+
+class Buffers:
+    """A place and a start that others like them can be written into.
+
+    Args:
+        place: Its tensors are the drag's own; what else it holds is shared by all of its like.
+        start: A storable value, constants and variable.
+
+    Attributes:
+        place: As given, its tensors in the buffers.
+        start: As given, in the buffers; what its tensors share they share here.
+    """
+
+    def __init__(self, place: Any, start: Start[Any]) -> None:
+        self._layout, spans = _apart(place, start)
+        self._spans = [span.clone() for span in spans]
+        tensors, self.start = rebuild(self._layout, self._spans, kinds_of())
+        self.place = dataclasses.replace(place, **dict(zip(_own(place), tensors, strict=True)))
+
+    def fit(self, place: Any, start: Start[Any]) -> bool:
+        """Whether these differ from the buffers in numbers alone."""
+        alike = type(place) is type(self.place) and _shared(place) == _shared(self.place)
+        return alike and _apart(place, start)[0] == self._layout
+
+    def write(self, place: Any, start: Start[Any]) -> None:
+        """Write a place and a start that fit."""
+        for buffer, span in zip(self._spans, _apart(place, start)[1], strict=True):
+            buffer.copy_(span)
+
+
+def _apart(place: Any, start: Start[Any]) -> tuple[Any, list[Tensor]]:
+    """Return how the tensors of both lie, and their memory."""
+    return flatten((tuple(_own(place).values()), start), kinds_of())
+
+
+def _own(place: Any) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(place).items() if isinstance(value, Tensor)}
+
+
+def _shared(place: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(place).items() if not isinstance(value, Tensor)}
