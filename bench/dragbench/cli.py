@@ -79,7 +79,9 @@ def run(parsed: Namespace) -> int:
     shard = WHOLE if parsed.shard is None else Shard.of(parsed.shard)
     _check(parsed)
     names = names_of(root)
-    ledger = Ledger(asked.out, about(asked, names), shard)
+    from ..report.machine import commit
+
+    ledger = Ledger(asked.out, about(asked, names), shard, commit())
     chosen = shard.take(names[: parsed.limit])
     from .measures import make_judge
     from .report import write_report  # now: what it needs may not be installed

@@ -1,7 +1,7 @@
 """Keep the results of many jobs in a folder, a line of JSON each, as they come.
 
     about.json            what the results depend on beside the jobs' names, written once
-    results-2-of-4.jsonl  {"name": ..., "result": ...}: the second of four shards
+    results-2-of-4.jsonl  {"name": ..., "result": ..., "commit": ...}: the second of four shards
 
 A line is appended in one piece. What a killed process has left of one is dropped. Numbers that are
 none (an infinite PSNR) are written as Python writes them: NaN, Infinity.
@@ -27,6 +27,8 @@ if sys.platform != "win32":
 
 __all__ = ["Ledger"]
 
+_FIELDS = {"name", "result", "commit"}
+
 
 class Ledger:
     """The results in a folder; what is added goes to one shard's file, what is read is of all.
@@ -36,14 +38,22 @@ class Ledger:
         about: What the results depend on beside the jobs' names: settings, the model's digest, the
             protocol's version. Ready for JSON.
         shard: Whose results are added.
+        commit: Of the code that makes them; stands in every line.
 
     Raises:
         ConfigError: The folder's results were made with another `about`; it names what differs.
         OutputError: The folder cannot be written to.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], shard: Shard = WHOLE) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        about: Mapping[str, Any],
+        shard: Shard = WHOLE,
+        commit: str | None = None,
+    ) -> None:
         self._folder = writable_folder(folder)
+        self._commit = commit
         self._file = folder / f"results-{shard.index}-of-{shard.count}.jsonl"
         wanted = json.loads(json.dumps(about))
         _write_once(folder / "about.json", wanted)
@@ -62,11 +72,15 @@ class Ledger:
 
     def done(self) -> dict[str, dict[str, Any]]:
         """Return the results of all shards by the jobs' names, in the order of files and lines."""
-        return {
-            line["name"]: line["result"]
-            for file in sorted(self._folder.glob("results-*-of-*.jsonl"))
-            for line in _lines(file)
-        }
+        return {line["name"]: line["result"] for line in self._all_lines()}
+
+    def commits(self) -> dict[str, str | None]:
+        """Return the commit that each job's result was made by; None where none is told."""
+        return {line["name"]: line.get("commit") for line in self._all_lines()}
+
+    def _all_lines(self) -> Iterator[dict[str, Any]]:
+        for file in sorted(self._folder.glob("results-*-of-*.jsonl")):
+            yield from _lines(file)
 
     def add(self, name: str, result: Mapping[str, Any]) -> None:
         """Append a job's result, whole and flushed to the disk.
@@ -78,7 +92,8 @@ class Ledger:
         Raises:
             OutputError: It could not be written.
         """
-        line = json.dumps({"name": name, "result": result}).encode() + b"\n"
+        told = {"name": name, "result": result, "commit": self._commit}
+        line = json.dumps(told).encode() + b"\n"
         with (
             told_as(OutputError, f"{str(self._file)!r} could not be written"),
             self._file.open("ab+", buffering=0) as file,
@@ -152,9 +167,8 @@ def _line(text: bytes) -> dict[str, Any] | None:
         line = json.loads(text)
     except ValueError:
         return None
-    if not (text.endswith(b"\n") and isinstance(line, dict) and line.keys() == {"name", "result"}):
-        return None
-    return line
+    is_whole = text.endswith(b"\n") and isinstance(line, dict)
+    return line if is_whole and {"name", "result"} <= line.keys() <= _FIELDS else None
 
 
 def _differences(there: object, wanted: object, name: str = "") -> Iterator[str]:

@@ -3,6 +3,7 @@
 import textwrap
 
 from .document import LEFT, Document, contestants, drags, kinds, score_of
+from .origin import origin
 from .packed import unpacked
 from .table import markdown, sections, summary_cells
 from .verdict import verdicts
@@ -83,7 +84,7 @@ def _conditions(document: Document) -> str:
         f"{count} drags of {len(kinds(document))} kinds, lot {document['lot']}",
         f"{lost} more failed" * bool(lost),
         f"{device}, {machine['threads']} threads, {machine['date'][:10]}",
-        f"commit {machine['commit']}",
+        origin(document),
     ]
     return f"{'; '.join(filter(None, parts))}."
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..jobs.run import FAILED
 from .document import SCORES, Document, contestants, drags, group_of, kinds, values
+from .origin import origin
 from .table import AGAINST, Cells, Section, sections
 from .verdict import verdicts
 from .within import GENERATED
@@ -23,7 +24,7 @@ PICTURES = "pictures"
 
 _PLOTTED = f'<img class="plot" src="{PLOT}" alt="Distance against work and against seconds">\n'
 _HERE = Path(__file__).parent
-_NOT_SHOWN = ("machine", "drags", "contestants", "settings", "bench", GENERATED)
+_NOT_SHOWN = ("machine", "drags", "contestants", "settings", "bench", "commits", GENERATED)
 
 
 def page(document: Document, against: Sequence[str] = AGAINST) -> str:
@@ -71,7 +72,9 @@ def _about(document: Document) -> str:
     terms = {name: value for name, value in document.items() if name not in _NOT_SHOWN}
     terms["drags"] = f"{len(drags(document))}, {len(kinds(document))} kinds"
     machine = document.get("machine", {})
-    terms |= {name: machine[name] for name in ("date", "commit", "cpu") if name in machine}
+    terms |= {name: machine[name] for name in ("date", "cpu") if name in machine}
+    if "commit" in machine:
+        terms["code"] = origin(document)
     if gpu := machine.get("gpu", {}).get("name"):
         terms["gpu"] = gpu
     items = "".join(

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..jobs import Ledger, run_jobs
+from ..report.machine import commit
 from ..world.kinds import KINDS
 from .asked import Asked
 from .contestants import BY_PRESET, CONTESTANTS, DRAGGAN, ENGINE, OF_GENERATED, Contestant, Studio
 from .generated import GENERATED, TRUNCATION
+from .origin import counted
 from .run import by_drag, jobs_of, names_of, worker
 from .within import GENERATED as GENERATED_PART
 
@@ -50,12 +52,12 @@ def parts_of(asked: Asked, studio: Studio, model: str) -> list[Part]:
     """
     drawn = [kind for kind in asked.kinds if kind in KINDS]
     others = [name for name in asked.methods if name != DRAGGAN]
-    ledger = Ledger(asked.folder, _about(asked, studio, model), asked.shard)
+    ledger = Ledger(asked.folder, _about(asked, studio, model), asked.shard, commit())
     parts = [Part(asked.folder, ledger, drawn, others)]
     generated = [kind for kind in asked.kinds if kind in GENERATED]
     if DRAGGAN in asked.methods and generated:
         own = asked.folder / GENERATED_PART
-        ledger = Ledger(own, _about_generated(asked, studio), asked.shard)
+        ledger = Ledger(own, _about_generated(asked, studio), asked.shard, commit())
         parts.append(Part(own, ledger, generated, list(OF_GENERATED)))
     return parts
 
@@ -109,4 +111,9 @@ def found(folder: Path) -> dict[str, Any]:
 def _found(folder: Path, contestants: Mapping[str, Contestant]) -> dict[str, Any]:
     ledger = Ledger.found(folder)
     summaries = {name: contestant.summary for name, contestant in contestants.items()}
-    return {**ledger.about, "contestants": summaries, "drags": by_drag(ledger.done())}
+    return {
+        **ledger.about,
+        "commits": counted(ledger.commits().values()),
+        "contestants": summaries,
+        "drags": by_drag(ledger.done()),
+    }

@@ -10,6 +10,7 @@ from dragnoise.engine.system.files import write_whole
 from ..report.record import RESULTS, keep, to_csv
 from .docs import COLUMNS, PARETO, ROWS, SHEET, docs_page
 from .document import Document, contestants, drags
+from .origin import notice
 from .packed import packed, unpacked
 from .page import PICTURES, PLOT, page
 from .table import AGAINST, aligned, drags_cells, markdown, means_cells, sections
@@ -34,7 +35,11 @@ def show_table(document: Document, against: Sequence[str] = AGAINST) -> str:
         f"{section.title}. {section.about}\n\n{aligned(section.cells)}"
         for section in sections(document, against)
     ]
-    return "\n".join([*tables, *(f"{fill(text, _COLUMNS)}\n" for text in verdicts(document))])
+    return "\n".join([*tables, *(f"{fill(text, _COLUMNS)}\n" for text in _words(document))])
+
+
+def _words(document: Document) -> list[str]:
+    return [*verdicts(document), *notice(document)]
 
 
 def write_all(document: Document, folder: Path, against: Sequence[str] = AGAINST) -> list[Path]:
@@ -79,7 +84,7 @@ def _sheet(document: Document, folder: Path, last: str = "truth") -> Path:
 
 
 def _markdown(document: Document, against: Sequence[str]) -> str:
-    words = "\n\n".join(verdicts(document))
+    words = "\n\n".join(_words(document))
     tables = "\n".join(
         f"## {section.title}\n\n{section.about}\n\n{markdown(section.cells)}"
         for section in sections(document, against, mark="**")

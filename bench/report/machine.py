@@ -14,7 +14,7 @@ from dragnoise.engine.system.cpu import cpu_features, cpu_name
 from dragnoise.engine.system.packages import versions
 from dragnoise.kernels.has_native import has_native
 
-__all__ = ["device_slug", "machine", "slug_of"]
+__all__ = ["commit", "device_slug", "machine", "slug_of"]
 
 _ROOT = Path(__file__).parents[2]
 
@@ -23,8 +23,8 @@ def machine(device: torch.device) -> dict[str, Any]:
     """Return all that a figure depends on of this machine, as every record holds it."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "--short", "HEAD"),
-        "changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "commit": _head(),
+        "changed": _is_changed(),
         "device": str(device),
         "cpu": cpu_name(),
         "cpu_features": cpu_features(),
@@ -40,6 +40,20 @@ def machine(device: torch.device) -> dict[str, Any]:
         "native": has_native(),
         "gpu": _gpu(),
     }
+
+
+def commit() -> str | None:
+    """Name the checkout's commit, "-changed" behind it if files differ; None outside of one."""
+    head = _head()
+    return head and head + "-changed" * _is_changed()
+
+
+def _head() -> str | None:
+    return _git("rev-parse", "--short", "HEAD")
+
+
+def _is_changed() -> bool:
+    return bool(_git("status", "--porcelain", "--untracked-files=no"))
 
 
 def device_slug(device: torch.device) -> str:

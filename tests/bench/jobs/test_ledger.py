@@ -35,6 +35,20 @@ def test_a_later_result_counts(tmp_path: Path) -> None:
     assert ledger.done() == {"a": {"distance_px": 1}}
 
 
+def test_every_result_tells_the_commit_that_made_it(tmp_path: Path) -> None:
+    file = tmp_path / "results-1-of-1.jsonl"
+    file.write_text('{"name": "old", "result": {"a": 1}}\n')
+    first = Ledger(tmp_path, ABOUT, commit="abc")
+    first.add("a", {})
+    first.add("b", {})
+    Ledger(tmp_path, ABOUT, Shard(2, 2), commit="def").add("c", {})
+    Ledger(tmp_path, ABOUT).add("d", {})
+    Ledger(tmp_path, ABOUT, commit="def").add("a", {"again": True})
+    assert first.commits() == {"old": None, "a": "def", "b": "abc", "c": "def", "d": None}
+    assert first.done()["old"] == {"a": 1}
+    assert first.done()["a"] == {"again": True}
+
+
 def test_another_about_is_refused_and_named(tmp_path: Path) -> None:
     Ledger(tmp_path, ABOUT).add("a", {})
     other = {"settings": {"lr": 0.02, "steps": 50}, "sizes": [1, 2], "seed": 3}

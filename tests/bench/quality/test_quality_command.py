@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dragnoise.bench.__main__ import main
+from dragnoise.bench.report.machine import commit
 
 Run = Callable[..., dict[str, Any]]
 
@@ -69,6 +70,20 @@ def test_a_run_goes_on_and_takes_others_in(run: Run, tmp_path: Path) -> None:
     run(*out, "--methods", "nothing")
     more = run(*out, "--methods", "nothing,oracle", "--resume")
     assert set(more["drags"]["tuning-sun-0"]["scores"]) == {"nothing", "oracle"}
+    assert more["commits"] == {commit(): 2}
+
+
+def test_a_report_says_that_results_are_of_several_commits(run: Run, tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path), "--kinds", "sun", "--each", "1")
+    first = run(*out, "--methods", "nothing")
+    (file,) = tmp_path.glob("results-*.jsonl")
+    file.write_text(file.read_text().replace(f'"{commit()}"', '"0ld"'))
+    second = run(*out, "--methods", "nothing,oracle", "--resume")
+    assert first["commits"] == {commit(): 1}
+    assert second["commits"] == {"0ld": 1, commit(): 1}
+    said = f"results of commits 0ld (1), {commit()} (1), report of"
+    assert said in (tmp_path / "table.md").read_text()
+    assert said in (tmp_path / "index.html").read_text()
 
 
 def test_draggan_has_pictures_of_its_own(run: Run, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import documents
 from dragnoise.bench.quality import report
 from dragnoise.bench.quality.docs import COLUMNS, PARETO, ROWS, SHEET
 from dragnoise.bench.quality.document import SCORES
+from dragnoise.bench.quality.origin import counted, origin
 from dragnoise.bench.quality.packed import packed, unpacked
 from dragnoise.bench.quality.page import page
 from dragnoise.bench.quality.sheet import draw_sheet, one_of_each
@@ -214,6 +215,31 @@ def test_a_generator_s_pictures_have_a_table_of_their_own(tmp_path: Path) -> Non
     files = report.write_all(document, tmp_path)
     assert {tmp_path / "generated" / name for name in ("drags.csv", "sheet.png")} <= {*files}
     assert "own generator&#x27;s pictures" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("commits", "expected", "told"),
+    [
+        ({"abc1234": 10}, "commit abc1234", False),
+        ({"0ld": 10}, "results of commit 0ld, report of abc1234", True),
+        ({"0ld": 9, "abc1234": 1}, "results of commits 0ld (9), abc1234 (1), report of abc", True),
+        ({}, "results of commit unknown, report of abc1234", False),
+    ],
+)
+def test_a_report_names_the_commits_of_its_results(
+    commits: dict[str, int], expected: str, told: bool
+) -> None:
+    document = run(each=1) | ({"commits": commits} if commits else {})
+    said = " ".join(report.docs_page(document).split())
+    assert expected in said
+    assert told == (expected in " ".join(report.show_table(document).split()))
+
+
+def test_results_on_generated_pictures_count_among_the_commits() -> None:
+    document = with_generated(run(each=1)) | {"commits": {"abc1234": 2}}
+    document["generated"]["commits"] = {"0ld": 3}
+    assert origin(document) == "results of commits abc1234 (2), 0ld (3), report of abc1234"
+    assert counted(["a", None, "a"]) == {"a": 2, "unknown": 1}
 
 
 def test_docs_page_without_drags() -> None:
