@@ -16,6 +16,7 @@ import numpy as np
 from .errors import ConfigError, ImageError
 
 __all__ = [
+    "FITS",
     "LIMITS",
     "DiffusionSettings",
     "DragConfig",
@@ -39,6 +40,9 @@ __all__ = [
     "shown",
     "whole",
 ]
+
+FITS = ("rigid", "similarity", "affine")
+"""How several handles move one piece: they turn it; and scale it; and stretch and shear it."""
 
 F = TypeVar("F")
 K = TypeVar("K")
@@ -189,6 +193,11 @@ class Settings:
 
     def _check_real(self, name: str, allowed: str, holds: Callable[[float], bool]) -> None:
         object.__setattr__(self, name, real(name, getattr(self, name), allowed, holds))
+
+    def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in choices:
+            raise ConfigError(f"{name} must be {' or '.join(choices)}, got {shown(value)}")
 
     def _check_flag(self, name: str) -> None:
         object.__setattr__(self, name, flag(name, getattr(self, name)))
@@ -348,6 +357,8 @@ class FastConfig(DiffusionSettings):
             pixels, 0 to 32.
         grip_px: Radius around a handle that goes its whole way, where no grip is given, in image
             pixels, 0 to 1000.
+        fit: How several handles move one piece, a grip or discs that touch: "rigid" turns it,
+            "similarity" scales it too, "affine" stretches and shears it.
         lam: Above 0: what the mask leaves out stays. It is put back, and not weighed.
     """
 
@@ -356,12 +367,14 @@ class FastConfig(DiffusionSettings):
     r_m: int = 3
     r_p: int = 3
     grip_px: float = 16.0
+    fit: str = "similarity"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_whole("r_m", 0, 32)
         self._check_whole("r_p", 0, 32)
         self._check_real("grip_px", "from 0 to 1000", lambda value: 0 <= value <= 1000)
+        self._check_choice("fit", FITS)
 
     @classmethod
     def beside(cls, own: Settings) -> Self:

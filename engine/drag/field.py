@@ -1,11 +1,15 @@
 """Where a drag would move everything, and a map that is moved so.
 
-A handle and what is near it go the handle's whole way; what may not change stays; between them the
-displacement is harmonic, as smooth as it can be:
+What is gripped goes with its handles: a grip that is given, or a disc about each handle. What may
+not change stays; between them the displacement is harmonic, as smooth as it can be:
 
-    u = target - handle   near a handle or within its grip (of several: of the nearest one),
-    u = 0                 where the picture must stay; far from all handles, without a mask,
-    laplace(u) = 0        elsewhere.
+    u = its handles' motion   where it is gripped,
+    u = 0                     where the picture must stay; far from all handles, without a mask,
+    laplace(u) = 0            elsewhere.
+
+One handle moves its piece by target - handle. The motion of several in one piece (a connected part
+of the grip; discs that touch are one) is the moving least squares fit of Schaefer et al. (2006): by
+two, things turn and grow.
 
 A moved map takes the value of the cell that comes from nearest its rest place: nearest sampling,
 since a mean of neighbours would shrink the deviation of noise. Of several that come to one cell the
@@ -15,8 +19,9 @@ Everything is computed on the maps' device with fixed counts of steps: nothing i
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +29,21 @@ from torch import Tensor
 
 from dragnoise.kernels.splat import splat
 
-__all__ = ["Field", "displacement_field", "harmonic", "moved"]
+__all__ = ["SWEEPS", "Field", "displacement_field", "harmonic", "moved", "pieces"]
 
-_SWEEPS = 40
+SWEEPS = 40
 """At each size of the map: leaves an error under a hundredth of the way, where much must stay."""
 
 _SMALLEST = 8
+
+_NEAREST = 1e-4
+"""Added to squared distances, in cells: what a handle lies on goes its way."""
+
+_STIFF = 1e-2
+"""Added to squared distances between handles, in cells: where they are one, nothing turns."""
+
+_ROUNDS = 8
+"""Enough for a spiral over 65 x 65 cells."""
 
 _OWN = 0.71
 """Half of a cell's diagonal and a little: a handle is in one cell at least."""
@@ -57,6 +71,8 @@ def displacement_field(
     shape: tuple[int, int],
     radius: float,
     grip: Tensor | None = None,
+    fit: str = "similarity",
+    sweeps: int = SWEEPS,
 ) -> Field:
     """Return the field of a drag.
 
@@ -66,9 +82,10 @@ def displacement_field(
         editable: bool [h, w]; None: what is nearer to a handle's way than it is long, and at least
             three radii.
         shape: (h, w) of the map.
-        radius: Around a handle, what goes its whole way, in cells.
-        grip: bool [h, w], what goes the whole way instead, beside the handles' own cells; None: the
-            discs.
+        radius: Around a handle, what goes with it, in cells; its own cell always does.
+        grip: bool [h, w], what goes with the handles in it instead; None: the discs.
+        fit: How several handles move one piece, one of `FITS`.
+        sweeps: See `harmonic`.
     """
     rows = torch.arange(shape[0], dtype=torch.float32, device=handles.device)
     columns = torch.arange(shape[1], dtype=torch.float32, device=handles.device)
@@ -77,13 +94,126 @@ def displacement_field(
     ways = targets.float() - handles
     if editable is None:
         editable = _near(cells, handles, ways, radius)
-    distances = (cells[:, :, None] - handles).square().sum(-1)
-    nearest, which = distances.min(-1)
-    gripped = nearest <= radius**2 if grip is None else grip | (nearest <= _OWN**2)
-    gripped = gripped & editable
-    known = torch.cat([ways[which].permute(2, 0, 1), torch.ones_like(nearest)[None]])
-    solved = harmonic(known * gripped, gripped | ~editable)
+    apart = (cells[:, :, None] - handles).square().sum(-1)
+    nearest = apart.amin(-1)
+    gripped = nearest <= max(radius if grip is None else 0, _OWN) ** 2
+    gripped = (gripped if grip is None else gripped | grip) & editable
+    weights = _weights(apart, handles, gripped)
+    motion = _motion(cells, handles, ways, weights, fit)
+    known = torch.cat([motion.permute(2, 0, 1), torch.ones_like(nearest)[None]])
+    solved = harmonic(known * gripped, gripped | ~editable, sweeps)
     return Field(solved[:2], solved[2], editable)
+
+
+def _weights(apart: Tensor, handles: Tensor, gripped: Tensor) -> Tensor:
+    """Return how much each handle moves a cell, [h, w, N], of sum 1: the nearer the more.
+
+    A piece is moved by the handles in it, or by all where it has none.
+
+    Args:
+        apart: Squared distances of cells and handles, float32 [h, w, N].
+        handles: float32 [N, 2].
+        gripped: bool [h, w].
+    """
+    weights = 1 / (apart + _NEAREST)
+    if len(handles) > 1:
+        piece = pieces(gripped)
+        height, width = gripped.shape
+        row = handles[:, 0].round().long().clamp(0, height - 1)
+        column = handles[:, 1].round().long().clamp(0, width - 1)
+        own = piece[..., None] == piece[row, column]
+        weights = weights * (own | ~own.any(-1, keepdim=True))
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def pieces(gripped: Tensor) -> Tensor:
+    """Return which connected piece each cell is in, as the index of one of its cells; else its own.
+
+    Every cell points at a cell of its piece, first at itself. In every round it points at the
+    greatest that is pointed at around it, makes what it pointed at do so too, and then goes on to
+    what that points at. So the count of rounds grows with the logarithm of a piece's length, and
+    can be fixed (Shiloach and Vishkin, 1982).
+
+    Args:
+        gripped: bool [h, w].
+
+    Returns:
+        int64 [h, w].
+    """
+    own = torch.arange(gripped.numel(), device=gripped.device)
+    points = own
+    for _ in range(_ROUNDS):
+        # float32 holds the indices of any map of less than 2^24 cells.
+        seen = torch.where(gripped, points.view_as(gripped), -1).float()
+        greatest = F.max_pool2d(seen[None], 3, 1, 1)[0].long()
+        greatest = torch.where(gripped, greatest, own.view_as(gripped)).flatten()
+        points = torch.maximum(points.scatter_reduce(0, points, greatest, "amax"), greatest)
+        points = points[points[points]]
+    return points.view_as(gripped)
+
+
+def _motion(cells: Tensor, handles: Tensor, ways: Tensor, weights: Tensor, fit: str) -> Tensor:
+    """Return the displacement of every cell, if it went with the handles, [h, w, 2].
+
+    The affine, similar or rigid map that brings the handles to their targets best, weighted by
+    nearness (Schaefer et al., 2006, section 2): with p the handles and r their ways, both from
+    their weighted means, the map less the identity is (sum w p p')^-1 sum w p r'. One handle moves
+    all alike: then p and r are zero, and so is that.
+
+    Args:
+        cells: float32 [h, w, 2], their places.
+        handles: float32 [N, 2].
+        ways: float32 [N, 2].
+        weights: float32 [h, w, N], of sum 1.
+        fit: One of `FITS`.
+    """
+    middle, way = _mean(handles, weights), _mean(ways, weights)
+    off, more = handles - middle[:, :, None], ways - way[:, :, None]
+    linear = _LINEAR[fit](off, more, weights)
+    return way + ((cells - middle)[..., None] * linear).sum(-2)
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted sum over handles, [h, w, ...].
+
+    No product of matrices: some devices round those more coarsely.
+
+    Args:
+        values: [h, w, N, ...], or [N, 2] that are the same in every cell.
+        weights: [h, w, N].
+    """
+    each = values if values.dim() > 2 else values.expand(*weights.shape, 2)
+    return (weights.reshape(*weights.shape, *(1,) * (each.dim() - 3)) * each).sum(2)
+
+
+def _affine(off: Tensor, more: Tensor, weights: Tensor) -> Tensor:
+    """Return an affine map less the identity, [h, w, 2, 2]."""
+    spread = _mean(off[..., :, None] * off[..., None, :], weights)
+    mixed = _mean(off[..., :, None] * more[..., None, :], weights)
+    a, b, d = spread[..., 0, 0] + _STIFF, spread[..., 0, 1], spread[..., 1, 1] + _STIFF
+    first = d[..., None] * mixed[..., 0, :] - b[..., None] * mixed[..., 1, :]
+    second = a[..., None] * mixed[..., 1, :] - b[..., None] * mixed[..., 0, :]
+    return torch.stack([first, second], -2) / (a * d - b * b)[..., None, None]
+
+
+def _turn(off: Tensor, more: Tensor, weights: Tensor, rigid: bool) -> Tensor:
+    """Return a turn, with a scale unless it is rigid, less the identity, [h, w, 2, 2]."""
+    spread = (weights * off.square().sum(-1)).sum(-1) + _STIFF
+    along = (weights * (off * more).sum(-1)).sum(-1)
+    across = (weights * (off[..., 0] * more[..., 1] - off[..., 1] * more[..., 0])).sum(-1)
+    if rigid:
+        length = ((spread + along).square() + across.square()).sqrt().clamp(min=_STIFF)
+        along, across = (spread + along) / length - 1, across / length
+    else:
+        along, across = along / spread, across / spread
+    return torch.stack([torch.stack([along, across], -1), torch.stack([-across, along], -1)], -2)
+
+
+_LINEAR: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "rigid": partial(_turn, rigid=True),
+    "similarity": partial(_turn, rigid=False),
+    "affine": _affine,
+}
 
 
 def _near(cells: Tensor, handles: Tensor, ways: Tensor, radius: float) -> Tensor:
@@ -96,22 +226,27 @@ def _near(cells: Tensor, handles: Tensor, ways: Tensor, radius: float) -> Tensor
     return (distances <= reach).any(-1)
 
 
-def harmonic(values: Tensor, fixed: Tensor) -> Tensor:
+def harmonic(values: Tensor, fixed: Tensor, sweeps: int = SWEEPS) -> Tensor:
     """Return values [C, h, w] that are kept where they are fixed and harmonic elsewhere.
 
     Solved from coarse to fine by a fixed count of sweeps, since a test of convergence would wait
-    for the device. Across the map's border nothing flows. fixed: bool [h, w].
+    for the device. Across the map's border nothing flows.
+
+    Args:
+        values: float [C, h, w].
+        fixed: bool [h, w].
+        sweeps: At each size of the map; the more, the more exact.
     """
     start = torch.zeros_like(values)
     if min(values.shape[1:]) > _SMALLEST:
         weight = fixed.to(values.dtype)
         counted = F.avg_pool2d(weight[None, None], 2, ceil_mode=True)[0]
         sums = F.avg_pool2d((values * weight)[None], 2, ceil_mode=True)[0]
-        coarse = harmonic(sums / counted.clamp(min=1e-6), counted[0] > 0)
+        coarse = harmonic(sums / counted.clamp(min=1e-6), counted[0] > 0, sweeps)
         size = (values.shape[1], values.shape[2])
         start = F.interpolate(coarse[None], size, mode="bilinear", align_corners=False)[0]
     found = before = torch.where(fixed, values, start)
-    for speed in _speeds(max(values.shape[1:])):
+    for speed in _speeds(max(values.shape[1:]), sweeps):
         relaxed = before + speed * (_around(found) - before)
         before, found = found, torch.where(fixed, values, relaxed)
     return found
@@ -124,7 +259,7 @@ def _around(values: Tensor) -> Tensor:
     return (vertical + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]) / 4
 
 
-def _speeds(size: int) -> Iterator[float]:
+def _speeds(size: int, sweeps: int) -> Iterator[float]:
     """Yield the factors of Chebyshev's acceleration of Jacobi's iteration (Golub and Varga, 1961).
 
     Plain sweeps carry a value about one cell a sweep; these as far as the map is wide.
@@ -132,7 +267,7 @@ def _speeds(size: int) -> Iterator[float]:
     radius = math.cos(math.pi / (size + 1))
     yield 1.0
     speed = 2.0
-    for _ in range(1, _SWEEPS):
+    for _ in range(1, sweeps):
         speed = 1 / (1 - radius**2 * speed / 4)
         yield speed
 

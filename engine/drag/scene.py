@@ -27,7 +27,7 @@ class Scene(Generic[P, Q]):
         settings: The method's own.
         wants_output: Whether the network's output is wanted at every iteration (for previews and
             records), not only where the mask term needs it.
-        grip: bool [h, w], what moves as one piece with the handles in it; None: a disc about each.
+        grip: bool [h, w], what goes with the handles in it as one piece; None: a disc about each.
         shown: What the unedited picture's own denoising shows to the edited one's, for methods
             whose settings ask for it; None before the drag has ended.
     """

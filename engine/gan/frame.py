@@ -73,6 +73,11 @@ class StyleFrame(Frame):
         full = torch.from_numpy(mask.editable.astype(np.float32))[None, None]
         return F.interpolate(full, latent, mode="nearest-exact")
 
+    def touched(self, mask: Mask, cells: tuple[int, int]) -> Tensor:
+        """Return which cells of a map have a white pixel of a mask, bool [h, w]."""
+        full = torch.from_numpy(mask.editable.astype(np.float32))[None, None]
+        return F.adaptive_max_pool2d(full, cells)[0, 0] > 0
+
     def _cells(self, points: tuple[Point, ...]) -> Tensor:
         scale_y, scale_x = self._scales()
         cells = [[(y + 0.5) * scale_y - 0.5, (x + 0.5) * scale_x - 0.5] for x, y in points]

@@ -105,6 +105,14 @@ class Frame:
         halved = F.interpolate(full, self.supervision, mode="nearest")
         return F.interpolate(halved, latent, mode="nearest")
 
+    def touched(self, mask: Mask, cells: tuple[int, int]) -> Tensor:
+        """Return which cells of a map have a white pixel of a mask, bool [h, w].
+
+        So a thing that hangs together does so in cells, thin ropes and all.
+        """
+        full = torch.from_numpy(self._padded(mask.editable.astype(np.uint8))).float()
+        return F.adaptive_max_pool2d(full[None, None], cells)[0, 0] > 0
+
     def _padded(self, array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         below = self.padded[0] - self.image[0]
         right = self.padded[1] - self.image[1]

@@ -124,7 +124,9 @@ def _field(scene: _Scene, editable: Tensor | None) -> Field:
     scales = (height / rows, width / columns)
     radius = scene.settings.grip_px * width / (2 * columns)  # two pixels of the image are a cell
     handles, targets = _in_cells(scene.handles, scales), _in_cells(scene.targets, scales)
-    return displacement_field(handles, targets, editable, (height, width), radius, scene.grip)
+    return displacement_field(
+        handles, targets, editable, (height, width), radius, scene.grip, scene.settings.fit
+    )
 
 
 def _in_cells(points: Tensor, scales: tuple[float, float]) -> Tensor:

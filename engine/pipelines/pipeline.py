@@ -77,12 +77,8 @@ class Prepared(Generic[P]):
             keep=keep,
             settings=settings,
             wants_output=wants_output,
-            grip=None if grip is None else self._gripped(grip),
+            grip=None if grip is None else self.frame.touched(grip, self.cells).to(self.device),
         )
-
-    def _gripped(self, grip: Mask) -> Tensor:
-        """Return the cells of a grip, bool [h, w]."""
-        return (self.frame.editable(grip, self.cells)[0, 0] > 0).to(self.device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,15 @@
 """The field of a drag, and maps that are moved by it."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dragnoise.engine.drag.field import Field, displacement_field, harmonic, moved
+from dragnoise.engine.config import FITS
+from dragnoise.engine.drag.field import Field, displacement_field, harmonic, moved, pieces
 
 SHAPE = (24, 32)
 GRIP = 3.0
@@ -89,6 +92,135 @@ def test_a_grip_goes_the_whole_way_as_one_piece() -> None:
     assert (found.shift[:, ~mask] == 0).all()
 
 
+PAIR = points((9.0, 8.0), (13.0, 20.0))
+
+
+def similar(scale: float, degrees: float, by: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Return a map as its matrix, for rows of points, and its displacement of the origin."""
+    angle = math.radians(degrees)
+    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
+    return torch.tensor([[cosine, sine], [-sine, cosine]]), torch.tensor(by)
+
+
+def held_by(handles: Tensor, targets: Tensor, fit: str) -> tuple[Tensor, Tensor]:
+    """Return the cells of a grip with all handles, [M, 2], and where they go."""
+    grip = area(6, 17, 5, 25)
+    found = displacement_field(handles, targets, area(0, 24, 0, 32), SHAPE, GRIP, grip, fit)
+    cells = grip.nonzero().float()
+    return cells, cells + found.shift[:, grip].T
+
+
+@pytest.mark.parametrize(
+    ("fit", "scale", "degrees"),
+    [("similarity", 1.3, 0), ("similarity", 1, 25), ("similarity", 0.7, -40), ("rigid", 1, 25)],
+)
+def test_two_handles_turn_and_scale_their_grip(fit: str, scale: float, degrees: float) -> None:
+    matrix, by = similar(scale, degrees, (6.0, 4.5))
+    cells, there = held_by(PAIR, PAIR @ matrix + by, fit)
+    torch.testing.assert_close(there, cells @ matrix + by, rtol=0, atol=0.05)
+
+
+def test_a_rigid_grip_does_not_shrink() -> None:
+    """Where its handles come nearer to each other, what lies beyond them is as large as it was."""
+    matrix, by = similar(0.8, 0, (2.0, 3.0))
+    size = {}
+    for fit in ("rigid", "similarity"):
+        cells, there = held_by(PAIR, PAIR @ matrix + by, fit)
+        beyond = cells[:, 1] > 22
+        size[fit] = float(torch.pdist(there[beyond]).sum() / torch.pdist(cells[beyond]).sum())
+    assert size["similarity"] == pytest.approx(0.8, abs=0.01)
+    assert size["rigid"] > 0.92
+
+
+def test_three_handles_shear_their_grip() -> None:
+    three = torch.cat([PAIR, points((15.0, 10.0))])
+    matrix, by = torch.tensor([[1.2, 0.3], [-0.1, 0.9]]), torch.tensor([1.0, -2.0])
+    cells, there = held_by(three, three @ matrix + by, "affine")
+    torch.testing.assert_close(there, cells @ matrix + by, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_handles_that_go_alike_move_all_alike(fit: str) -> None:
+    """And what lies under a handle goes its way, whatever the others do."""
+    many = torch.cat([PAIR, points((15.0, 10.0), (7.0, 22.0), (12.0, 12.0))])
+    cells, there = held_by(many, many + torch.tensor([3.0, -2.0]), fit)
+    torch.testing.assert_close(there, cells + torch.tensor([3.0, -2.0]))
+    targets = many + torch.tensor([[3.0, 0], [1, 1], [0, 2], [-1, 0], [2, -2]])
+    cells, there = held_by(many, targets, fit)
+    at = (cells[:, None] == many).all(-1).float().argmax(0)
+    torch.testing.assert_close(there[at], targets, rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_handles_in_one_place_turn_nothing(fit: str) -> None:
+    cells, there = held_by(PAIR[[0, 0]], points((11, 8), (15, 8)), fit)
+    torch.testing.assert_close(there, cells + torch.tensor([4.0, 0.0]))
+
+
+def test_parts_of_a_grip_follow_the_handles_in_them() -> None:
+    """One without a handle follows all; one handle takes all parts along."""
+    left, right, empty = area(4, 12, 4, 12), area(4, 12, 18, 26), area(16, 20, 14, 16)
+    grip = left | right | empty
+    handles, targets = points((8, 8), (8, 22)), points((8, 9), (12, 22))
+    found = displacement_field(handles, targets, area(), SHAPE, GRIP, grip)
+    assert found.shift[:, left].T.unique(dim=0).tolist() == [[0, 1]]
+    assert found.shift[:, right].T.unique(dim=0).tolist() == [[4, 0]]
+    assert (found.shift[0, empty] > 0).all()
+    alone = displacement_field(handles[:1], targets[:1], area(), SHAPE, GRIP, grip)
+    assert alone.shift[:, grip].T.unique(dim=0).tolist() == [[0, 1]]
+
+
+def test_discs_that_touch_are_one_piece() -> None:
+    """Pulled apart it grows, instead of tearing; a mask between them parts them."""
+    handles, targets = points((12, 12), (12, 17)), points((12, 10), (12, 19))
+    grown = displacement_field(handles, targets, area(), SHAPE, GRIP).shift[1, 12]
+    assert grown[12:18].tolist() == pytest.approx([-2, -1.2, -0.4, 0.4, 1.2, 2], abs=0.02)
+    mask = area()
+    mask[:, 14:16] = False
+    parted = displacement_field(handles, targets, mask, SHAPE, GRIP).shift[1, 12]
+    assert parted[11:14].tolist() == [-2, -2, -2]
+    assert parted[16:19].tolist() == [2, 2, 2]
+
+
+def spiral(size: int) -> Tensor:
+    """Return a band of one cell from the corner to the middle, with one cell between."""
+    marked = torch.zeros(size, size, dtype=torch.bool)
+    row = column = 0
+    marked[0, 0] = True
+    lengths = [size - 1, *(length for least in range(size - 1, 0, -2) for length in (least, least))]
+    for turn, length in enumerate(lengths):
+        down, right = ((0, 1), (1, 0), (0, -1), (-1, 0))[turn % 4]
+        for _ in range(length):
+            row, column = row + down, column + right
+            marked[row, column] = True
+    return marked
+
+
+def flooded(marked: Tensor) -> Tensor:
+    """Return the numbers of connected pieces, found one after the other."""
+    left = {(int(row), int(column)) for row, column in marked.nonzero()}
+    numbers = torch.zeros(marked.shape, dtype=torch.int64)
+    while left:
+        number = len(left)
+        edge = [left.pop()]
+        while edge:
+            row, column = edge.pop()
+            numbers[row, column] = number
+            around = {(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)}
+            edge += around & left
+            left -= around
+    return numbers
+
+
+@pytest.mark.parametrize("share", [0.3, 0.45, 0.6, None])
+def test_pieces_are_what_hangs_together(share: float | None) -> None:
+    for size in (9, 33, 65):
+        draws = torch.Generator().manual_seed(size)
+        marked = spiral(size) if share is None else torch.rand(size, size, generator=draws) < share
+        pairs = torch.stack([pieces(marked)[marked], flooded(marked)[marked]], -1).unique(dim=0)
+        assert len(pairs[:, 0].unique()) == len(pairs[:, 1].unique()) == len(pairs)
+
+
 def test_a_handle_beside_its_grip_moves() -> None:
     nothing = torch.zeros(SHAPE, dtype=torch.bool)
     found = displacement_field(points((10, 7)), points((15, 8)), area(), SHAPE, GRIP, nothing)
@@ -98,11 +230,12 @@ def test_a_handle_beside_its_grip_moves() -> None:
 
 @pytest.mark.parametrize("mask", [area(), None], ids=["mask", "no mask"])
 @pytest.mark.parametrize("grip", [area(8, 12, 9, 20), None], ids=["grip", "discs"])
-def test_nothing_is_read_by_the_host(mask: Tensor | None, grip: Tensor | None) -> None:
+@pytest.mark.parametrize("fit", FITS)
+def test_nothing_is_read_by_the_host(mask: Tensor | None, grip: Tensor | None, fit: str) -> None:
     """On a device without memory there is nothing to read, and no shape may depend on it."""
     handles = points((10, 10), (10, 18)).to("meta")
     editable, gripped = (None if each is None else each.to("meta") for each in (mask, grip))
-    found = displacement_field(handles, handles + 3, editable, SHAPE, GRIP, gripped)
+    found = displacement_field(handles, handles + 3, editable, SHAPE, GRIP, gripped, fit)
     latent, holes = moved(noise().to("meta"), found)
     assert latent.shape == (1, 4, *SHAPE)
     assert holes.shape == SHAPE
