@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Installed once; again only where what is installed has changed. The C++ sources need CMake, the rest is read where it stands.
+# Installed once; again only where what is installed has changed. The C++ sources need CMake, the rest is read where it stands;
+# but an editable install knows which modules were folders, and engine/config has become one.
 INSTALLED := $(VENV)/installed
-INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/native/*)
+INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/native/*) engine/config/__init__.py
 # Tests run in two processes: one thread each, and idle threads sleep.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 

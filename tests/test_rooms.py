@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ["kernels", "engine", "export", "bench"]
 ENGINE = "errors config system cache run inputs diffusion gan exported backends drag stages training pipelines methods session editor cli".split()  # noqa: E501, SIM905 one line, to be read as one
 
-LOOSE = 4
+LOOSE = 3
 """Modules that stand at the top of the engine, in no room."""
 
 
@@ -59,7 +59,7 @@ def test_room_imports_only_from_its_left(room: str) -> None:
     assert not wrong
 
 
-def test_the_engine_is_its_rooms_and_four_modules() -> None:
+def test_the_engine_is_its_rooms_and_three_modules() -> None:
     tops = {path.relative_to(ROOT / "engine").parts[0] for path in files(ROOT / "engine")}
     modules = {top.removesuffix(".py") for top in tops if top.endswith(".py")} - {"__init__"}
     rooms = {top for top in tops if "." not in top}

@@ -1,11 +1,13 @@
 """Settings are checked once, and say what is wrong with them."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import dragnoise.engine.config as room
 from dragnoise.engine import ConfigError, DragConfig
 
 
@@ -56,3 +58,14 @@ def test_card(tmp_path: Path) -> None:
         card.write_text(text)
         with pytest.raises(ConfigError, match=says):
             DragConfig.from_card(card)
+
+
+def test_every_setting_is_found_in_the_room_wherever_it_stands() -> None:
+    assert room.__file__ is not None
+    files = [path.stem for path in Path(room.__file__).parent.glob("[a-z]*.py")]
+    names = [
+        name for file in files for name in import_module(f"dragnoise.engine.config.{file}").__all__
+    ]
+    assert len(names) == len(set(names))
+    assert set(room.__all__) == set(names) - {"Inversion"}
+    assert all(hasattr(room, name) for name in room.__all__)
