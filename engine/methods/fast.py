@@ -29,6 +29,7 @@ from dragnoise.kernels.patch_motion import patches
 from ..cache.structure import storable
 from ..config import FastConfig
 from ..diffusion.place import Place
+from ..diffusion.unet import Folded
 from ..drag.field import Field, displacement_field, harmonic, moved
 from ..drag.method import Forward, Method, Start
 from ..drag.scene import Scene
@@ -105,10 +106,18 @@ def _aim(
     blend = None if editable is None else _feathered(editable)
     latent, _ = moved(place.latent, field, behind, blend)
     there = dataclasses.replace(place, latent=latent)
-    begun = start(there)
+    begun = start(there) if scene.settings.iterations else _unfolded(there)
     constants = _Moved(**vars(begun.constants), blend=blend, unedited=inversion)
     aimed = dataclasses.replace(scene, place=there, keep=None, grip=None)
     return aimed, Start(constants, begun.variable)
+
+
+def _unfolded(place: Place) -> Start[EncoderHalf]:
+    """Run encoder half and middle block, for a drag without updates: it decodes no folded half."""
+    unet = place.model.unet
+    down = unet.down(place.latent, place.step)
+    nothing = Folded((), down.step.text, ())
+    return Start(EncoderHalf(down, nothing), unet.middle(down).float())
 
 
 def _feathered(editable: Tensor) -> Tensor:

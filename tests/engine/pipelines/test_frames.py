@@ -15,6 +15,7 @@ from dragnoise.engine.pipelines.frames import FrameMaker
 from golden_cases import MODEL
 from replayed import Replayed
 from sessions import MASK, PICTURE, editor
+from waiting import never_waiting
 
 QUICK = FastConfig(steps=10, strength=0.3, iterations=0)
 GRIP = np.zeros((64, 64), np.bool_)
@@ -60,9 +61,10 @@ def half() -> Editor:
         (editor, {"mask": MASK, "grip": GRIP}),
         (editor, {"picture": Image(PICTURE.pixels[:61, :50])}),
         (editor, {"mask": MASK, "config": QUICK.replace(guidance=3.0)}),
+        (editor, {"mask": MASK, "config": QUICK.replace(fit="rigid"), "grip": GRIP}),
         (half, {"mask": MASK}),
     ],
-    ids=["mask", "no mask", "grip", "odd size", "guidance", "half precision"],
+    ids=["mask", "no mask", "grip", "odd size", "guidance", "rigid", "half precision"],
 )
 def test_nothing_in_a_frame_waits_for_the_host(made_by: Any, how: dict[str, Any]) -> None:
     maker = maker_of(made_by(), **how)
@@ -104,3 +106,21 @@ def test_a_frame_that_reads_its_targets_is_not_any_frame() -> None:
         "aten::_local_scalar_dense": 4,
         "aten::lift_fresh": 1,
     }
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_on_cuda_a_frame_is_one_graph_and_never_waits(dtype: str) -> None:
+    one = Editor.from_pretrained(
+        MODEL, device="cuda", backend="eager", dtype=dtype, check_pictures=False
+    )
+    maker = maker_of(one, mask=MASK, grip=GRIP)
+    here, there = ([each.cuda() for each in cells(maker, to)] for to in (TARGETS, OTHERS))
+    maker._pixels(*here)  # what it is compiled and warmed up for may wait
+    with never_waiting():
+        maker._pixels(*here)
+    frames = [maker(Points(HANDLES, to)) for to in (TARGETS, OTHERS, TARGETS)]
+    assert torch.equal(frames[0], frames[2])
+    assert not torch.equal(frames[0], frames[1])
+    for frame, given in ((frames[0], here), (frames[1], there)):
+        torch.testing.assert_close(frame, maker._pixels(*given), rtol=1e-3, atol=1e-3)
