@@ -73,7 +73,7 @@ class Studio:
         if name in BY_PRESET:
             preset = PRESETS[name]
             settings: DiffusionSettings = self.editor.defaults_of(preset.method)
-            return settings.replace(**preset.changes)
+            return settings.replace(**preset.changes, **self.settings.get(name, {}))
         own: DiffusionSettings = self.editor.defaults_of(name)
         fewer = {"steps": self.steps}
         if isinstance(own, DragConfig):
@@ -244,8 +244,8 @@ _PRESET_SUMMARIES = {
 
 _SLOW = ("baseline", "published")
 
-BY_PRESET = tuple(_PRESET_SUMMARIES)
-"""The engine's presets in the table: of those whose settings are not the table's."""
+BY_PRESET = ("fast", *_PRESET_SUMMARIES)
+"""The engine's presets in the table, which keep their own number of steps."""
 
 
 def _bound(summary: str, attempt: Callable[[Studio, Drag], Attempt]) -> Contestant:
