@@ -245,6 +245,11 @@ class Editor:
         return self._runtime.worker
 
     @property
+    def limits(self) -> PictureLimits:
+        """How large a picture may be that is read, edited or generated."""
+        return self._runtime.limits
+
+    @property
     def poll_every(self) -> int:
         """Iterations between two reads of a drag's stop condition."""
         return self._runtime.poll_every
@@ -378,15 +383,23 @@ class Editor:
         first = State(source, source.image)
         return Session(self._runtime, SessionState((first,), 0, config or own, limit, use))
 
-    def restore(self, path: str | os.PathLike[str]) -> Session:
+    def restore(self, path: str | os.PathLike[str], *, undo_bytes: int | None = None) -> Session:
         """Return the session that `Session.save` wrote, as it was, without inverting again.
 
         On the same machine, with the same versions and threads, every drag gives the same bits.
 
+        Args:
+            path: Of the file.
+            undo_bytes: Bytes for what is kept to undo, at most, whatever the file says; None: what
+                it says.
+
         Raises:
             SessionError: For a file that is no session, is damaged, or is of another model.
         """
-        return Session(self._runtime, read_session(path, self.model))
+        state = read_session(path, self.model)
+        if undo_bytes is not None:
+            state = replace(state, undo_bytes=min(state.undo_bytes, _bytes(undo_bytes)))
+        return Session(self._runtime, state)
 
     def generate(
         self,

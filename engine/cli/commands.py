@@ -15,6 +15,7 @@ from .generate import GENERATE
 from .info import INFO
 from .personalise import PERSONALISE
 from .program import Program
+from .serve import SERVE
 
 __all__ = ["DRAGNOISE"]
 
@@ -22,6 +23,6 @@ DRAGNOISE = Program(
     name="dragnoise",
     usage="dragnoise",
     description="Drag what is under a point of an image to another point.",
-    commands=(EDIT, COMPARE, GENERATE, PERSONALISE, CONVERT, CACHE, DEMO, INFO),
+    commands=(EDIT, COMPARE, GENERATE, PERSONALISE, SERVE, CONVERT, CACHE, DEMO, INFO),
     version=f"dragnoise {importlib.metadata.version('dragnoise')}",
 )

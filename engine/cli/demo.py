@@ -1,6 +1,5 @@
 """`dragnoise demo`: drag on the sample images that ship with the embedded model."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..config import DragGANConfig
+from ..diffusion.samples import Sample, samples
 from ..errors import ModelError, OutputError
 from ..inputs.image import Image
 from ..inputs.points import Points
@@ -54,28 +54,6 @@ _BESIDE: Mapping[str, Sequence[str]] = {"dragnoise": ("fast", "live")}
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A picture and what to drag on it.
-
-    Attributes:
-        image: the picture's file.
-        points: handles and targets, in image pixels.
-        prompt: what the picture shows.
-        mask: white where the picture may change; None: everywhere.
-    """
-
-    image: Path
-    points: Points
-    prompt: str
-    mask: Path | None
-
-    @property
-    def name(self) -> str:
-        """The file's name without its suffix."""
-        return self.image.stem
-
-
-@dataclass(frozen=True)
 class SeedSample:
     """A picture that a generator makes, and what to drag on it.
 
@@ -93,24 +71,6 @@ class SeedSample:
     points: Points
     mask: Path | None
     prompt: str = ""
-
-
-def samples(folder: Path | None = None) -> tuple[Sample, ...]:
-    """Return the samples that a folder's `samples.json` lists; None: the embedded model's."""
-    if folder is None:
-        from ..diffusion.load import EMBEDDED
-
-        folder = EMBEDDED / "samples"
-    rows = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
-    return tuple(
-        Sample(
-            image=folder / row["image"],
-            points=Points.of(row["drags"]),
-            prompt=row["prompt"],
-            mask=None if row["mask"] is None else folder / row["mask"],
-        )
-        for row in rows
-    )
 
 
 def seed_samples(generator: str | None = None) -> tuple[SeedSample, ...]:

@@ -91,6 +91,26 @@ class Session:
         return self._undo.now.source.image
 
     @property
+    def prompt(self) -> str:
+        """What the source shows, as it was told."""
+        return self._undo.now.source.prompt
+
+    @property
+    def negative_prompt(self) -> str:
+        """What guidance draws away from."""
+        return self._undo.now.source.negative_prompt
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a picture before the one that is seen."""
+        return self._undo.at > 0
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a picture after the one that is seen."""
+        return self._undo.at < len(self._undo.states) - 1
+
+    @property
     def adapter(self) -> Adapter | None:
         """The adapter that is merged into the weights while this session works."""
         return self._use.adapter
