@@ -16,7 +16,7 @@ from services import API, FACE, Running, service
 from sessions import editor
 
 TOKEN = 'the-token;,"=%&+with-unusual-letters'
-WRONG = (None, "", "the-token", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "x" * 10_000)
+WRONG = (None, "x", "the-token", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "x" * 10_000)
 
 
 @pytest.fixture(scope="module")

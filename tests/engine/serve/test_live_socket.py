@@ -5,12 +5,13 @@ import struct
 import time
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 import pytest
 
 from dragnoise.engine import Image
 from dragnoise.engine.serve import Client, ServiceError
-from dragnoise.engine.serve.client import LiveConnection, RemoteSession
+from dragnoise.engine.serve.client import LiveConnection, RemoteSession, Said
 from dragnoise.engine.serve.frames import Frame
 from services import LAYER, Running, busy, eventually
 from sessions import editor
@@ -34,7 +35,7 @@ def answered(live: LiveConnection, target: tuple[float, float]) -> Frame:
     return frame
 
 
-def pixels(picture: bytes) -> np.ndarray:  # type: ignore[type-arg]
+def pixels(picture: bytes) -> npt.NDArray[np.uint8]:
     return np.asarray(PIL.Image.open(io.BytesIO(picture)).convert("RGB"))
 
 
@@ -93,7 +94,7 @@ def test_a_release_refines(session: RemoteSession) -> None:
         grabbed(live)
         seq = live.move(TARGETS[1])
         live.release("fast")
-        said = []
+        said: list[tuple[str, Said]] = []
         while not said or said[-1][0] != "state":
             message = live.read(60)
             if isinstance(message, Frame):
@@ -107,7 +108,8 @@ def test_a_release_refines(session: RemoteSession) -> None:
     assert isinstance(refined, Frame)
     assert refined.seq == seq
     assert same(refined.picture, session.image())
-    result = dict(said[-2][1])  # type: ignore[arg-type]
+    result = said[-2][1]
+    assert not isinstance(result, Frame)
     assert (result["preset"], result["method"], result["base"]) == ("fast", "fast", "source")
     state = session.state()
     assert (state.version, state.can_undo) == (2, True)

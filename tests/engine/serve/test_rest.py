@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 import pytest
 
@@ -18,7 +19,7 @@ from sessions import PICTURE, editor
 JSON = {"Content-Type": "application/json"}
 
 
-def pixels(picture: bytes) -> np.ndarray:  # type: ignore[type-arg]
+def pixels(picture: bytes) -> npt.NDArray[np.uint8]:
     return np.asarray(PIL.Image.open(io.BytesIO(picture)).convert("RGB"))
 
 
