@@ -9,6 +9,7 @@ from .config import FreeDragConfig as FreeDragConfig
 from .config import GoodDragConfig as GoodDragConfig
 from .config import PersonaliseConfig as PersonaliseConfig
 from .config import PictureLimits as PictureLimits
+from .config import WarpConfig as WarpConfig
 from .diffusion.lora.adapter import Adapter as Adapter
 from .editor import Editor as Editor
 from .errors import (

@@ -197,6 +197,10 @@ def _warp(warp: warps.Warp) -> Callable[[Studio, Drag], Attempt]:
     return lambda studio, drag: Attempt(warp(drag).picture)
 
 
+def _bent(studio: Studio, drag: Drag) -> Attempt:
+    return Attempt(warps.bent(drag))
+
+
 @torch.no_grad()
 def _inpainted(studio: Studio, drag: Drag) -> Attempt:
     """Move the thing, and let the model paint the hole from noise; the rest stays as it is."""
@@ -263,7 +267,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "another": _bound("control: the change of another drag", _another),
     "warp": Contestant("no model: the thing cut out perfectly and moved", _warp(warps.moved_thing)),
     "mask-warp": Contestant("no model: all under the mask moved", _warp(warps.moved_mask)),
-    "elastic-warp": Contestant("no model: drawn along by a smooth field", _warp(warps.bent)),
+    "elastic-warp": Contestant("no model: drawn along by a smooth field", _bent),
     "warp-inpaint": Contestant("the thing moved, the hole painted by the model", _inpainted),
 } | {
     name: Contestant(summary, _method(name), name not in _SLOW)

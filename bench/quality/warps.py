@@ -1,8 +1,8 @@
 """Move pixels as a plain editor does, without any model: what every method must beat.
 
 `moved_thing` cuts the dragged things out (a perfect selection) and puts them at their targets,
-`moved_mask` moves everything under the mask, `bent` draws the picture along by a smooth field. What
-is uncovered gets the nearest background.
+`moved_mask` moves everything under the mask; what they uncover gets the nearest background. `bent`
+draws the picture along by the engine's own field.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,21 +10,18 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from dragnoise.engine.config import WarpConfig
+from dragnoise.engine.drag.warp import warp
 
 from ..fidelity.pixels import Pixels, Selection
 from ..world.drags import Drag, body_of
 
 __all__ = ["Warp", "Warped", "bent", "moved_mask", "moved_thing"]
 
-_Field: TypeAlias = NDArray[np.float64]
-"""Displacements (x, y) of every pixel, [H, W, 2]."""
-
 Cell = TypeVar("Cell", np.bool_, np.uint8)
-
-_GRIP_PX = 12.0
-_REACH_PX = 24.0
-_SWEEPS = 400
 
 _THING_OF: Mapping[str, str] = {"mast": "boat", "bow": "boat", "stern": "boat"}
 
@@ -67,28 +64,17 @@ def moved_mask(drag: Drag) -> Warped:
     return Warped(picture, holes & drag.allowed)
 
 
-def bent(drag: Drag) -> Warped:
-    """Draw the picture along by a smooth field: the handles' ways near them, 0 at the mask's rim.
-
-    Between, the field is harmonic. Without a mask it fades out within 24 pixels of the ways.
-    """
-    allowed = drag.allowed if drag.mask is not None else _near(drag)
-    field = _harmonic_field(drag, allowed)
-    height, width = allowed.shape
-    rows, columns = np.mgrid[0 : height - 0.5 : 0.5, 0 : width - 0.5 : 0.5]
-    shift = _sampled(field, columns, rows)
-    pixels = _sampled(drag.before.astype(np.float64), columns, rows)
-    x = (columns + shift[..., 0]).round().astype(int)
-    y = (rows + shift[..., 1]).round().astype(int)
-    order = np.argsort(np.hypot(*shift.reshape(-1, 2).T), kind="stable")  # what moves covers
-    inside = order[((x >= 0) & (x < width) & (y >= 0) & (y < height)).ravel()[order]]
-    picture = np.zeros_like(drag.before)
-    holes = np.ones(allowed.shape, np.bool_)
-    places = (y.ravel()[inside], x.ravel()[inside])
-    picture[places] = pixels.reshape(-1, 3)[inside].round().clip(0, 255)
-    holes[places] = False
-    picture = np.where(allowed[..., None], _filled(picture, holes), drag.before)
-    return Warped(picture, holes & allowed)
+def bent(drag: Drag) -> Pixels:
+    """Draw the picture along by a smooth field, as the engine's method without a model does."""
+    settings = WarpConfig()
+    mask = None if drag.mask is None else torch.from_numpy(drag.mask.copy())
+    handles, targets = (
+        torch.tensor([(y, x) for x, y in points]) for points in (drag.handles, drag.targets)
+    )
+    pixels = torch.from_numpy(drag.before.copy()).permute(2, 0, 1)[None]
+    moved = warp(pixels, handles, targets, mask, radius=settings.grip_px, fit=settings.fit)
+    picture: Pixels = moved[0].permute(1, 2, 0).contiguous().numpy()
+    return picture
 
 
 def _thing_of(landmark: str) -> str:
@@ -140,51 +126,3 @@ def _filled(picture: Pixels, holes: Selection) -> Pixels:
             out[found] = _shifted(out, right, down)[found]
             missing = missing & ~found
     return out
-
-
-def _near(drag: Drag) -> Selection:
-    """Return what lies near the handles and their ways, bool [H, W]."""
-    near = np.zeros(drag.before.shape[:2], np.bool_)
-    for handle, target in zip(drag.handles, drag.targets, strict=True):
-        for share in np.linspace(0, 1, 9):
-            near |= _disc(
-                near.shape, np.add(handle, share * np.subtract(target, handle)), _REACH_PX
-            )
-    return near
-
-
-def _disc(shape: tuple[int, ...], centre: NDArray[np.float64], radius: float) -> Selection:
-    rows, columns = np.mgrid[: shape[0], : shape[1]]
-    disc: Selection = np.hypot(columns - centre[0], rows - centre[1]) <= radius
-    return disc
-
-
-def _harmonic_field(drag: Drag, allowed: Selection) -> _Field:
-    """Solve Laplace's equation: the ways at discs around the handles, 0 where nothing may move."""
-    field = np.zeros((*allowed.shape, 2))
-    fixed = ~allowed
-    for (_, way), handle in zip(_ways(drag), drag.handles, strict=True):
-        grip = _disc(allowed.shape, np.asarray(handle), _GRIP_PX) & allowed
-        field[grip] = way
-        fixed = fixed | grip
-    free = ~fixed
-    for _ in range(_SWEEPS):
-        padded = np.pad(field, ((1, 1), (1, 1), (0, 0)), mode="edge")
-        around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
-        field[free] = around[free] / 4
-    return field
-
-
-def _sampled(values: _Field, x: NDArray[np.float64], y: NDArray[np.float64]) -> _Field:
-    """Sample an array [H, W, C] bilinearly; beyond its border it goes on as there."""
-    height, width = values.shape[:2]
-    x = x.clip(0, width - 1)
-    y = y.clip(0, height - 1)
-    left = np.minimum(x.astype(int), width - 2)
-    top = np.minimum(y.astype(int), height - 2)
-    across = (x - left)[..., None]
-    down = (y - top)[..., None]
-    above = values[top, left] * (1 - across) + values[top, left + 1] * across
-    below = values[top + 1, left] * (1 - across) + values[top + 1, left + 1] * across
-    sampled: _Field = above * (1 - down) + below * down
-    return sampled

@@ -25,6 +25,7 @@ from ..config import (
     GoodDragConfig,
     PictureLimits,
     Settings,
+    WarpConfig,
 )
 from ..errors import AdapterError, ConfigError, ImageError, MaskError
 from ..inputs.mask import Mask
@@ -69,6 +70,7 @@ METHOD_SETTINGS: Mapping[str, type[Settings]] = {
     "freedrag": FreeDragConfig,
     "gooddrag": GoodDragConfig,
     "fast": FastConfig,
+    "warp": WarpConfig,
     "draggan": DragGANConfig,
     "baseline": DragConfig,
     "baseline-plain": DragConfig,
@@ -84,7 +86,7 @@ DIFFUSION_METHODS = tuple(
 )
 """The methods on a diffusion model."""
 
-GRIPPING_METHODS = ("fast",)
+GRIPPING_METHODS = ("fast", "warp")
 """The methods that take a grip: their rows say so. A test compares."""
 
 _MOST_THREADS = 256

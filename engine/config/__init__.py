@@ -6,6 +6,7 @@ from .gan import DragGANConfig, StyleInversion
 from .latent import DragDiffusionConfig, FreeDragConfig, GoodDragConfig, Mutual
 from .limits import LIMITS, PictureLimits
 from .personalise import PersonaliseConfig
+from .pixels import WarpConfig
 from .settings import DragSettings, Settings
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "PictureLimits",
     "Settings",
     "StyleInversion",
+    "WarpConfig",
     "checked_priority",
     "flag",
     "function",

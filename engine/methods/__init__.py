@@ -15,6 +15,7 @@ from .dragnoise import DRAGNOISE
 from .fast import FAST
 from .freedrag import FREEDRAG
 from .gooddrag import GOODDRAG
+from .warp import WARP
 
 __all__ = ["METHODS", "method_row"]
 
@@ -26,6 +27,7 @@ METHODS: dict[str, AnyMethod] = {
         FREEDRAG,
         GOODDRAG,
         FAST,
+        WARP,
         DRAGGAN,
         BASELINE,
         BASELINE_PLAIN,

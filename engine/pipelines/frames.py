@@ -21,6 +21,7 @@ from ..errors import ConfigError
 from ..inputs.points import Points
 from ..stages import decode, propagate
 from ..system.cuda_graphs import Captured, Graph, NullGraph, graph_on
+from .diffusion import DIFFUSION
 from .pipeline import OnStep, Prepared
 from .runtime import Runtime
 
@@ -33,6 +34,11 @@ def check_live(method: AnyMethod, settings: Any) -> None:
         raise ConfigError(
             f"the method {method.name} cannot follow a pointer, since it begins every drag where "
             "the handles are; take preset='live'"
+        )
+    if method.pipeline is not DIFFUSION:
+        raise ConfigError(
+            f"the method {method.name} makes no frames with the model; take preset='live', whose "
+            "first answer to every move is one without"
         )
     if settings.iterations:
         raise ConfigError(

@@ -70,6 +70,20 @@ def test_another_method(picture: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert printed(capsys)["settings"]["method"] == "baseline"
 
 
+def test_pixels_are_moved_without_a_model(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grip, out = tmp_path / "grip.png", tmp_path / "out.png"
+    held = PIL.Image.new("L", (91, 96), 0)
+    held.paste(255, (30, 34, 50, 54))
+    held.save(grip)
+    words = ["--drag", "40,44:60,50", "--grip", grip, "--method", "warp", "--json", "-o", out]
+    assert run("edit", picture, *words, "--device", "cpu", "--no-check") == 0
+    assert set(printed(capsys)["timings_ms"]) == {"aim", "reference", "drag", "total"}
+    before, after = Image.of(picture).pixels, Image.of(out).pixels
+    assert (after[40:60, 50:70] == before[34:54, 30:50]).all()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

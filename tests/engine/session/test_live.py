@@ -306,6 +306,7 @@ def test_a_frame_that_does_not_come_in_time() -> None:
     ("how", "error", "says"),
     [
         ({"method": "dragnoise", "config": None}, ConfigError, "cannot follow a pointer"),
+        ({"method": "warp", "config": None}, ConfigError, "makes no frames with the model"),
         ({"config": FastConfig(iterations=4)}, ConfigError, "updates, got iterations=4"),
         ({"base": "last"}, SessionError, "begins at 'source' or 'result', not 'last'"),
         ({"preset": "live"}, ConfigError, "brings its method"),

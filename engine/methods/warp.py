@@ -1,0 +1,88 @@
+"""Warp: move the picture's own pixels, without a model.
+
+`drag/warp.py` does all of it when a drag aims: nothing is optimised. It draws nothing that was
+hidden and nothing that follows; what is uncovered is painted smoothly.
+"""
+
+import dataclasses
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..config import WarpConfig
+from ..drag.method import Forward, Method, Start, State
+from ..drag.scene import Scene
+from ..drag.warp import warp
+from ..pipelines.pixels import PIXELS, PixelPlace
+
+__all__ = ["WARP"]
+
+_Scene: TypeAlias = Scene[PixelPlace, WarpConfig]
+
+
+def _start(place: PixelPlace) -> Start[tuple[()]]:
+    return Start((), place.pixels)
+
+
+def _aim(
+    scene: _Scene, still: Start[tuple[()]], inversion: tuple[Tensor, ...]
+) -> tuple[_Scene, Start[tuple[()]]]:
+    """Move the pixels; the handles are at their targets then."""
+    moved = warp(
+        scene.place.pixels,
+        scene.handles,
+        scene.targets,
+        None if scene.keep is None else scene.keep[0, 0] == 0,
+        scene.grip,
+        radius=scene.settings.grip_px,
+        fit=scene.settings.fit,
+    )
+    return dataclasses.replace(scene, handles=scene.targets), Start((), moved)
+
+
+def _features(scene: _Scene, constants: tuple[()], variable: Tensor) -> Forward:
+    return Forward(variable)
+
+
+def _begin(scene: _Scene, reference: Forward) -> State:
+    return State(scene.handles)
+
+
+def _follow(scene: _Scene, reference: Forward, forward: Forward, state: State) -> State:
+    return state
+
+
+def _finished(scene: _Scene, state: State) -> Tensor:
+    return torch.ones((), dtype=torch.bool)
+
+
+def _supervise(scene: _Scene, reference: Forward, forward: Forward, state: State) -> Tensor:
+    return forward.features.sum() * 0
+
+
+def _finish(scene: _Scene, constants: tuple[()], variable: Tensor) -> Tensor:
+    return variable
+
+
+def _preview(scene: _Scene, constants: tuple[()], variable: Tensor, forward: Forward) -> Tensor:
+    return variable
+
+
+WARP = Method(
+    name="warp",
+    source="no model: pixels moved by the field of `fast`, gaps filled harmonically",
+    pipeline=PIXELS,
+    settings=WarpConfig,
+    start=_start,
+    features=_features,
+    begin=_begin,
+    follow=_follow,
+    finished=_finished,
+    supervise=_supervise,
+    finish=_finish,
+    preview=_preview,
+    exact=True,
+    grips=True,
+    aim=_aim,
+)
