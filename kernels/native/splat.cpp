@@ -49,22 +49,25 @@ std::vector<std::int64_t> keys(const MapSize& size, const Ways& ways) {
 void splat(const MapSize& size, const Map<const float>& values, const Ways& ways, const Map<const float>& behind, const Map<float>& splatted,
            bool* holes) {
     const std::vector<std::int64_t> best = keys(size, ways);
-    const std::int64_t cells = size.rows * size.columns;
-    const auto winner = [&](std::int64_t cell) {
-        const std::int64_t held = best[static_cast<std::size_t>(cell)];
-        return held == nobody ? cell : held & 0xffffffff;
+    const auto within = [&](const auto& map, std::int64_t cell) {
+        return cell / size.columns * map.row_stride + cell % size.columns * map.column_stride;
     };
-    for (std::int64_t cell = 0; cell < cells; ++cell) {
-        holes[cell] = ways.editable[cell] && best[static_cast<std::size_t>(cell)] == nobody;
+    std::vector<std::int64_t> from(best.size());  // in a channel of behind for a hole, else of values
+    for (std::size_t cell = 0; cell < best.size(); ++cell) {
+        const std::int64_t here = static_cast<std::int64_t>(cell), held = best[cell];
+        holes[cell] = ways.editable[cell] && held == nobody;
+        from[cell] = holes[cell] ? within(behind, here) : within(values, held == nobody ? here : held & 0xffffffff);
     }
     for (std::int64_t entry = 0; entry < size.entries; ++entry) {
         for (std::int64_t channel = 0; channel < size.channels; ++channel) {
-            const auto at = [&](const auto& map, std::int64_t cell) {
-                return map.data + entry * map.entry_stride + channel * map.channel_stride + cell / size.columns * map.row_stride +
-                       cell % size.columns * map.column_stride;
-            };
-            for (std::int64_t cell = 0; cell < cells; ++cell) {
-                *at(splatted, cell) = holes[cell] ? *at(behind, cell) : *at(values, winner(cell));
+            const auto plane = [&](const auto& map) { return map.data + entry * map.entry_stride + channel * map.channel_stride; };
+            const float *moved = plane(values), *under = plane(behind);
+            float* const into = plane(splatted);
+            std::size_t cell = 0;
+            for (std::int64_t row = 0; row < size.rows; ++row) {
+                for (std::int64_t column = 0; column < size.columns; ++column, ++cell) {
+                    into[row * splatted.row_stride + column * splatted.column_stride] = (holes[cell] ? under : moved)[from[cell]];
+                }
             }
         }
     }

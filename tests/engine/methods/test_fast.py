@@ -336,3 +336,16 @@ def test_a_drag_that_is_not_like_the_last_has_a_graph_of_its_own(captures: type[
     session.drag(OTHERS, config=CONFIG.replace(lr=0.03, strength=0.4), **how)  # another place
     session.drag(OTHERS, config=DragConfig(steps=10, strength=0.4, iterations=3))  # another method
     assert captures.captured == 5
+
+
+def test_it_does_so_with_guidance_in_half_precision(captures: type[Recorded], half: Editor) -> None:
+    """Where the constants hold anchors, and two texts."""
+    how: dict[str, Any] = {"method": "fast", "config": CONFIG.replace(guidance=3.0), "mask": MASK}
+    session = half.open(PICTURE, prompt="a face", negative_prompt="blurred")
+    results = [session.drag(way, **how) for way in (POINTS, [((40, 44), (52, 90))])]
+    assert captures.captured == 1
+    fresh = half.open(PICTURE, prompt="a face", negative_prompt="blurred")
+    wanted = fresh.drag([((40, 44), (52, 90))], **how)
+    assert same(results[1], wanted)
+    assert results[1].history.losses.tolist() == wanted.history.losses.tolist()
+    assert not same(*results)
