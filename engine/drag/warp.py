@@ -131,36 +131,51 @@ def _painted(part: Tensor, field: Field) -> Tensor:
     came, held = splatted[:, :3], splatted[0, 3]
     where = holes.flatten().nonzero()[:, 0]
     if len(where):
+        between = _between(~holes, where)
+        gaps, uncovered = where[between], where[~between]
         background = ~holes & (held < _THING)
-        around = _continued(came, background if background.any() else ~holes, where)
-        beside, gaps = _beside(came, ~holes, where)
-        came.view(3, -1)[:, where] = torch.where(gaps, beside, around)
+        around = _continued(came, background if background.any() else ~holes, uncovered)
+        beside = _beside(came, ~holes, gaps)
+        flat = came.view(3, -1)
+        flat[:, gaps], flat[:, uncovered] = beside, around
     return came
 
 
-def _beside(part: Tensor, known: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean of the known pixels beside each of some, and which of them are gaps.
+def _between(known: Tensor, where: Tensor) -> Tensor:
+    """Return which of some pixels lie between two known ones, opposite each other, bool [N].
 
-    In a gap two known pixels lie opposite each other; beside an edge none do.
+    So gaps do; what lies beside an edge does not.
+
+    Args:
+        known: bool [h, w].
+        where: int64 [N], the pixels, row by row.
+    """
+    wide, centre, steps = _framed(known[None], where)
+    pairs = (wide[0, centre + step] & wide[0, centre - step] for step in steps)
+    return torch.stack(list(pairs)).any(0)
+
+
+def _beside(part: Tensor, known: Tensor, where: Tensor) -> Tensor:
+    """Return the mean of the known ones of the eight pixels beside each of some, float32 [3, N].
 
     Args:
         part: float32 [1, 3, h, w].
         known: bool [h, w].
         where: int64 [N], the pixels, row by row.
-
-    Returns:
-        float32 [3, N], and bool [N].
     """
-    width = known.shape[1]
-    wide = F.pad(torch.cat([part * known, known[None, None]], 1), (1, 1, 1, 1))[0].flatten(1)
+    both = torch.cat([part * known, known[None, None]], 1)[0]
+    wide, centre, steps = _framed(both, where)
+    sums = sum(wide[:, centre + step] + wide[:, centre - step] for step in steps)
+    assert isinstance(sums, Tensor)
+    return sums[:3] / sums[3]
+
+
+def _framed(maps: Tensor, where: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+    """Return maps [C, h, w] in a frame of zeros, pixel by pixel; where pixels lie; steps across."""
+    width = maps.shape[2]
+    wide = F.pad(maps, (1, 1, 1, 1)).flatten(1)
     centre = (where // width + 1) * (width + 2) + where % width + 1
-    sums, pairs = torch.zeros_like(wide[:, where]), torch.zeros_like(where, dtype=torch.bool)
-    for row, column in _ACROSS:
-        step = row * (width + 2) + column
-        one, other = wide[:, centre + step], wide[:, centre - step]
-        sums += one + other
-        pairs |= (one[3] > 0) & (other[3] > 0)
-    return sums[:3] / sums[3].clamp(min=1), pairs
+    return wide, centre, [row * (width + 2) + column for row, column in _ACROSS]
 
 
 def _continued(part: Tensor, known: Tensor, where: Tensor) -> Tensor:

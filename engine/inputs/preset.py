@@ -33,6 +33,7 @@ PRESETS: Mapping[str, Preset] = {
         "fast",
         {"steps": 5, "iterations": 0},
     ),
+    "warp": Preset("no model: the picture's own pixels moved, in milliseconds", "warp"),
 }
 """By name; docs/presets.md says what each costs and how near it comes."""
 
