@@ -16,13 +16,17 @@ from ..drag.loop import Iteration, Optimum
 from ..drag.method import AnyMethod, Start
 from ..drag.scene import Scene
 from ..drag.start import start
+from ..drag.warp import warp
 from ..inputs.frame import Frame
+from ..inputs.image import Image
+from ..inputs.mask import Mask
+from ..inputs.points import Points
 from ..run import Run
 from .pipeline import Finished, OnStep, Pipeline, Prepared
 from .record import Intermediates
 from .source import Source
 
-__all__ = ["PIXELS", "PixelFrame", "PixelPlace", "PixelRecord"]
+__all__ = ["PIXELS", "PixelFrame", "PixelPlace", "PixelRecord", "warped_image"]
 
 NO_ADAPTER = AdapterUse()
 
@@ -57,6 +61,30 @@ class PixelRecord(Intermediates):
     """
 
     frame: PixelFrame
+
+
+def warped_image(
+    image: Image, points: Points, mask: Mask | None, grip: Mask | None, radius: float, fit: str
+) -> Image:
+    """Return a picture with its pixels moved: at once, in whatever thread.
+
+    Args:
+        image: Nothing else is read of the source.
+        points: Inside it, as mask and grip are of its size.
+        mask: What may change; None: around the handles' ways.
+        grip: What moves as one piece; None: a disc about each handle.
+        radius: Of the discs, in pixels.
+        fit: How several handles move one piece, one of `FITS`.
+    """
+    size = (image.height, image.width)
+    handles, targets = PixelFrame(size, size).points(points)
+    pixels = torch.from_numpy(image.pixels.copy()).permute(2, 0, 1)[None]
+    moved = warp(pixels, handles, targets, _marked(mask), _marked(grip), radius=radius, fit=fit)
+    return Image(moved[0].permute(1, 2, 0).contiguous().numpy())
+
+
+def _marked(mask: Mask | None) -> Tensor | None:
+    return None if mask is None else torch.from_numpy(mask.editable.copy())
 
 
 def prepare(

@@ -25,6 +25,7 @@ from ..inputs.image import Image
 from ..inputs.points import Point, Points, one_or_more
 from ..pipelines.frames import FrameMaker
 from ..pipelines.pipeline import Prepared
+from ..pipelines.pixels import warped_image
 from ..run import Run
 from ..system.finite import check_finite
 from ..system.timers import StageTimes
@@ -111,7 +112,8 @@ class Live:
     ) -> None:
         self._request = request
         self._dragger = dragger
-        self._state = state
+        self._size = (state.image.width, state.image.height)
+        self._source = dragger.base_of(request, state)[1]
         self._hands = hands
         self._held = held
         self._on_frame = on_frame
@@ -153,6 +155,27 @@ class Live:
         if rested:
             self._fly()
         return number
+
+    def warped(self) -> LiveFrame:
+        """Return the picture with its pixels moved to the newest targets: at once, without a model.
+
+        It is made in the caller's thread, from the source like every frame.
+
+        Raises:
+            SessionError: Nothing has moved, or the drag is closed.
+        """
+        move = self._last_move()
+        request = self._request
+        settings = request.settings
+        image = warped_image(
+            self._source.image,
+            move.points,
+            request.mask if settings.lam > 0 else None,
+            request.grip,
+            settings.grip_px,
+            settings.fit,
+        )
+        return LiveFrame(move.number, "warped", image, move.points, move.ms())
 
     def frame(self, timeout_s: float | None = None) -> LiveFrame:
         """Return the newest frame of the model, once: wait for one that was not returned yet.
@@ -288,9 +311,8 @@ class Live:
 
     def _prepare(self, run: Run, job: Job[None]) -> FrameMaker:
         request = self._request
-        _, source = self._dragger.base_of(request, self._state)
         prepared = self._dragger.prepare(
-            run, source, request.method, request.settings, request.steps("invert", job)
+            run, self._source, request.method, request.settings, request.steps("invert", job)
         )
         scene = prepared.scene(request.points, request.mask, request.settings, grip=request.grip)
         self._prepared = prepared
@@ -362,7 +384,7 @@ class Live:
     def _points(self, targets: Targets) -> Points:
         """Return the handles with targets. Raises PointError."""
         points = Points(self.handles, one_or_more(targets))
-        points.check_inside(self._state.image.width, self._state.image.height)
+        points.check_inside(*self._size)
         return points
 
 

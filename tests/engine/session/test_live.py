@@ -21,6 +21,7 @@ from dragnoise.engine import (
     Session,
     SessionError,
     stages,
+    WarpConfig,
 )
 from dragnoise.engine.pipelines import frames
 from dragnoise.engine.session.live import Live, LiveFrame
@@ -95,6 +96,26 @@ def test_a_grip_moves_as_one_piece_in_every_frame_and_after() -> None:
         drag.move(TARGETS[1])
         exact = drag.release(config=editor().defaults.replace(iterations=1))  # takes no grip
     assert exact.settings["method"] == "dragnoise"
+
+
+@pytest.mark.parametrize("limits", [{}, {"mask": MASK}, {"grip": MASK}])
+def test_a_warped_frame_is_there_at_once(limits: dict[str, Any]) -> None:
+    """It needs neither the worker nor the model, and is what the method warp makes."""
+    session = opened()
+    with live(session, **limits) as drag:
+        with pytest.raises(SessionError, match="nothing has moved"):
+            drag.warped()
+        with busy(editor()):
+            number = drag.move(TARGETS[1])
+            frame = drag.warped()
+            still = (drag.move(HANDLE), drag.warped())[1]
+    assert (frame.kind, frame.number, frame.points.targets) == ("warped", number, (TARGETS[1],))
+    config = WarpConfig(grip_px=QUICK.grip_px, fit=QUICK.fit)
+    edit = opened().drag([(HANDLE, TARGETS[1])], method="warp", config=config, **limits)
+    apart = frame.image.pixels.astype(int) - edit.image.pixels
+    assert np.abs(apart).max() <= 1
+    assert same(still.image, session.source)
+    assert not same(frame.image, session.source)
 
 
 def test_the_preset_live_is_the_usual_one() -> None:
