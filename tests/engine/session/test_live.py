@@ -20,8 +20,8 @@ from dragnoise.engine import (
     PointError,
     Session,
     SessionError,
-    stages,
     WarpConfig,
+    stages,
 )
 from dragnoise.engine.pipelines import frames
 from dragnoise.engine.session.live import Live, LiveFrame
