@@ -13,7 +13,8 @@ two, things turn and grow.
 
 A moved map takes the value of the cell that comes from nearest its rest place: nearest sampling,
 since a mean of neighbours would shrink the deviation of noise. Of several that come to one cell the
-most firmly gripped wins. What nothing comes to is a hole.
+most firmly gripped wins. What nothing comes to is a hole. A smooth map may be sampled between its
+cells instead, by cubics, so that it comes to where it should and not to the next whole cell.
 
 Everything is computed on the maps' device with fixed counts of steps: nothing is read by the host.
 """
@@ -29,7 +30,15 @@ from torch import Tensor
 
 from dragnoise.kernels.splat import splat
 
-__all__ = ["SWEEPS", "Field", "displacement_field", "harmonic", "moved", "pieces"]
+__all__ = [
+    "SWEEPS",
+    "Field",
+    "displacement_field",
+    "harmonic",
+    "moved",
+    "moved_smoothly",
+    "pieces",
+]
 
 SWEEPS = 40
 """At each size of the map: leaves an error under a hundredth of the way, where much must stay."""
@@ -287,3 +296,21 @@ def moved(
         The moved map, and the holes, bool [h, w].
     """
     return splat(values, field.shift, field.grip, field.editable, behind, blend)
+
+
+def moved_smoothly(values: Tensor, field: Field) -> Tensor:
+    """Move a map as `moved` does, but sample it between its cells; in holes stays what was there.
+
+    Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981.
+    """
+    height, width = values.shape[2:]
+    nearest, holes = moved(values, field)
+    shift = moved(field.shift[None], field)[0][0]
+    rows = torch.arange(height, dtype=torch.float32, device=values.device)[:, None] - shift[0]
+    columns = torch.arange(width, dtype=torch.float32, device=values.device) - shift[1]
+    places = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], -1)[None]
+    found = F.grid_sample(
+        values, places, mode="bicubic", padding_mode="border", align_corners=False
+    )
+    on_cells = (shift == shift.round()).all(0)  # where sampling would only add rounding
+    return torch.where(holes | on_cells, nearest, found)

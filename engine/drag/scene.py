@@ -27,6 +27,8 @@ class Scene(Generic[P, Q]):
         settings: The method's own.
         wants_output: Whether the network's output is wanted at every iteration (for previews and
             records), not only where the mask term needs it.
+        ways: float32 [N, 2], from handles to targets, as they were given and not rounded, in cells
+            of the supervision map; None: between the rounded ones.
         grip: bool [h, w], what goes with the handles in it as one piece; None: a disc about each.
         shown: What the unedited picture's own denoising shows to the edited one's, for methods
             whose settings ask for it; None before the drag has ended.
@@ -39,6 +41,7 @@ class Scene(Generic[P, Q]):
     keep: Tensor | None
     settings: Q
     wants_output: bool = False
+    ways: Tensor | None = None
     grip: Tensor | None = None
     shown: Any = None
 

@@ -80,11 +80,18 @@ class Frame:
         last = torch.tensor(self.supervision) - 1
         return torch.minimum(self._cells(points.handles), last), self._cells(points.targets)
 
+    def ways(self, points: Points) -> Tensor:
+        """Return from handles to targets, float32 [N, 2], not rounded, in the same cells."""
+        return self._unrounded(points.targets) - self._unrounded(points.handles)
+
     def _cells(self, points: tuple[Point, ...]) -> Tensor:
+        return self._unrounded(points).round().long()
+
+    def _unrounded(self, points: tuple[Point, ...]) -> Tensor:
         height, width = self.padded
         rows, columns = self.supervision
         cells = [[y / height * rows, x / width * columns] for x, y in points]
-        return torch.tensor(cells, dtype=torch.float32).round().long()
+        return torch.tensor(cells, dtype=torch.float32)
 
     def image_points(self, cells: Tensor) -> tuple[Point, ...]:
         """Return (x, y) in image pixels of (row, column) in the supervision map, [N, 2].

@@ -8,6 +8,9 @@ like in the unedited picture (GoodDrag's comparison, with the whole way as its s
 
     loss = sum over points of K^2 * mean | F(q + o) - sg[F_0(p_0 + o)] |,  o in [-r, r]^2.
 
+The noisy latent is a clean signal and noise. Noise moves by whole cells, which keep its deviation;
+the signal is sampled between them, and comes to where it should.
+
 Holes that the moved things leave get the harmonic continuation of the clean latent around them,
 with new noise. What must stay is put back after every denoising step (blended latents; Avrahami
 et al., 2022), so that the loss needs no mask term and the loop no network output.
@@ -30,7 +33,7 @@ from ..cache.structure import storable
 from ..config import FastConfig
 from ..diffusion.place import Place
 from ..diffusion.unet import Folded
-from ..drag.field import Field, displacement_field, harmonic, moved
+from ..drag.field import Field, displacement_field, harmonic, moved, moved_smoothly
 from ..drag.method import Forward, Method, Start
 from ..drag.scene import Scene
 from ..drag.supervision import TrackedState, at_handles, track_features
@@ -105,10 +108,11 @@ def _aim(
     behind = _background(place, inversion[0], still.constants.fresh, field)
     blend = None if editable is None else _feathered(editable)
     latent, _ = moved(place.latent, field, behind, blend)
+    latent = latent + _between_cells(place, inversion[0], field, blend)
     there = dataclasses.replace(place, latent=latent)
     begun = start(there) if scene.settings.iterations else _unfolded(there)
     constants = _Moved(**vars(begun.constants), blend=blend, unedited=inversion)
-    aimed = dataclasses.replace(scene, place=there, keep=None, grip=None)
+    aimed = dataclasses.replace(scene, place=there, keep=None, grip=None, ways=None)
     return aimed, Start(constants, begun.variable)
 
 
@@ -118,6 +122,13 @@ def _unfolded(place: Place) -> Start[EncoderHalf]:
     down = unet.down(place.latent, place.step)
     nothing = Folded((), down.step.text, ())
     return Start(EncoderHalf(down, nothing), unet.middle(down).float())
+
+
+def _between_cells(place: Place, clean: Tensor, field: Field, blend: Tensor | None) -> Tensor:
+    """Return what is missing where the clean signal was moved by whole cells, [1, 4, h, w]."""
+    a = place.schedule.alphas[place.timestep]
+    missing = a.sqrt() * (moved_smoothly(clean, field) - moved(clean, field)[0])
+    return missing if blend is None else missing * blend
 
 
 def _feathered(editable: Tensor) -> Tensor:
@@ -133,6 +144,8 @@ def _field(scene: _Scene, editable: Tensor | None) -> Field:
     scales = (height / rows, width / columns)
     radius = scene.settings.grip_px * width / (2 * columns)  # two pixels of the image are a cell
     handles, targets = _in_cells(scene.handles, scales), _in_cells(scene.targets, scales)
+    if scene.ways is not None:
+        targets = handles + torch.stack([scene.ways[:, n] * scales[n] for n in (0, 1)], -1)
     return displacement_field(
         handles, targets, editable, (height, width), radius, scene.grip, scene.settings.fit
     )

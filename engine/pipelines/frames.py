@@ -81,16 +81,17 @@ class FrameMaker:
         """
         self._on_step = on_step
         device = self._prepared.device
-        handles, targets = (cells.to(device) for cells in self._prepared.frame.points(points))
-        pixels: Tensor = self._graph(handles, targets)
+        frame = self._prepared.frame
+        drag = (*frame.points(points), frame.ways(points))
+        pixels: Tensor = self._graph(*(cells.to(device) for cells in drag))
         return pixels
 
     @torch.no_grad()
-    def _pixels(self, handles: Tensor, targets: Tensor) -> Tensor:
+    def _pixels(self, handles: Tensor, targets: Tensor, ways: Tensor) -> Tensor:
         method = self._method
         prepared = self._prepared
         assert method.aim is not None
-        scene = replace(self._scene, handles=handles, targets=targets)
+        scene = replace(self._scene, handles=handles, targets=targets, ways=ways)
         scene, start = method.aim(scene, prepared.start, prepared.inversion)
         latent = propagate(method, scene, start.constants, start.variable, on_step=self._on_step)
         return decode(scene.place.model, latent, self._decoder)

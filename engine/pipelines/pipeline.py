@@ -77,6 +77,7 @@ class Prepared(Generic[P]):
             keep=keep,
             settings=settings,
             wants_output=wants_output,
+            ways=self.frame.ways(points).to(self.device),
             grip=None if grip is None else self.frame.touched(grip, self.cells).to(self.device),
         )
 

@@ -52,6 +52,13 @@ def test_points_keep_their_place_when_padded() -> None:
     assert frame.image_points(targets) == ((252.0, 250.0), (100.0, 200.0))
 
 
+def test_ways_are_not_rounded() -> None:
+    """In cells of the supervision map, which are two pixels; of padding nothing is seen."""
+    ways = Frame.of(image(251, 253), 8).ways(Points.of("10,20:13,24.5 7,0:7,0"))
+    assert ways.dtype == torch.float32
+    assert ways.tolist() == [[2.25, 1.5], [0.0, 0.0]]
+
+
 def test_points_at_the_far_border() -> None:
     frame = Frame.of(image(64, 64), 8)
     handles, targets = frame.points(Points.of("63,63:63,63"))

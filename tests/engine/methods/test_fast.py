@@ -67,12 +67,28 @@ def test_the_same_input_gives_the_same_bits() -> None:
 
 def test_the_noisy_latent_is_moved() -> None:
     """The cell under the handle lies at the target, the noise with it."""
-    result = dragged([((44, 44), (68, 60))])
+    result = dragged([((44, 44), (68, 60))], CONFIG.replace(strength=0.7))
     assert result.record is not None
     latent, unedited = result.record.scene.place.latent, result.record.trajectory[-1]
     assert editor().model.factor == 8
     assert torch.equal(latent[..., 7, 8], unedited[..., 5, 5])
     assert float(latent.std()) == pytest.approx(float(unedited.std()), rel=0.1)
+
+
+def test_the_signal_goes_between_cells_and_the_noise_by_whole_ones() -> None:
+    """On a way of a cell and a quarter, the quarter is a mean of the clean latent's neighbours."""
+    cell, more = (
+        dragged([((44, 44), (44 + way, 44))], CONFIG.replace(grip_px=8.0)).record for way in (8, 10)
+    )
+    assert cell is not None
+    assert more is not None
+    place = cell.scene.place
+    share = float(place.schedule.alphas[place.timestep]) ** 0.5
+    added = (more.scene.place.latent - place.latent)[0, :, 5, 6]
+    clean = cell.trajectory[0][0, :, 5]
+    taps = torch.tensor([-0.03515625, 0.26171875, 0.87890625, -0.10546875])  # Keys, a = -3/4
+    wanted = share * (clean[:, 3:7] @ taps - clean[:, 5])
+    torch.testing.assert_close(added, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_what_must_stay_is_the_unedited_picture_bit_for_bit() -> None:
