@@ -304,8 +304,8 @@ def moved_smoothly(values: Tensor, field: Field) -> Tensor:
     Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981.
     """
     height, width = values.shape[2:]
-    nearest, holes = moved(values, field)
-    shift = moved(field.shift[None], field)[0][0]
+    both, holes = moved(torch.cat([values.float(), field.shift[None]], 1), field)
+    nearest, shift = both[:, :-2], both[0, -2:]
     rows = torch.arange(height, dtype=torch.float32, device=values.device)[:, None] - shift[0]
     columns = torch.arange(width, dtype=torch.float32, device=values.device) - shift[1]
     places = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], -1)[None]

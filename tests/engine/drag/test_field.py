@@ -246,6 +246,7 @@ def test_nothing_is_read_by_the_host(mask: Tensor | None, grip: Tensor | None, f
     latent, holes = moved(noise().to("meta"), found)
     assert latent.shape == (1, 4, *SHAPE)
     assert holes.shape == SHAPE
+    assert moved_smoothly(noise().to("meta"), found).shape == (1, 4, *SHAPE)
 
 
 def test_where_nothing_must_stay_everything_goes() -> None:
