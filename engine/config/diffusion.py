@@ -137,11 +137,11 @@ class FastConfig(DiffusionSettings):
         lam: Above 0: what the mask leaves out stays. It is put back, and not weighed.
     """
 
-    steps: int = 10
+    steps: int = 5
     iterations: int = 10
     r_m: int = 3
     r_p: int = 3
-    grip_px: float = 16.0
+    grip_px: float = 24.0
     fit: str = "similarity"
 
     def __post_init__(self) -> None:

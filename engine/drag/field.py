@@ -36,8 +36,8 @@ __all__ = [
     "displacement_field",
     "harmonic",
     "moved",
-    "moved_smoothly",
     "pieces",
+    "remainder",
 ]
 
 SWEEPS = 40
@@ -298,10 +298,11 @@ def moved(
     return splat(values, field.shift, field.grip, field.editable, behind, blend)
 
 
-def moved_smoothly(values: Tensor, field: Field) -> Tensor:
-    """Move a map as `moved` does, but sample it between its cells; in holes stays what was there.
+def remainder(values: Tensor, field: Field) -> Tensor:
+    """Return what `moved` leaves out of a smooth map, as it goes by whole cells; in holes nothing.
 
-    Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981.
+    With it the map is sampled between its cells: Keys, Cubic Convolution Interpolation for Digital
+    Image Processing, 1981.
     """
     height, width = values.shape[2:]
     both, holes = moved(torch.cat([values.float(), field.shift[None]], 1), field)
@@ -313,4 +314,4 @@ def moved_smoothly(values: Tensor, field: Field) -> Tensor:
         values, places, mode="bicubic", padding_mode="border", align_corners=False
     )
     on_cells = (shift == shift.round()).all(0)  # where sampling would only add rounding
-    return torch.where(holes | on_cells, nearest, found)
+    return (found - nearest).masked_fill(holes | on_cells, 0)

@@ -33,7 +33,7 @@ from ..cache.structure import storable
 from ..config import FastConfig
 from ..diffusion.place import Place
 from ..diffusion.unet import Folded
-from ..drag.field import Field, displacement_field, harmonic, moved, moved_smoothly
+from ..drag.field import Field, displacement_field, harmonic, moved, remainder
 from ..drag.method import Forward, Method, Start
 from ..drag.scene import Scene
 from ..drag.supervision import TrackedState, at_handles, track_features
@@ -127,7 +127,7 @@ def _unfolded(place: Place) -> Start[EncoderHalf]:
 def _between_cells(place: Place, clean: Tensor, field: Field, blend: Tensor | None) -> Tensor:
     """Return what is missing where the clean signal was moved by whole cells, [1, 4, h, w]."""
     a = place.schedule.alphas[place.timestep]
-    missing = a.sqrt() * (moved_smoothly(clean, field) - moved(clean, field)[0])
+    missing = a.sqrt() * remainder(clean, field)
     return missing if blend is None else missing * blend
 
 

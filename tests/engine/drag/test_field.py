@@ -14,8 +14,8 @@ from dragnoise.engine.drag.field import (
     displacement_field,
     harmonic,
     moved,
-    moved_smoothly,
     pieces,
+    remainder,
 )
 
 SHAPE = (24, 32)
@@ -246,7 +246,7 @@ def test_nothing_is_read_by_the_host(mask: Tensor | None, grip: Tensor | None, f
     latent, holes = moved(noise().to("meta"), found)
     assert latent.shape == (1, 4, *SHAPE)
     assert holes.shape == SHAPE
-    assert moved_smoothly(noise().to("meta"), found).shape == (1, 4, *SHAPE)
+    assert remainder(noise().to("meta"), found).shape == (1, 4, *SHAPE)
 
 
 def test_where_nothing_must_stay_everything_goes() -> None:
@@ -339,18 +339,15 @@ def test_a_smooth_map_comes_to_where_it_should_and_not_to_the_next_cell() -> Non
     inside = ~holes
     inside[:4] = inside[-3:] = inside[:, :3] = inside[:, -5:] = False
     wanted = wave(*way)[0, 0, inside]
-    smooth = moved_smoothly(wave(0, 0), whole(*way))
+    smooth = nearest + remainder(wave(0, 0), whole(*way))
     assert (nearest[0, 0, inside] - wanted).abs().max() > 0.09
     assert (smooth[0, 0, inside] - wanted).abs().max() < 0.009
-    assert torch.equal(smooth[:, :, holes], wave(0, 0)[:, :, holes])
+    assert (remainder(wave(0, 0), whole(*way))[:, :, holes] == 0).all()
 
 
 @pytest.mark.parametrize("way", [(0, 0), (3, -5)])
-def test_whole_cells_are_sampled_bit_for_bit(way: tuple[float, float]) -> None:
-    latent, mask = noise(), area()
-    assert torch.equal(
-        moved_smoothly(latent, whole(*way, mask)), moved(latent, whole(*way, mask))[0]
-    )
+def test_whole_cells_leave_no_remainder(way: tuple[float, float]) -> None:
+    assert (remainder(noise(), whole(*way, area())) == 0).all()
 
 
 @pytest.mark.parametrize("mask", [area(), None], ids=["mask", "no mask"])

@@ -32,7 +32,7 @@ from dragnoise.engine.system.cuda_graphs import NullGraph
 from golden_cases import GOLDEN, MODEL
 from sessions import editor
 
-CONFIG = FastConfig(steps=10, strength=0.3, iterations=3, lr=0.02)
+CONFIG = FastConfig(steps=10, strength=0.3, iterations=3, lr=0.02, grip_px=16.0)
 PICTURE = Image(Image.of(GOLDEN / "images" / "face_256x256.png").pixels[64:192, 64:192])
 POINTS = [((40, 44), (70, 58))]
 OTHERS = [((80, 88), (44, 60)), ((60, 30), (70, 24))]

@@ -17,7 +17,7 @@ from replayed import Replayed
 from sessions import MASK, PICTURE, editor
 from waiting import never_waiting
 
-QUICK = FastConfig(steps=10, strength=0.3, iterations=0)
+QUICK = FastConfig(steps=10, strength=0.3, iterations=0, grip_px=16.0)
 GRIP = np.zeros((64, 64), np.bool_)
 GRIP[14:26, 14:26] = True
 HANDLES = ((20.0, 20.0), (40.0, 44.0))
@@ -45,8 +45,10 @@ def maker_of(editor: Editor, picture: Image = PICTURE, **how: Any) -> FrameMaker
         return live._maker
 
 
-def cells(maker: FrameMaker, targets: Any) -> tuple[Tensor, Tensor]:
-    return maker._prepared.frame.points(Points(HANDLES, targets))
+def cells(maker: FrameMaker, targets: Any) -> tuple[Tensor, Tensor, Tensor]:
+    points = Points(HANDLES, targets)
+    frame = maker._prepared.frame
+    return *frame.points(points), frame.ways(points)
 
 
 def half() -> Editor:
@@ -71,7 +73,7 @@ def test_nothing_in_a_frame_waits_for_the_host(made_by: Any, how: dict[str, Any]
     given = cells(maker, OTHERS)
     with Called() as called:
         maker._pixels(*given)
-    assert called.times["dragnoise::splat"] == 1
+    assert called.times["dragnoise::splat"] == 2
     assert called.times["aten::convolution"] > 20
     assert Counter({name: called.times[name] for name in WAITS}).total() == 0, called.times
 
@@ -92,10 +94,9 @@ def test_a_frame_that_reads_its_targets_is_not_any_frame() -> None:
     """The test above would see it."""
     maker = maker_of(editor())
 
-    def reading(handles: Tensor, targets: Tensor) -> Tensor:
-        return maker._pixels(
-            handles, torch.tensor([[int(side) for side in each] for each in targets])
-        )
+    def reading(handles: Tensor, targets: Tensor, ways: Tensor) -> Tensor:
+        read = torch.tensor([[float(side) for side in way] for way in ways])
+        return maker._pixels(handles, targets, read)
 
     replayed = Replayed(reading, *cells(maker, TARGETS))
     given = cells(maker, OTHERS)

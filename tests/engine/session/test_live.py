@@ -31,7 +31,7 @@ from sessions import MASK, PICTURE, editor, same
 
 HANDLE = (20.0, 20.0)
 TARGETS = [(28.0, 22.0), (40.0, 34.0), (22.0, 30.0)]
-QUICK = FastConfig(steps=10, strength=0.3, iterations=0)
+QUICK = FastConfig(steps=10, strength=0.3, iterations=0, grip_px=16.0)
 ANSWER_S = 60
 
 
