@@ -9,10 +9,23 @@ INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kerne
 # Tests run in two processes: one thread each, and idle threads sleep.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test attack lint types docs check clean venv
+# PORT=8800, or SERVE='--model FOLDER': any option of dragnoise serve.
+PORT ?= 8765
+
+.PHONY: demo studio browser test attack lint types docs check clean venv
 
 demo: $(INSTALLED)
 	$(BIN)/dragnoise demo -o demo/
+
+studio: $(INSTALLED)
+	$(BIN)/dragnoise serve --port $(PORT) $(SERVE)
+
+# What the page's tests drive; they are skipped where it is missing. Debian's, where this may install it.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    apt-get update --quiet >/dev/null && apt-get install --yes --quiet --no-install-recommends chromium >/dev/null; } || \
+	  echo "no chromium: the page's tests are skipped"
 
 test: $(INSTALLED)
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
