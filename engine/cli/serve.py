@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from ..config import PictureLimits
 from ..errors import ConfigError, InputWarning
 from ..inputs.preset import PRESETS
+from ..serve.log import start_logging
 from ..serve.settings import SERVICE_LIMITS, ServeSettings, is_loopback
 from .options import add_model_options, add_settings, given_settings, load_editor
 from .program import Command
@@ -83,6 +84,7 @@ def _run(parsed: Namespace) -> int:
     settings = _settings(parsed)
     parsed.picture_pixels = SERVICE_LIMITS.picture_pixels
     parsed.picture_side = SERVICE_LIMITS.picture_side
+    start_logging()
     warnings.simplefilter("ignore", InputWarning)  # they may quote prompts; results have them
 
     editor = load_editor(parsed)

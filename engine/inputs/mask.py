@@ -1,5 +1,6 @@
 """The region that an edit may change, checked once."""
 
+import io
 import os
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -68,22 +69,41 @@ class Mask:
         Raises:
             MaskError: The source is no mask, or does not have the image's size.
         """
+        return _mask(source, width, height)
 
-        def check_size(wide: int, high: int, name: str = "") -> None:
-            """Check the size before the mask is decoded, when it may still have to be turned."""
-            if (wide, high) not in ((width, height), (height, width)):
-                _refuse(wide, high)
+    @classmethod
+    def from_bytes(cls, data: bytes, width: int, height: int) -> "Mask":
+        """Make a mask of a file's content, treated as `Mask.of` treats a file.
 
-        def _refuse(wide: int, high: int) -> None:
-            raise MaskError(
-                f"the mask is {wide}x{high} but the image is {width}x{height}; "
-                "give a mask of the image's size"
-            )
+        Args:
+            data: The bytes of a whole file.
+            width: As for `of`.
+            height: As for `of`.
 
-        mask = source if isinstance(source, Mask) else cls(_editable(source, check_size))
-        if mask.editable.shape != (height, width):
-            _refuse(mask.editable.shape[1], mask.editable.shape[0])
-        return mask
+        Raises:
+            MaskError: The bytes are no mask, or it does not have the image's size.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise MaskError(f"a mask's content is bytes, got {type(data).__name__}")
+        return _mask(io.BytesIO(data), width, height)
+
+
+def _mask(source: object, width: int, height: int) -> Mask:
+    def check_size(wide: int, high: int, name: str = "") -> None:
+        """Check the size before the mask is decoded, when it may still have to be turned."""
+        if (wide, high) not in ((width, height), (height, width)):
+            _refuse(wide, high)
+
+    def _refuse(wide: int, high: int) -> None:
+        raise MaskError(
+            f"the mask is {wide}x{high} but the image is {width}x{height}; "
+            "give a mask of the image's size"
+        )
+
+    mask = source if isinstance(source, Mask) else Mask(_editable(source, check_size))
+    if mask.editable.shape != (height, width):
+        _refuse(mask.editable.shape[1], mask.editable.shape[0])
+    return mask
 
 
 def _editable(source: object, check_size: CheckSize) -> Bits:
@@ -91,6 +111,9 @@ def _editable(source: object, check_size: CheckSize) -> Bits:
     if isinstance(source, (str, os.PathLike)):
         opened = open_picture(source, MaskError, check_size)
         return picture_to_mask(opened, repr(str(source)))
+    if isinstance(source, io.BytesIO):
+        name = f"{source.getbuffer().nbytes} bytes of data"
+        return picture_to_mask(open_picture(source, MaskError, check_size, name), name)
     if isinstance(source, PIL.Image.Image):
         return picture_to_mask(decoded(source, MaskError, check_size))
     array = as_array(source, MaskError)

@@ -167,6 +167,14 @@ class RemoteSession:
         """Return the session's own file, for `Client.restore`."""
         return self._ask("GET", "/file").content
 
+    def mask(self) -> bytes:
+        """Return the file of the mask. Raises ServiceError where there is none."""
+        return self._ask("GET", "/mask").content
+
+    def grip(self) -> bytes:
+        """Return the file of the grip. Raises ServiceError where there is none."""
+        return self._ask("GET", "/grip").content
+
     def set_mask(self, mask: Content | None) -> None:
         """Set where the picture may change (white); None: everywhere."""
         self._set("/mask", mask)

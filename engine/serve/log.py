@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import sys
+import time
 import traceback
 from datetime import UTC, datetime
 
@@ -24,9 +25,9 @@ def log(event: str, level: int = logging.INFO, **about: object) -> None:
         about: Numbers and names of our own choosing; never what a client has sent.
     """
     if _LOGGER.isEnabledFor(level):
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
         name = logging.getLevelName(level).lower()
-        _LOGGER.log(level, json.dumps({"at": at, "level": name, "event": event} | about))
+        head = {"at": _at(time.time()), "level": name, "event": event}
+        _LOGGER.log(level, json.dumps(head | about))
 
 
 def log_crash(error: BaseException) -> None:
@@ -42,9 +43,31 @@ def short(id: str) -> str:
 
 
 def start_logging() -> None:
-    """Let the service's logs go to stderr."""
+    """Let logs and warnings go to stderr, one object a line, whoever writes them."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    _LOGGER.addHandler(handler)
+    handler.setFormatter(_Lines())
+    logging.getLogger().addHandler(handler)
+    logging.captureWarnings(True)
     _LOGGER.setLevel(logging.INFO)
-    _LOGGER.propagate = False
+
+
+class _Lines(logging.Formatter):
+    """Ours are lines already; of a library's errors the kind is told, not what they say."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record's line."""
+        if record.name == _LOGGER.name:
+            return record.getMessage()
+        error = record.exc_info[0] if record.exc_info else None
+        about = {
+            "at": _at(record.created),
+            "level": record.levelname.lower(),
+            "event": "library",
+            "logger": record.name,
+            "text": record.getMessage().strip().partition("\n")[0][:200],
+        }
+        return json.dumps(about if error is None else about | {"error": error.__name__})
+
+
+def _at(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

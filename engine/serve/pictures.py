@@ -1,6 +1,7 @@
 """Pictures as they come and go: judged by their first bytes, decoded once, encoded as asked."""
 
 import io
+from dataclasses import dataclass
 
 import PIL.Image
 
@@ -10,10 +11,7 @@ from ..inputs.image import Image
 from ..inputs.mask import Mask
 from .refusals import Refusal
 
-__all__ = ["FORMATS", "encoded", "mask_of", "picture_of"]
-
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF")
-"""Pillow's names of the formats that a service reads."""
+__all__ = ["encoded", "mask_of", "mask_png", "picture_of"]
 
 _KNOWN = "PNG, JPEG, WebP, AVIF or TIFF"
 _BEGINNINGS = (
@@ -25,6 +23,22 @@ _BEGINNINGS = (
     b"MM\x00+",
 )
 
+_PILLOWS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)
+"""What Pillow raises of a size before it tells it."""
+
+
+@dataclass(frozen=True)
+class _Limits(PictureLimits):
+    """Limits of which a service's client is told that they are limits."""
+
+    def check_picture(self, width: int, height: int, name: str) -> None:
+        """Check that a picture may be read, and edited. Raises Refusal."""
+        try:
+            super().check_picture(width, height, name)
+            self.check_edit(width, height)
+        except ImageError as large:
+            raise Refusal("too_large", str(large)) from large
+
 
 def picture_of(data: bytes, limits: PictureLimits) -> Image:
     """Return the picture in a file's content.
@@ -33,13 +47,13 @@ def picture_of(data: bytes, limits: PictureLimits) -> Image:
         Refusal: It is of another format, or too large: known before anything is decoded.
         ImageError: It is none, or not a whole one.
     """
-    width, height = _opened(data, "image").size
+    _check_known(data)
     try:
-        limits.check_picture(width, height, "the picture")
-        limits.check_edit(width, height)
-    except ImageError as large:
-        raise Refusal("too_large", str(large)) from large
-    return Image.from_bytes(data, limits)
+        return Image.from_bytes(data, _Limits(**limits.to_dict()))
+    except ImageError as refused:
+        if isinstance(refused.__cause__, _PILLOWS):
+            raise Refusal("too_large", str(refused)) from refused
+        raise
 
 
 def mask_of(data: bytes, width: int, height: int) -> Mask:
@@ -49,7 +63,15 @@ def mask_of(data: bytes, width: int, height: int) -> Mask:
         Refusal: It is of another format.
         MaskError: It is none, or has another size: known before it is decoded.
     """
-    return Mask.of(_opened(data, "mask"), width, height)
+    _check_known(data)
+    return Mask.from_bytes(data, width, height)
+
+
+def mask_png(mask: Mask) -> bytes:
+    """Return a mask's file: white where it is set."""
+    content = io.BytesIO()
+    PIL.Image.fromarray(mask.editable).save(content, "PNG")
+    return content.getvalue()
 
 
 def encoded(image: Image, format: str, quality: int) -> bytes:
@@ -71,21 +93,9 @@ def encoded(image: Image, format: str, quality: int) -> bytes:
     return content.getvalue()
 
 
-def _opened(data: bytes, code: str) -> PIL.Image.Image:
-    """Return a picture whose first bytes were read, and no more."""
-    if not _is_known(data):
-        raise Refusal("unsupported", f"{len(data)} bytes are no {_KNOWN}; give one of these")
-    try:
-        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as bomb:
-        raise Refusal("too_large", "the picture has far too many pixels; make it smaller") from bomb
-    except Exception as broken:
-        raise Refusal(code, f"the {code} cannot be read; give a whole {_KNOWN}") from broken
-
-
-def _is_known(data: bytes) -> bool:
-    """Whether a file begins as one of the formats does."""
-    if data.startswith(_BEGINNINGS):
-        return True
+def _check_known(data: bytes) -> None:
+    """Raise Refusal for a file that does not begin as one of the formats does."""
     is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-    return is_webp or (data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis", b"mif1"))
+    is_avif = data[4:8] == b"ftyp" and (b"avif" in data[8:64] or b"avis" in data[8:64])
+    if not (data.startswith(_BEGINNINGS) or is_webp or is_avif):
+        raise Refusal("unsupported", f"{len(data)} bytes are no {_KNOWN}; give one of these")

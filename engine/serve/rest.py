@@ -14,7 +14,7 @@ from ..inputs.mask import Mask
 from ..session.session import Session
 from .documents import ErrorDocument, Info, State
 from .held import Held
-from .pictures import mask_of, picture_of
+from .pictures import mask_of, mask_png, picture_of
 from .refusals import Refusal
 from .service import Service
 
@@ -111,7 +111,9 @@ async def open_session(
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/octet-stream": {"schema": {"type": "string"}}},
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+            },
         }
     },
 )
@@ -161,7 +163,7 @@ async def file(held: HeldHere, service: ServiceHere) -> Response:
 _LAYER: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"image/png": {"schema": {"type": "string"}}},
+        "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 
@@ -176,6 +178,12 @@ async def put_mask(held: HeldHere, service: ServiceHere, body: BodyHere) -> None
     """Set where the picture may change: white, in a picture of the session's size."""
     held.mask = await _layer(service, held, body)
     held.unsaved = True
+
+
+@routes.get("/sessions/{id}/mask", response_class=Response, responses=_pictures(404))
+async def mask(held: HeldHere, service: ServiceHere) -> Response:
+    """Where the picture may change, as PNG; 404 where it may everywhere."""
+    return await _layer_answer(service, held.mask)
 
 
 @routes.delete("/sessions/{id}/mask", status_code=204, responses=refusals(404))
@@ -198,6 +206,12 @@ async def put_grip(held: HeldHere, service: ServiceHere, body: BodyHere) -> None
         raise Refusal("mask", "the grip marks nothing (white); delete it to grip a disc")
     held.grip = grip
     held.unsaved = True
+
+
+@routes.get("/sessions/{id}/grip", response_class=Response, responses=_pictures(404))
+async def grip(held: HeldHere, service: ServiceHere) -> Response:
+    """What moves as one piece, as PNG; 404 where a disc does."""
+    return await _layer_answer(service, held.grip)
 
 
 @routes.delete("/sessions/{id}/grip", status_code=204, responses=refusals(404))
@@ -250,6 +264,13 @@ def _sample(service: Service, name: str) -> Path:
 async def _layer(service: Service, held: Held, body: bytes) -> Mask:
     image = held.session.source
     return await service.threads.picture(partial(mask_of, body, image.width, image.height))
+
+
+async def _layer_answer(service: Service, layer: Mask | None) -> Response:
+    if layer is None:
+        raise Refusal("not_found", "there is none")
+    content = await service.threads.quick(partial(mask_png, layer))
+    return Response(content, media_type="image/png", headers={"Cache-Control": "no-store"})
 
 
 async def _answer(service: Service, image: Image, format: str) -> Response:

@@ -18,7 +18,6 @@ import uvicorn
 from ..editor import Editor
 from ..errors import ConfigError
 from .app import create_app
-from .log import start_logging
 from .settings import ServeSettings, is_loopback
 
 __all__ = ["Server", "address", "listening", "run"]
@@ -136,7 +135,6 @@ def run(
     Raises:
         ConfigError: Nothing can listen there.
     """
-    start_logging()
     with listening(settings) as place:
         port = place.getsockname()[1]
         app = create_app(editor, settings)

@@ -1,5 +1,6 @@
 """The table of sessions: who holds an id holds the session, and nobody can guess one."""
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -102,7 +103,8 @@ class Table:
                 await self._threads.picture(lambda: folder.save(held))
             except DragnoiseError as refused:  # a full disk
                 held.unsaved = True
-                log("save_failed", session=short(held.id), error=type(refused).__name__)
+                about = {"session": short(held.id), "error": type(refused).__name__}
+                log("save_failed", logging.WARNING, **about)
                 return False
             if self._held.get(held.id) is not held:  # deleted meanwhile
                 await self._threads.picture(lambda: folder.forget(held.id))

@@ -334,9 +334,10 @@ class Live:
         """Note the end of a frame, tell who waits, and make the next where something has moved."""
         with self._lock:
             self._job = None
+            wanted = 0 if self._wanted is None else self._wanted.number
             if job.error is not None and not self._closed:
                 self._error = job.error
-            wanted = 0 if self._wanted is None else self._wanted.number
+                self._tried = wanted  # who reads the error may move again
             self._busy = again = wanted > self._tried
         if again:
             self._fly()

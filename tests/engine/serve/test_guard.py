@@ -34,7 +34,7 @@ def routes(running: Running) -> list[tuple[str, str]]:
         for path, methods in document["paths"].items()
         for method in methods
     ]
-    assert len(described) == 19
+    assert len(described) == 21
     others = ("/", "/page/app.js", "/metrics", f"{API}/openapi.json", "/none")
     return [*described, *(("GET", path) for path in others)]
 

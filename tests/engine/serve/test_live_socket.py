@@ -1,20 +1,29 @@
 """The WebSocket: moves come in, frames go out, and nothing queues."""
 
+import asyncio
 import io
+import json
 import struct
-import time
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import pytest
+from starlette.websockets import WebSocketState
 
-from dragnoise.engine import Image
-from dragnoise.engine.serve import Client, ServiceError
+from dragnoise.engine import Image, Points
+from dragnoise.engine.serve import Client, ServeSettings, ServiceError
 from dragnoise.engine.serve.client import LiveConnection, RemoteSession, Said
 from dragnoise.engine.serve.frames import Frame
+from dragnoise.engine.serve.held import Held
+from dragnoise.engine.serve.outbox import Outbox, Unsent
+from dragnoise.engine.serve.pointer import Pointer
+from dragnoise.engine.serve.refusals import Refusal
+from dragnoise.engine.serve.service import Service
+from dragnoise.engine.session.live import LiveFrame
 from services import LAYER, Running, busy, eventually
-from sessions import editor
+from sessions import PICTURE, editor
 
 HANDLE = (20.0, 20.0)
 TARGETS = [(28.0, 22.0), (40.0, 34.0), (22.0, 30.0)]
@@ -205,24 +214,97 @@ def test_a_session_in_use_is_not_dragged_by_another(session: RemoteSession) -> N
         session.file()
 
 
-def test_a_slow_reader_gets_the_newest(session: RemoteSession) -> None:
-    """Frames that it does not read are dropped on our side, once what lies between is full."""
-    with session.live() as live:
-        grabbed(live)
-        answered(live, TARGETS[0])
-        last = 0
-        for number in range(60):
-            last = live.move((20 + number / 10, 20))
-            time.sleep(0.02)
-        live.say(type="ping", at=7)
-        frames = 0
+class Slow:
+    """A client that takes one frame when it is let; what a WebSocket is to a connection."""
+
+    client_state = WebSocketState.CONNECTED
+
+    def __init__(self) -> None:
+        self.said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.texts: list[Any] = []
+        self.frames: list[Frame] = []
+        self.reads = asyncio.Semaphore(0)
+
+    async def receive(self) -> dict[str, Any]:
+        return await self.said.get()
+
+    async def send_json(self, text: Any) -> None:
+        self.texts.append(text["type"])
+
+    async def send_bytes(self, message: bytes) -> None:
+        await self.reads.acquire()
+        self.frames.append(Frame.of(message))
+
+    async def close(self, code: int) -> None:
+        self.texts.append(code)
+
+    def say(self, **message: Any) -> None:
+        self.said.put_nowait({"type": "websocket.receive", "text": json.dumps(message)})
+
+
+def test_a_slow_reader_gets_the_newest() -> None:
+    """While one frame waits to be taken the others are overtaken: the next is the last."""
+
+    async def drag() -> list[int]:
+        inside = Service(editor(), ServeSettings())
+        held = await inside.table.add(lambda: editor().open(PICTURE))
+        slow = Slow()
+        serving = asyncio.create_task(Pointer(inside, held, slow).serve())  # type: ignore[arg-type]
+        slow.say(type="grab", handles=[HANDLE])
+        for seq in range(1, 7):
+            slow.say(type="move", seq=seq, targets=[[20 + seq, 20]])
+            await made(held, seq)
+        slow.reads.release()
+        slow.reads.release()
+        async with asyncio.timeout(20):
+            while len(slow.frames) < 2:
+                await asyncio.sleep(0.01)
+        slow.said.put_nowait({"type": "websocket.disconnect", "code": 1001})
+        await serving
+        inside.threads.close()
+        return [frame.seq for frame in slow.frames]
+
+    assert asyncio.run(drag()) == [1, 6]
+
+
+async def made(held: Held, seq: int) -> None:
+    """Wait until a move's frame has been made and put."""
+    async with asyncio.timeout(20):
         while True:
-            said = live.until("model")
-            assert isinstance(said, Frame)
-            frames += 1
-            if said.seq == last:
-                break
-        assert frames < 60
+            hold = None if held.pointer is None else held.pointer._hold
+            if hold is not None and hold.seq == seq and list(hold._moves) == [seq]:
+                latest = hold.live._latest
+                if latest is not None and latest.number == seq:
+                    await asyncio.sleep(0.05)
+                    return
+            await asyncio.sleep(0.01)
+
+
+def test_an_outbox_keeps_the_newest_of_what_is_overtaken() -> None:
+    async def run() -> None:
+        outbox = Outbox()
+        outbox.text("ready")
+        outbox.text("progress", done=1)
+        outbox.frame(unsent(1))
+        outbox.text("state")
+        outbox.text("progress", done=2)
+        outbox.frame(unsent(2))
+        taken = [await outbox.next() for _ in range(4)]
+        kinds = [item.seq if isinstance(item, Unsent) else item["type"] for item in taken]
+        assert kinds == ["ready", "state", "progress", 2]
+        assert outbox.dropped == 1
+        for _ in range(256):
+            outbox.text("pong")
+        with pytest.raises(Refusal, match="wait to be read"):
+            outbox.text("pong")
+
+    asyncio.run(run())
+
+
+def unsent(seq: int) -> Unsent:
+    points = Points((HANDLE,), (HANDLE,))
+    frame = LiveFrame(number=seq, kind="model", image=PICTURE, points=points, latency_ms=1.0)
+    return Unsent(frame, seq, 0.0, "png", 80)
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,7 @@ def test_layers(session: RemoteSession, layer: str) -> None:
     put = session.set_mask if layer == "mask" else session.set_grip
     put(LAYER)
     assert getattr(session.state(), layer)
+    assert (pixels(getattr(session, layer)()) == pixels(LAYER)).all()
     for wrong, status, code in (
         (png(PIL.Image.new("L", (3, 3))), 400, "mask"),
         (LAYER[:60], 400, "mask"),
@@ -147,6 +148,8 @@ def test_layers(session: RemoteSession, layer: str) -> None:
     assert getattr(session.state(), layer)
     put(None)
     assert not getattr(session.state(), layer)
+    with pytest.raises(ServiceError, match="not_found"):
+        getattr(session, layer)()
 
 
 def test_an_empty_grip_is_refused(session: RemoteSession) -> None:

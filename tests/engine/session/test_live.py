@@ -17,6 +17,7 @@ from dragnoise.engine import (
     DeadlineError,
     Editor,
     FastConfig,
+    NumbersError,
     PointError,
     Session,
     SessionError,
@@ -348,6 +349,26 @@ def test_a_target_that_is_none_is_refused(target: Any) -> None:
         with pytest.raises(PointError):
             drag.move(target)
         answered(drag, TARGETS[0])
+
+
+def test_a_source_that_cannot_be_prepared_is_told_once_a_move(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+
+    def fail(*args: object) -> None:
+        tried.append(args)
+        raise NumbersError("no numbers")
+
+    monkeypatch.setattr("dragnoise.engine.session.live.FrameMaker", fail)
+    with live() as drag:
+        for number in range(1, 3):
+            drag.move(TARGETS[0])
+            with pytest.raises(NumbersError):
+                drag.frame(ANSWER_S)
+            with pytest.raises(SessionError, match="move first"):
+                drag.frame(ANSWER_S)
+            assert len(tried) <= number + 1  # one before any move
 
 
 def test_a_release_or_a_frame_to_keep_needs_a_move() -> None:
