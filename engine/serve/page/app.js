@@ -222,9 +222,10 @@ function stop() {
 }
 
 acts.cancel = () => {
-  if (refining) live.cancel();
-  else if (session) ask(path("/cancel"), { method: "POST" }).catch(failed);
-  stop();
+  if (refining) {
+    live.cancel();
+    stop();
+  } else if (session) ask(path("/cancel"), { method: "POST" }).catch(failed); // what was begun says when it ended
 };
 
 // Undo, redo, the history.

@@ -59,7 +59,7 @@ export class DragCanvas extends EventTarget {
   #maskLoaded = false;
 
   /** options: radius of what moves without a grip, in the picture's pixels; flat: without WebGL. */
-  constructor(element, { radius = 16, flat = false } = {}) {
+  constructor(element, { radius = 24, flat = false } = {}) {
     super();
     this.radius = radius;
     this.#element = element;

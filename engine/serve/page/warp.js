@@ -18,7 +18,7 @@ export class Field {
    * handles: [[x, y]]. radius: of what moves about a handle without a grip. mask, grip: what may
    * change, what moves as one piece: (columns, rows) => Uint8Array, or null.
    */
-  constructor([width, height], handles, { radius = 16, mask = null, grip = null } = {}) {
+  constructor([width, height], handles, { radius = 24, mask = null, grip = null } = {}) {
     const step = this.step = Math.max(width, height) / NODES;
     this.columns = Math.max(4, Math.round(width / step)) + 1;
     this.rows = Math.max(4, Math.round(height / step)) + 1;

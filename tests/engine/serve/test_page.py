@@ -3,8 +3,10 @@
 Pictures of its states and what was measured are left in artifacts/studio.
 """
 
+import argparse
 import io
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ import pytest
 import torch
 
 import studio
+from dragnoise.engine import FastConfig
+from dragnoise.engine.cli.edit import EDIT
 from dragnoise.engine.drag.field import displacement_field
 from studio import Studio, way
 
@@ -253,6 +257,77 @@ def test_a_picture_of_ones_own_and_the_session_file(opened: Studio, tmp_path: Pa
     opened.wait("(id) => studio.session.id !== id", first)
     opened.opened()
     assert opened.state["width"] == 96
+
+
+def test_what_is_taken_along(opened: Studio, tmp_path: Path) -> None:
+    page = opened.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened.drag(SAIL, AWAY)
+    opened.refined(steps=2)
+
+    def copied(act: str) -> str:
+        page.click("#save summary")
+        page.click(f'[data-act="{act}"]')
+        page.click("#toasts p:has-text('Copied') button")
+        return str(opened.ask("navigator.clipboard.readText()"))
+
+    def downloaded(act: str) -> Path:
+        with page.expect_download() as download:
+            page.click("#save summary")
+            page.click(f'[data-act="{act}"]')
+        path = tmp_path / download.value.suggested_filename
+        download.value.save_as(path)
+        return path
+
+    words = shlex.split(copied("command"))
+    parser = argparse.ArgumentParser()
+    EDIT.add_options(parser)
+    parsed = parser.parse_args(words[2:])
+    assert words[:2] == ["dragnoise", "edit"]
+    assert "50,75:66,75" in words
+    assert (parsed.preset, parsed.mask) == ("fast", "mask.png")
+    assert parsed.prompt == opened.state["prompt"]
+    script = copied("python")
+    compile(script, "copied.py", "exec")
+    assert 'session.drag([((50, 75), (66, 75))], preset="fast", base="source", mask=' in script
+    with PIL.Image.open(downloaded("webp")) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (128, 128))
+    assert downloaded("film").stat().st_size > 2000
+    assert set(np.unique(array_of(downloaded("maskfile").read_bytes())[..., 0])) == {0, 255}
+
+
+def test_history_prompt_and_a_session_that_is_forgotten(opened: Studio) -> None:
+    page = opened.page
+    before = opened.pixels()
+    opened.drag(SAIL, AWAY)
+    opened.refined(steps=2)
+    page.click("#history li:first-child button")
+    opened.wait("studio.session.can_redo")
+    assert opened.pixels() == before
+    first = opened.state["id"]
+    page.fill("#prompt", "a purple sail")
+    page.press("#prompt", "Enter")
+    opened.wait("(id) => studio.session.id !== id", first)
+    opened.opened()
+    second = opened.state["id"]
+    assert opened.state["prompt"] == "a purple sail"
+    assert not opened.ask("studio.canvas.isEmpty('mask')")
+    opened.ask("(id) => fetch(`/api/v1/sessions/${id}`, { method: 'DELETE' })", second)
+    opened.wait("(id) => studio.session.id !== id", second)
+    opened.opened()
+    assert opened.pixels() == before
+    assert opened.ask("studio.canvas.radius") == FastConfig().grip_px
+
+
+def test_learning_says_how_far_it_is_and_ends_when_told(opened: Studio) -> None:
+    opened.page.click("#more summary")
+    opened.page.click('[data-act="learn"]')
+    opened.page.wait_for_selector("#work span:has-text('Learning the picture'):has-text('%')")
+    keep(opened, "dark-learning")
+    opened.page.click("#work button")
+    opened.page.wait_for_selector("#work", state="hidden")
+    opened.drag(SAIL, AWAY)
+    opened.refined(steps=2)
 
 
 def test_phone(browser: "Browser", address: str) -> None:
