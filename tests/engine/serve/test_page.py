@@ -482,7 +482,8 @@ def test_without_webgl_the_picture_follows_too(plain: Studio) -> None:
 
 
 MEASURE = """async (count) => {
-  const measured = globalThis.measured = { drawn_ms: [], warped_ms: [], model_ms: [], longest_ms: [], between_ms: [] };
+  const names = ["drawn_ms", "warped_ms", "model_ms", "longest_ms", "between_ms"];
+  const measured = globalThis.measured = Object.fromEntries(names.map((name) => [name, []]));
   studio.canvas.addEventListener("drawn", ({ detail }) => {
     measured.drawn_ms.push(detail.ms);
     if (detail.kind === "warped" && detail.event) measured.warped_ms.push(detail.event);
