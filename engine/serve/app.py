@@ -13,7 +13,7 @@ from ..editor import Editor
 from ..errors import CancelledError, DeadlineError, DragnoiseError
 from .doing import routes as doing
 from .guard import Body, Guard, Watch
-from .page import page_routes
+from .page_files import page_routes
 from .pointer import Pointer
 from .refusals import Refusal, answer, of_error
 from .rest import routes as rest
