@@ -5,8 +5,8 @@ That displacement is linear in the handles' ways, so each handle has a coefficie
 complex number that turns and scales its way: solved once, and a move only sums them up. Where no
 mask says what may change, that depends on the ways, and a few sweeps follow every move. */
 
-const NODES = 56; // along the longer side
-const SWEEPS = 70;
+const NODES = 48; // along the longer side
+const SWEEPS = 60;
 const SWEEPS_AGAIN = 12;
 const OWN = 0.71; // half of a cell's diagonal and a little: in cells, as the next two
 const NEAREST = 1e-4;
@@ -117,14 +117,15 @@ export class Field {
   #sweep(values, known, editable, sweeps) {
     const { columns, rows, gripped, around } = this;
     const speed = 2 / (1 + Math.sin(Math.PI / Math.max(columns, rows)));
-    const free = [];
+    const free = new Int32Array(values.length);
+    let count = 0;
     for (let node = 0; node < values.length; node++) {
       if (!editable[node]) values[node] = 0;
       else if (gripped[node]) values[node] = known[node];
-      else free.push(node);
+      else free[count++] = node;
     }
     for (let sweep = 0; sweep < sweeps; sweep++) {
-      for (let i = 0; i < free.length; i++) {
+      for (let i = 0; i < count; i++) {
         const node = free[i];
         const near = 4 * node;
         const mean = (values[around[near]] + values[around[near + 1]] + values[around[near + 2]] + values[around[near + 3]]) / 4;

@@ -404,12 +404,12 @@ def test_field_is_the_engines(
     """On the page's grid, of one handle, of two in one piece, and of two in two pieces."""
     handles = [SAIL, (58.0, 64.0), (60.0, 110.0)]
     handles = [handles[0], handles[2] if targets[-1][1] > 100 else handles[1]][: len(targets)]
-    nodes = 57
+    nodes = 49
     apart = 128 / (nodes - 1)
     mask = np.zeros((nodes, nodes), np.uint8)
-    mask[6:54, 4:52] = 1
+    mask[5:46, 4:45] = 1
     grip = np.zeros_like(mask)
-    grip[20:36, 20:30] = 1
+    grip[17:31, 17:26] = 1
     field = displacement_field(
         torch.tensor(handles).flip(-1) / apart,
         torch.tensor(targets).flip(-1) / apart,
