@@ -23,7 +23,7 @@ LIVE_HEADER = (
 
 _PRESETS: Sequence[tuple[str, str, str, str | None]] = (
     ("`published`: DragNoise to the letter", "published", "published", None),
-    ("`fast`: latent moved, ten updates", "fast", "fast", "published / fast"),
+    ("`fast`: latent moved, five updates", "fast", "fast", "published / fast"),
     ("`live`: latent moved, a frame", "live", "frame", "published / frame"),
     ("`warp`: pixels moved, no model", "elastic-warp", "", None),
 )

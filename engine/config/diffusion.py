@@ -138,7 +138,7 @@ class FastConfig(DiffusionSettings):
     """
 
     steps: int = 5
-    iterations: int = 10
+    iterations: int = 5
     r_m: int = 3
     r_p: int = 3
     grip_px: float = 24.0
