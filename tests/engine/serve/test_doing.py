@@ -141,9 +141,10 @@ def test_cancel_ends_what_runs(session: RemoteSession, running: Running, what: s
     assert not session.state().adapter
 
 
-def test_a_drag_that_has_begun_is_cancelled(session: RemoteSession) -> None:
+def test_a_drag_that_has_begun_is_cancelled(session: RemoteSession, running: Running) -> None:
     ask = in_thread(lambda: list(session.drag_events(DRAG, settings={**QUICK, "iterations": 5000})))
-    time.sleep(0.5)
+    eventually(lambda: held_by(running, session).work is not None)
+    time.sleep(0.2)
     session.cancel()
     assert ask().code == "cancelled"
     assert session.state().version == 1
