@@ -109,6 +109,7 @@ class Pointer:
         self._release: asyncio.Task[None] | None = None
         self._work: Work[EditResult] | None = None
         self._answering: asyncio.Task[None] | None = None
+        self._letting_go = asyncio.Lock()
         self._close_code = 1000
         self._told_to_go = asyncio.Event()
         self._gone = asyncio.Event()
@@ -204,10 +205,11 @@ class Pointer:
             except SessionError:
                 continue  # nothing has moved since
             except (DragnoiseError, CancelledError, TimeoutError, RuntimeError) as error:
-                self._outbox.error(of_error(error))
+                refusal = of_error(error)
                 break
         hold.follower = None  # it need not wait for itself
         await self._let_go()
+        self._outbox.error(refusal)  # who hears it can grab again
 
     # What comes in.
 
@@ -362,11 +364,12 @@ class Pointer:
                 if self._work is not None:
                     self._work.cancel(reason or Refusal("cancelled", "let go"))
                 await asyncio.wait({release}, timeout=0.02)
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            await _stop(hold)
-            await self._service.threads.long(hold.live.close)
-            await hold.holding.aclose()
+        async with self._letting_go:
+            hold, self._hold = self._hold, None
+            if hold is not None:
+                await _stop(hold)
+                await self._service.threads.long(hold.live.close)
+                await hold.holding.aclose()
 
     def _held_now(self) -> Hold:
         if self._hold is None:
