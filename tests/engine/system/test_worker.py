@@ -215,7 +215,8 @@ def test_an_error_can_be_seen_before_it_is_raised(worker: Worker) -> None:
 
     job = worker.submit(fail, what="it")
     job.wait()
-    assert isinstance(job.error, ValueError)
+    seen = job.error
+    assert isinstance(seen, ValueError)
     with pytest.raises(ValueError, match="mine"):
         job.result()
     assert job.error is None
