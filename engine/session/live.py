@@ -31,7 +31,7 @@ from ..system.finite import check_finite
 from ..system.timers import StageTimes
 from ..system.worker import Job
 from .drag import Dragger
-from .request import DragRequest
+from .request import DragRequest, usually
 from .result import EditResult
 from .state import LastDrag, State
 
@@ -54,7 +54,7 @@ class LiveFrame:
         image: The picture, in the source's size.
         points: The handles with the targets that it answers, in image pixels.
         latency_ms: Milliseconds from the move to the picture.
-        timings_ms: Milliseconds by stage: "aim" and so on where no graph is replayed; "total".
+        timings_ms: Milliseconds: "total" of a model's frame, by stage of a refined one.
     """
 
     number: int
@@ -221,17 +221,15 @@ class Live:
         made is dropped.
 
         Args:
-            options: `preset` ("fast" where neither it nor a method is given), `method`, `config`,
-                `progress`, `timeout_s`, `priority`, as `Session.drag` takes them.
+            options: `preset` ("fast" where none, nor a method or a config, is given), `method`,
+                `config`, `progress`, `timeout_s`, `priority`, as `Session.drag` takes them.
 
         Raises:
             SessionError: Nothing has moved, or the drag is closed.
             CancelledError: The session is then as it was.
         """
         move = self._last_move()
-        request = self._hands.request(
-            move.points, {"preset": "fast"} if _usual(options) else options
-        )
+        request = self._hands.request(move.points, usually(options, "fast"))
         self._land()
         try:
             result = self._hands.drag(request)
@@ -387,11 +385,6 @@ class Live:
         points = Points(self.handles, one_or_more(targets))
         points.check_inside(*self._size)
         return points
-
-
-def _usual(options: Mapping[str, Any]) -> bool:
-    """Whether nobody has said how to drag after the release."""
-    return all(options.get(name) is None for name in ("preset", "method", "config"))
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:

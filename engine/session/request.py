@@ -1,7 +1,7 @@
 """A drag as it was asked for, checked once."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
@@ -21,7 +21,7 @@ from ..pipelines.pipeline import OnStep
 from ..system.worker import Job
 from .result import Progress, silent
 
-__all__ = ["Base", "DragOptions", "DragRequest", "row_of", "settings_of"]
+__all__ = ["Base", "DragOptions", "DragRequest", "row_of", "settings_of", "usually"]
 
 _HISTORY = 2**24
 """Most places of handles that a drag keeps, 16 bytes each."""
@@ -149,6 +149,12 @@ class DragRequest:
         """Check for cancellation and report an iteration."""
         job.check()
         self.progress("drag", iteration.number + 1, self.settings.iterations)
+
+
+def usually(options: Mapping[str, Any], preset: str) -> dict[str, Any]:
+    """Return a drag's options, with this preset where nobody has said how to drag."""
+    unsaid = all(options.get(name) is None for name in ("preset", "method", "config"))
+    return {**options, "preset": preset} if unsaid else dict(options)
 
 
 def row_of(method: str | AnyMethod | None, preset: str | None) -> AnyMethod:

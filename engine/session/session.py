@@ -45,7 +45,7 @@ from .drag import Dragger, Moment
 from .file import write_session
 from .learn import PictureLearner
 from .live import Hands, Live, LiveFrame
-from .request import Base, DragOptions, DragRequest, row_of, settings_of
+from .request import Base, DragOptions, DragRequest, row_of, settings_of, usually
 from .result import EditResult, Progress, silent
 from .state import SessionState, State, held_bytes
 from .stream import Event, PreviewPacer, Previews, read_events
@@ -382,14 +382,13 @@ class Session:
             ConfigError: The method cannot follow a pointer.
             PointError: A handle lies outside the picture.
         """
-        if options.get("method") is None and options.get("config") is None:
-            options.setdefault("preset", "live")
         if base not in ("source", "result"):
             raise SessionError(f"a live drag begins at 'source' or 'result', not {shown(base)}")
         begun = one_or_more(handles)
-        row = row_of(options.get("method"), options.get("preset"))
+        how = usually(options, "live")
+        row = row_of(how.get("method"), how.get("preset"))
         still = Points(begun, begun)
-        request = DragRequest.of(still, self.source, self._defaults(row), base=base, **options)
+        request = DragRequest.of(still, self.source, self._defaults(row), base=base, **how)
         check_live(request.method, request.settings)
         on_frame = function("on_frame", on_frame)
 

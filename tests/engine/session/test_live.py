@@ -177,6 +177,19 @@ def test_a_release_drags_to_the_last_target_and_can_be_undone() -> None:
         drag.move(TARGETS[0])
 
 
+def test_a_release_by_the_usual_preset_keeps_the_other_options() -> None:
+    told: list[str] = []
+    with opened().live(HANDLE, preset=None) as drag:
+        drag.move(TARGETS[0])
+        result = drag.release(preset=None, progress=lambda stage, *_: told.append(stage))
+    assert result.settings["config"] == editor().defaults_of("fast")
+    assert {"drag", "propagate"} <= set(told)
+    with live() as drag:
+        drag.move(TARGETS[0])
+        with pytest.raises(DeadlineError, match=r"within 1e-06 s"):
+            drag.release(timeout_s=1e-6)
+
+
 def test_a_frame_that_is_kept_is_what_the_next_drag_goes_on_from() -> None:
     session = opened()
     with live(session) as drag:
