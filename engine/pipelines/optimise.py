@@ -68,8 +68,10 @@ def optimise(
     if method.aim is not None:
         with run.watched("aim"), torch.no_grad():
             scene, start = method.aim(scene, prepared.start, prepared.inversion)
-        with run.watched("reference"):
-            known = _reference(method, scene, prepared)
+        known = None
+        if scene.settings.iterations:  # nobody compares with it otherwise
+            with run.watched("reference"):
+                known = _reference(method, scene, prepared)
         prepared = replace(prepared, place=scene.place, start=start)
         warm = WarmStart(start.variable, known)
     if method.rounds is None:
