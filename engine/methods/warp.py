@@ -5,13 +5,12 @@ hidden and nothing that follows; what is uncovered is painted smoothly.
 """
 
 import dataclasses
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 
 from ..config import WarpConfig
-from ..drag.method import Forward, Method, Start, State
+from ..drag.method import Method, Start
 from ..drag.scene import Scene
 from ..drag.warp import warp
 from ..pipelines.pixels import PIXELS, PixelPlace
@@ -41,31 +40,11 @@ def _aim(
     return dataclasses.replace(scene, handles=scene.targets), Start((), moved)
 
 
-def _features(scene: _Scene, constants: tuple[()], variable: Tensor) -> Forward:
-    return Forward(variable)
-
-
-def _begin(scene: _Scene, reference: Forward) -> State:
-    return State(scene.handles)
-
-
-def _follow(scene: _Scene, reference: Forward, forward: Forward, state: State) -> State:
-    return state
-
-
-def _finished(scene: _Scene, state: State) -> Tensor:
-    return torch.ones((), dtype=torch.bool)
-
-
-def _supervise(scene: _Scene, reference: Forward, forward: Forward, state: State) -> Tensor:
-    return forward.features.sum() * 0
+def _no_pass(*given: Any) -> Any:
+    raise AssertionError("a warp has no iterations (WarpConfig), so no pass is made")
 
 
 def _finish(scene: _Scene, constants: tuple[()], variable: Tensor) -> Tensor:
-    return variable
-
-
-def _preview(scene: _Scene, constants: tuple[()], variable: Tensor, forward: Forward) -> Tensor:
     return variable
 
 
@@ -75,13 +54,13 @@ WARP = Method(
     pipeline=PIXELS,
     settings=WarpConfig,
     start=_start,
-    features=_features,
-    begin=_begin,
-    follow=_follow,
-    finished=_finished,
-    supervise=_supervise,
+    features=_no_pass,
+    begin=_no_pass,
+    follow=_no_pass,
+    finished=_no_pass,
+    supervise=_no_pass,
     finish=_finish,
-    preview=_preview,
+    preview=_no_pass,
     exact=True,
     grips=True,
     aim=_aim,

@@ -68,10 +68,9 @@ def optimise(
     if method.aim is not None:
         with run.watched("aim"), torch.no_grad():
             scene, start = method.aim(scene, prepared.start, prepared.inversion)
-        known = None
-        if scene.settings.iterations:  # nobody compares with it otherwise
-            with run.watched("reference"):
-                known = _reference(method, scene, prepared)
+        with run.watched("reference"):
+            updates = scene.settings.iterations > 0  # without, nothing is compared with it
+            known = _reference(method, scene, prepared) if updates else None
         prepared = replace(prepared, place=scene.place, start=start)
         warm = WarmStart(start.variable, known)
     if method.rounds is None:
