@@ -155,3 +155,18 @@ def splat(
         splatted: As values, written; overlaps none of them.
         holes: [h, w] bool, contiguous, written.
     """
+
+def relax(
+    fixed: Tensor | NDArray[np.bool_],
+    speeds: Tensor | NDArray[np.float32],
+    found: Tensor | NDArray[np.float32],
+    before: Tensor | NDArray[np.float32],
+) -> None:
+    """Make sweeps towards a harmonic map; formula in `relax`. One thread.
+
+    Args:
+        fixed: [h, w] bool, contiguous.
+        speeds: [sweeps] float32, contiguous.
+        found: [C, h, w] float32, contiguous: the first iterate, and then the last.
+        before: As found, and overlapping it nowhere: the first iterate too; written.
+    """

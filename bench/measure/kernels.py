@@ -23,6 +23,8 @@ from dragnoise.kernels import adam, group_norm_silu, latent_term, patch_motion, 
 from dragnoise.kernels.attention import attention
 from dragnoise.kernels.geglu import geglu
 from dragnoise.kernels.layer_norm import added_layer_norm
+from dragnoise.kernels.relax import reference as relax_by_formula
+from dragnoise.kernels.relax import relax
 from dragnoise.kernels.splat import reference as splat_by_formula
 from dragnoise.kernels.splat import splat
 
@@ -133,6 +135,13 @@ def _splat(device: torch.device, dtype: torch.dtype) -> Pair:
     return partial(splat_by_formula, *inputs), partial(splat, *inputs)
 
 
+def _relax(device: torch.device, dtype: torch.dtype) -> Pair:
+    torch.manual_seed(0)
+    values, start = torch.randn(2, 3, 64, 64, device=device).unbind()
+    inputs = (values, torch.rand(64, 64, device=device) < 0.1, start, 40)
+    return partial(relax_by_formula, *inputs), partial(relax, *inputs)
+
+
 def _adam(device: torch.device, dtype: torch.dtype) -> Pair:
     def buffers() -> tuple[Any, ...]:
         variable, gradient, first, second = torch.randn(4, 1, 1280, 8, 8, device=device).unbind()
@@ -240,6 +249,7 @@ CASES: tuple[Case, ...] = (
     Case("point_tracking", "eight handles, the same map", _tracking(640, 64, 8)),
     Case("latent_term", "the latent at 512: [4, 64, 64]", _latent),
     Case("splat", "the latent at 512: [4, 64, 64]", _splat),
+    Case("relax", "forty sweeps of the field at 512: [3, 64, 64]", _relax),
     Case("adam", "the bottleneck at 512: [1280, 8, 8]", _adam),
     Case("group_norm_silu", "forward, [320, 64, 64]", _norm(320, 64, 32, False)),
     Case("group_norm_silu", "with gradient, [320, 64, 64]", _norm(320, 64, 32, True)),

@@ -19,8 +19,7 @@ cells instead, by cubics, so that it comes to where it should and not to the nex
 Everything is computed on the maps' device with fixed counts of steps: nothing is read by the host.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dragnoise.kernels.relax import relax
 from dragnoise.kernels.splat import splat
 
 __all__ = [
@@ -254,31 +254,7 @@ def harmonic(values: Tensor, fixed: Tensor, sweeps: int = SWEEPS) -> Tensor:
         coarse = harmonic(sums / counted.clamp(min=1e-6), counted[0] > 0, sweeps)
         size = (values.shape[1], values.shape[2])
         start = F.interpolate(coarse[None], size, mode="bilinear", align_corners=False)[0]
-    found = before = torch.where(fixed, values, start)
-    for speed in _speeds(max(values.shape[1:]), sweeps):
-        relaxed = before + speed * (_around(found) - before)
-        before, found = found, torch.where(fixed, values, relaxed)
-    return found
-
-
-def _around(values: Tensor) -> Tensor:
-    """Return the mean of the four cells around every cell."""
-    padded = F.pad(values[None], (1, 1, 1, 1), mode="replicate")[0]
-    vertical = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1]
-    return (vertical + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]) / 4
-
-
-def _speeds(size: int, sweeps: int) -> Iterator[float]:
-    """Yield the factors of Chebyshev's acceleration of Jacobi's iteration (Golub and Varga, 1961).
-
-    Plain sweeps carry a value about one cell a sweep; these as far as the map is wide.
-    """
-    radius = math.cos(math.pi / (size + 1))
-    yield 1.0
-    speed = 2.0
-    for _ in range(1, sweeps):
-        speed = 1 / (1 - radius**2 * speed / 4)
-        yield speed
+    return relax(values, fixed, start, sweeps)
 
 
 def moved(

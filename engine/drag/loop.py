@@ -163,7 +163,8 @@ class DragLoop:
         self._updates = torch.zeros((), dtype=torch.int64, device=device)
         self._number = torch.zeros((), dtype=torch.int64, device=device)
         self._reference: Forward | None = None
-        self._graph: Graph | None = None
+        self._graphs: dict[object, Graph] = {}
+        self._forwards: dict[object, Forward] = {}
 
     def matches(self, method: AnyMethod, scene: Scene[Any, Any], start: Start[Any]) -> bool:
         """Whether that drag differs from this one only in what `begin` writes."""
@@ -210,6 +211,8 @@ class DragLoop:
         if own.grip is not None and scene.grip is not None:
             own.grip.copy_(scene.grip)
         self._warm = warm
+        if warm is not None and warm.reference is not None:
+            self._reference = _written(self._reference, warm.reference)
         self._variable.copy_(self._start.variable if warm is None else warm.variable)
         if self._rounded is not None:
             self._rounded.copy_(self._variable)
@@ -245,12 +248,30 @@ class DragLoop:
         )
 
     def step(self) -> None:
-        """Make one iteration. The first runs as it is, the others are a graph."""
-        if self._done == 0:
-            self._iterate(self._look_first)
+        """Make one iteration.
+
+        The first one of all makes the buffers, and one whose handles were elsewhere has them from
+        the host: they run as they are. All others are replayed.
+        """
+        warm = self._warm
+        known = warm is not None and warm.reference is not None
+        if self._done:
+            self._replay("later", self._look)
+        elif self._tracks is None or (warm is not None and warm.handles is not None):
+            self._forward = self._iterate(self._look_first)
         else:
-            self._graph = self._graph or self._capture(lambda: self._iterate(self._look))
-            self._graph()
+            self._replay(("first", known), self._look_first)
+
+    def _replay(self, kind: object, look: Callable[[Forward], None]) -> None:
+        """Replay an iteration of a kind; the first of a kind is captured."""
+
+        def work() -> None:
+            self._forwards[kind] = self._iterate(look)
+
+        if kind not in self._graphs:
+            self._graphs[kind] = self._capture(work)
+        self._graphs[kind]()
+        self._forward = self._forwards[kind]  # a replayed graph writes where it was captured
 
     def optimum(self) -> Optimum:
         """Return a copy of where the loop is: the next drag may use the buffers."""
@@ -274,14 +295,15 @@ class DragLoop:
         last = self._done - 1
         return last >= 0 and last % self._poll_every == 0 and self._poll(self._stopped)
 
-    def _iterate(self, look: Callable[[Forward], None]) -> None:
+    def _iterate(self, look: Callable[[Forward], None]) -> Forward:
         method = self._method
         scene = self._scene
         read = self._variable if self._rounded is None else self._rounded
         leaf = read.detach().requires_grad_()
         with torch.enable_grad():
             forward = method.features(scene, self._constants, leaf)
-        look(forward.detach())
+        seen: Forward = forward.detach()
+        look(seen)
         assert self._tracks is not None
         self._tracks.index_copy_(0, self._number[None], self._state.handles[None])
         self._stopped |= method.finished(scene, self._state)
@@ -301,17 +323,18 @@ class DragLoop:
             scene.settings.lr,
         )
         self._updates += ~self._stopped
+        return seen
 
     def _look_first(self, forward: Forward) -> None:
-        self._forward = forward
         warm = self._warm
-        known = None if warm is None else warm.reference
-        self._reference = _written(self._reference, forward if known is None else known)
+        known = warm is not None and warm.reference is not None  # `begin` has written it
+        if not known:
+            self._reference = _written(self._reference, forward)
         state = self._method.begin(self._scene, self._reference)
         if warm is not None and warm.handles is not None:
             state = dataclasses.replace(state, handles=warm.handles.to(state.handles.dtype))
-        if known is not None:
-            state = self._method.follow(self._scene, known, forward, state)
+        if known:
+            state = self._method.follow(self._scene, self._reference, forward, state)
         # `begin` would move a graph's buffers: the first drag makes them, later ones write there.
         self._state = _written(getattr(self, "_state", None), state)
         if self._tracks is None:
@@ -319,7 +342,6 @@ class DragLoop:
             self._tracks = state.handles.new_zeros(count, *state.handles.shape)
 
     def _look(self, forward: Forward) -> None:
-        self._forward = forward
         state = self._method.follow(self._scene, self._reference, forward, self._state)
         self._state = _written(self._state, state)
 

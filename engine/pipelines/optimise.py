@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..drag.loop import Iteration, LoopCache, Optimum
-from ..drag.method import AnyMethod, Forward, WarmStart
+from ..drag.method import AnyMethod, WarmStart
 from ..drag.scene import Scene
 from ..drag.start import reference
 from ..run import Run
@@ -68,9 +68,9 @@ def optimise(
     if method.aim is not None:
         with run.watched("aim"), torch.no_grad():
             scene, start = method.aim(scene, prepared.start, prepared.inversion)
-        with run.watched("reference"):
-            updates = scene.settings.iterations > 0  # without, nothing is compared with it
-            known = _reference(method, scene, prepared) if updates else None
+        updates = scene.settings.iterations > 0  # without, nothing is compared with it
+        # The next drag of a source finds it again.
+        known = run(reference, *_unedited(method, scene, prepared)) if updates else None
         prepared = replace(prepared, place=scene.place, start=start)
         warm = WarmStart(start.variable, known)
     if method.rounds is None:
@@ -89,7 +89,7 @@ def optimise(
         part = replace(scene, place=place, settings=scene.settings.replace(iterations=updates))
         there = replace(prepared, place=place, start=method.start(place))
         with run.watched("reference"):
-            known = _reference(method, part, there)
+            known = reference(*_unedited(method, part, there))
         handles = ends[-1].handles[-1] if ends else None
         begun = sum(len(end.losses) for end in ends)
         ends.append(loop(part, there, WarmStart(variable, known, handles), begun))
@@ -98,9 +98,9 @@ def optimise(
     return replace(scene, place=before), _joined(ends)
 
 
-def _reference(method: AnyMethod, scene: Scene[Any, Any], prepared: Prepared[Any]) -> Forward:
-    """Return what the unedited picture shows at a place."""
-    found: Forward = reference(
+def _unedited(method: AnyMethod, scene: Scene[Any, Any], prepared: Prepared[Any]) -> Any:
+    """Return what `reference` is asked for what the unedited picture shows at a place."""
+    return (
         method,
         prepared.place,
         prepared.start,
@@ -109,7 +109,6 @@ def _reference(method: AnyMethod, scene: Scene[Any, Any], prepared: Prepared[Any
         prepared.dtype,
         scene.needs_output,
     )
-    return found
 
 
 def _joined(ends: list[Optimum]) -> Optimum:

@@ -19,6 +19,7 @@ void bind_patch_motion(nb::module_& module);
 void bind_latent_term(nb::module_& module);
 void bind_adam(nb::module_& module);
 void bind_splat(nb::module_& module);
+void bind_relax(nb::module_& module);
 
 namespace {
 
@@ -88,4 +89,5 @@ NB_MODULE(_native, module) {
     bind_latent_term(module);
     bind_adam(module);
     bind_splat(module);
+    bind_relax(module);
 }

@@ -314,6 +314,15 @@ def _splat() -> Iterator[Kernel]:
             yield Kernel(module, "gather_kernel", given, fixed | more, aligned=maps)
 
 
+def _relax() -> Iterator[Kernel]:
+    """Yield the kernel."""
+    maps = ("values", "start", "maps")
+    numbers = dict.fromkeys(("channels", "rows", "columns", "sweeps"), "i32")
+    given = dict.fromkeys(maps, "*fp32") | {"fixed": "*i1", "squared": "fp32"} | numbers
+    module = "dragnoise.kernels.gpu.relax"
+    yield Kernel(module, "relax_kernel", given, {"BLOCK": 2048}, warps=16, aligned=maps)
+
+
 KERNELS: tuple[Kernel, ...] = (
     *_attention(),
     *_geglu(),
@@ -323,6 +332,7 @@ KERNELS: tuple[Kernel, ...] = (
     *_track_points(),
     *_latent_term(),
     *_splat(),
+    *_relax(),
     *_adam(),
 )
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
-from dragnoise.engine import (
-    Editor,
-    Store,
-)
+from dragnoise.engine import Editor, FastConfig, Session, Store
 from dragnoise.engine.methods import METHODS
 from dragnoise.engine.system.cuda_graphs import NullGraph
 from golden_cases import MODEL
@@ -122,13 +121,13 @@ def test_a_like_drag_uses_the_last_ones_graph(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("dragnoise.engine.drag.loop.graph_on", lambda device: Recorded)
     session = opened()
     results = [session.drag(points, mask=MASK) for points in (POINTS, FURTHER, POINTS)]
-    assert len(captured) == 1
+    assert len(captured) == 2  # an iteration, and from the second drag on the first one
     assert_same(results[0], results[2])
     assert not same(results[0], results[1])
     session.drag(OTHERS, mask=MASK)  # two handles
     session.drag(OTHERS)  # no mask
     session.drag(OTHERS, config=QUICK.replace(lr=0.03))
-    assert len(captured) == 4
+    assert len(captured) == 5
 
 
 @pytest.mark.gpu
@@ -138,11 +137,36 @@ def test_on_cuda_a_like_drag_replays_the_last_ones_graph() -> None:
     first = session.drag(POINTS, mask=MASK)
     loop = session._loops._last
     assert loop is not None
-    graph = loop._graph
+    session.drag(FURTHER, mask=MASK)
+    graphs = dict(loop._graphs)
+    assert list(graphs) == ["later", ("first", False)]
     other = session.drag(FURTHER, mask=MASK)
     again = session.drag(POINTS, mask=MASK)
     assert session._loops._last is loop
-    assert loop._graph is graph
+    assert loop._graphs == graphs
     assert_same(first, again)
     assert not same(first, other)
     assert_same(other, one.edit(PICTURE, FURTHER, mask=MASK, prompt="a face", config=QUICK))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["dragnoise", "fast"])
+def test_on_cuda_a_replayed_drag_shows_its_own_passes(method: str) -> None:
+    """A replayed graph writes where it was captured, and previews read that."""
+    one = Editor.from_pretrained(MODEL, device="cuda", backend="eager")
+    config = QUICK if method == "dragnoise" else FastConfig(steps=10, iterations=4)
+
+    def shown(session: Session, points: Any) -> list[Tensor]:
+        seen: list[Tensor] = []
+        how: dict[str, Any] = {"mask": MASK, "method": method, "config": config}
+        session.drag(points, on_iteration=lambda it: seen.append(it.forward.noise.clone()), **how)
+        return seen
+
+    session = one.open(PICTURE, prompt="a face")
+    made = [shown(session, way) for way in (POINTS, FURTHER, POINTS, FURTHER)]
+    fresh = shown(one.open(PICTURE, prompt="a face"), FURTHER)
+    assert len(fresh) > 1
+    assert not torch.equal(fresh[0], fresh[-1])
+    for found in (made[1], made[3]):
+        torch.testing.assert_close(torch.stack(found), torch.stack(fresh), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(torch.stack(made[0]), torch.stack(made[2]), rtol=1e-3, atol=1e-3)
