@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from ...diffusion.model import Model
 from ...exported import Extent, PlanId, read_plan, signature
 from ..artefacts import Artefacts
@@ -17,6 +19,8 @@ def _objections(model: Model) -> list[str]:
     objections = objections_to_tensorrt()
     if model.device.type != "cuda":
         objections.append(f"TensorRT runs on CUDA, the model is on {model.device}")
+    elif not objections:
+        objections += library().objections_to(torch.cuda.get_device_capability(model.device))
     return objections
 
 

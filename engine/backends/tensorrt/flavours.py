@@ -27,6 +27,7 @@ FLAVOURS: Mapping[str, tuple[str, ...]] = {
 """flavour -> the modules it may be installed as."""
 
 _OLDEST = {"tensorrt": (10, 12), "tensorrt_rtx": (1, 1)}
+_RTX = ((7, 5), (8, 0), (8, 6), (8, 9))
 _EXTRA = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 
 
@@ -90,6 +91,21 @@ class Library:
         """
         own = "none" if capability is None else f"sm{capability[0]}{capability[1]}"
         return ("any", own) if self.flavour == "tensorrt_rtx" else (own,)
+
+    def objections_to(self, capability: tuple[int, int]) -> list[str]:
+        """List why it runs no plan on a device; empty if it does.
+
+        TensorRT for RTX refuses the cards of data centres after Ampere when a plan is loaded: 1.7.1
+        names 8.0, 8.6, 8.9, 12.0, 12.1 and what comes after, on an H100. Its documents add 7.5.
+        """
+        if self.flavour != "tensorrt_rtx" or capability in _RTX or capability >= (12, 0):
+            return []
+        known = ", ".join(f"{major}.{minor}" for major, minor in _RTX)
+        return [
+            f"TensorRT for RTX takes compute capabilities {known} and from 12.0 on, this card has "
+            f"{capability[0]}.{capability[1]}; pip install 'dragnoise[tensorrt]', whose flavour "
+            "comes first"
+        ]
 
 
 def library(flavour: str | None = None) -> Library:

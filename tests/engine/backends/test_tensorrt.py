@@ -352,6 +352,27 @@ def test_a_library_that_is_missing_or_too_old_says_so(importing: Callable[[Any],
         library("tensorrt")
 
 
+@pytest.mark.parametrize(
+    ("flavour", "capability", "runs"),
+    [
+        ("tensorrt", (9, 0), True),
+        ("tensorrt_rtx", (7, 0), False),
+        ("tensorrt_rtx", (8, 9), True),
+        ("tensorrt_rtx", (9, 0), False),  # seen on an H100
+        ("tensorrt_rtx", (10, 0), False),
+        ("tensorrt_rtx", (12, 1), True),
+        ("tensorrt_rtx", (13, 0), True),
+    ],
+)
+def test_a_card_that_a_flavour_does_not_take(
+    flavour: str, capability: tuple[int, int], runs: bool
+) -> None:
+    said = Library(flavour, None, "1.7.1").objections_to(capability)
+    assert (said == []) == runs
+    if said:
+        assert f"this card has {capability[0]}.{capability[1]}; pip install" in said[0]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device to load it on")
 @pytest.mark.parametrize(
     ("damage", "words"),
@@ -382,6 +403,13 @@ def test_a_plan_that_does_not_load_says_why(exported: Path, damage: Any, words: 
 @pytest.mark.skipif(
     not any(importlib.util.find_spec(name) for names in FLAVOURS.values() for name in names),
     reason="no TensorRT is installed",
+)
+@pytest.mark.skipif(
+    torch.cuda.is_available()
+    and bool(
+        objections_to_tensorrt() or library().objections_to(torch.cuda.get_device_capability())
+    ),
+    reason="no TensorRT that is installed takes this card",
 )
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_every_plan_computes_what_pytorch_computes(tmp_path: Path, dtype: str) -> None:
