@@ -27,7 +27,9 @@ ALL = pytest.mark.parametrize(
 )
 
 
-def case(size: tuple[int, int, int], seed: int, share: float = 0.2) -> tuple[Tensor, ...]:
+def case(
+    size: tuple[int, int, int], seed: int, share: float = 0.2
+) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     values, start = torch.randn(2, *size, generator=generator)
     fixed = torch.rand(size[1:], generator=generator) < share
@@ -128,7 +130,8 @@ def test_compiles_without_a_break() -> None:
 
 
 def test_shapes_without_values() -> None:
-    found = relax(*(each.to("meta") for each in case((2, 6, 5), seed=9)), 4)
+    values, fixed, start = (each.to("meta") for each in case((2, 6, 5), seed=9))
+    found = relax(values, fixed, start, 4)
     assert (found.shape, found.dtype) == ((2, 6, 5), torch.float32)
 
 
@@ -136,13 +139,13 @@ def test_shapes_without_values() -> None:
 @pytest.mark.parametrize("size", [(3, 64, 64), (4, 8, 8), (3, 128, 96), (1, 301, 300)])
 def test_cuda_equals_the_cpu_and_never_waits(size: tuple[int, int, int]) -> None:
     inputs = case(size, seed=10, share=0.01)
-    there = [each.cuda() for each in inputs]
-    relax(*there, 40)  # compiled before: that may wait
+    values, fixed, start = (each.cuda() for each in inputs)
+    relax(values, fixed, start, 40)  # compiled before: that may wait
     with never_waiting():
-        found = relax(*there, 40)
+        found = relax(values, fixed, start, 40)
     torch.testing.assert_close(found.cpu(), relax(*inputs, 40), rtol=1e-4, atol=1e-4)
     for _ in range(20):
-        assert torch.equal(relax(*there, 40), found)
+        assert torch.equal(relax(values, fixed, start, 40), found)
 
 
 @pytest.mark.parametrize(
