@@ -203,16 +203,23 @@ class Editor:
         return cls(model, **options)
 
     @classmethod
-    def from_pipeline(cls, pipeline: "DiffusionPipeline", **options: Unpack[EditorOptions]) -> Self:
+    def from_pipeline(
+        cls,
+        pipeline: "DiffusionPipeline",
+        *,
+        defaults: DragConfig | None = None,
+        **options: Unpack[EditorOptions],
+    ) -> Self:
         """Return an editor on a pipeline's own weights; the pipeline is not changed.
 
         The weights are not copied, but for what a backend packs.
 
         Args:
             pipeline: A Stable Diffusion pipeline of diffusers.
+            defaults: The settings of a drag that is given none; None: ours.
             options: See `Editor`.
         """
-        return cls(of_pipeline(pipeline), **options)
+        return cls(of_pipeline(pipeline, defaults), **options)
 
     @property
     def model(self) -> Model:

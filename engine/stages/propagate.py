@@ -25,11 +25,13 @@ class Denoising:
         latent: float32 [1, 4, h, w], noisy, at the drag's step.
         noise: The noise predictor, with the drag's optimum in it.
         after: (steps done, latent) -> the latent that goes on; None: it goes on as it is.
+        ended: () -> whether to stop after this step, with the latent as it is; None: never.
     """
 
     latent: Tensor
     noise: Predictor
     after: Callable[[int, Tensor], Tensor] | None = None
+    ended: Callable[[], bool] | None = None
 
 
 @torch.no_grad()
@@ -59,6 +61,8 @@ def propagate(
             latent = denoising.after(done, latent)
         if on_step is not None:
             on_step(done)
+        if denoising.ended is not None and denoising.ended():
+            break
     return latent
 
 

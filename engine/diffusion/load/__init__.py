@@ -20,9 +20,12 @@ from .checkpoint import read_checkpoint
 from .folder import read_folder
 from .pipeline import of_pipeline
 
-__all__ = ["EMBEDDED", "load", "of_pipeline"]
+__all__ = ["CARD", "EMBEDDED", "defaults_of", "load", "of_pipeline"]
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
+
+CARD = "drag.json"
+"""The file with the drag settings that suit a folder's model."""
 """Folder of the model that comes with the package."""
 
 
@@ -58,8 +61,7 @@ def load(
     with told_as(ModelError, f"{source!r} is no path of a model"):
         path = EMBEDDED if source is None else Path(source)
         is_folder, is_file = path.is_dir(), path.is_file()
-        card = path / "drag.json"
-        defaults = _defaults(card) if card.exists() else DragConfig()
+        defaults = defaults_of(path)
     if is_folder:
         components = read_folder(path, variant, allow_pickle)
     elif is_file:
@@ -74,8 +76,11 @@ def load(
     return build_model(str(path), components, where, precision, defaults, loaded_from)
 
 
-def _defaults(card: Path) -> DragConfig:
-    """Return the drag settings that a folder brings."""
+def defaults_of(folder: Path) -> DragConfig:
+    """Return the drag settings that a folder brings (`CARD`), else ours. Raises ConfigError."""
+    card = folder / CARD
+    if not card.exists():
+        return DragConfig()
     said = read_json(card, ConfigError)
     if not isinstance(said, dict):
         raise ConfigError(f"{str(card)!r} must hold a JSON object of settings")

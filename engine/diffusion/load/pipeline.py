@@ -24,10 +24,14 @@ _HOOKS = ("_hf_hook", "_diffusers_hook")
 
 
 @own_numerics()
-def of_pipeline(pipeline: "DiffusionPipeline") -> Model:
+def of_pipeline(pipeline: "DiffusionPipeline", defaults: DragConfig | None = None) -> Model:
     """Return a model on a pipeline's weights, in their memory, device and precision.
 
     The pipeline itself is not changed.
+
+    Args:
+        pipeline: Of Stable Diffusion.
+        defaults: The drag settings that the model brings; None: ours.
 
     Raises:
         ModelError: If it is not a Stable Diffusion pipeline, or if its weights are moved about as
@@ -60,4 +64,4 @@ def of_pipeline(pipeline: "DiffusionPipeline") -> Model:
     check_together(kind, components)
     components["tokenizer"] = belonging(components["tokenizer"], components["text_encoder"], kind)
     components["scheduler"] = noise_of(components["scheduler"], kind)
-    return build_model(kind, components, device, None, DragConfig())
+    return build_model(kind, components, device, None, defaults or DragConfig())
