@@ -1,6 +1,8 @@
 """Every example runs, on the embedded model with few steps."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,42 @@ def test_own_method(picture: str, tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="faith must be a number 0 or more"):
         own.FaithfulConfig(faith=-1)
+
+
+def cells(name: str) -> list[str]:
+    """Return the code of a notebook's cells."""
+    notebook = json.loads((documents.ROOT / "examples" / name).read_text(encoding="utf-8"))
+    kinds = {cell["cell_type"] for cell in notebook["cells"]}
+    assert (notebook["nbformat"], kinds) == (4, {"markdown", "code"})
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    return ["".join(cell["source"]) for cell in code]
+
+
+def test_drag_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notebook's cells run one after the other, without a notebook."""
+    pytest.importorskip("dragnoise.jupyter", reason="anywidget is not installed")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for cell in cells("drag.ipynb"):
+        exec(cell, names)  # noqa: S102 it is ours
+    assert Image.of("dragged.png").pixels.shape == (128, 128, 3)
+    assert names["drag"].drags == ((50.0, 75.0, 64.0, 75.0),)
+    names["drag"].close()
+
+
+@pytest.mark.slow
+def test_drag_notebook_in_a_kernel(tmp_path: Path) -> None:
+    """The whole thing, where nbclient and ipykernel are installed: they are no part of `dev`."""
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+    nbformat = pytest.importorskip("nbformat")
+    notebook = nbformat.read(documents.ROOT / "examples" / "drag.ipynb", 4)
+    where = {"metadata": {"path": str(tmp_path)}}
+    done = nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
+    shown = done.cells[1].outputs[0]["data"]
+    assert "application/vnd.jupyter.widget-view+json" in shown
+    assert (tmp_path / "dragged.png").exists()
 
 
 def test_every_example_has_a_test() -> None:

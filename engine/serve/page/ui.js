@@ -29,8 +29,8 @@ const ICONS = {
 };
 
 /** Give every button its icon; what it says becomes its name and, with its key, its tip. */
-export function dress() {
-  for (const button of document.querySelectorAll("header [data-act], nav [data-act], nav [data-tool], #brush button")) {
+export function dress(root = document) {
+  for (const button of root.querySelectorAll("header [data-act], nav [data-act], nav [data-tool], #brush button")) {
     const icon = ICONS[button.dataset.act ?? button.dataset.tool];
     if (!icon) continue;
     const name = button.textContent;
@@ -44,8 +44,8 @@ export function dress() {
     svg.append(path);
     button.replaceChildren(svg);
   }
-  document.addEventListener("click", ({ target }) => {
-    for (const menu of document.querySelectorAll(".menu[open]")) {
+  root.addEventListener("click", ({ target }) => {
+    for (const menu of root.querySelectorAll(".menu[open]")) {
       if (!menu.contains(target) || target.closest(".menu button")) menu.open = false;
     }
   });
@@ -66,13 +66,16 @@ const STAGES = { encode: "Reading the picture", invert: "Looking at the picture"
 
 /** The bar of what takes a while: what it is, how far, how long it will take. */
 export class Work {
+  #bar;
   #began = 0;
   #stage = null;
 
+  constructor(root = document) { this.#bar = root.getElementById("work"); }
+
   start(text, cancel = false) {
     this.#stage = null;
-    $("work").hidden = false;
-    $("work").querySelector("button").hidden = !cancel;
+    this.#bar.hidden = false;
+    this.#bar.querySelector("button").hidden = !cancel;
     this.#say(text);
   }
 
@@ -84,11 +87,11 @@ export class Work {
     this.#say(`${STAGES[stage] ?? stage} ${Math.round(100 * done / Math.max(1, of))} %${time}`, done / Math.max(1, of));
   }
 
-  end() { $("work").hidden = true; }
+  end() { this.#bar.hidden = true; }
 
   #say(text, share) {
-    $("work").querySelector("span").textContent = text;
-    const bar = $("work").querySelector("progress");
+    this.#bar.querySelector("span").textContent = text;
+    const bar = this.#bar.querySelector("progress");
     if (share === undefined) bar.removeAttribute("value");
     else bar.value = share;
   }

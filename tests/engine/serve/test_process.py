@@ -242,11 +242,12 @@ def test_beyond_this_machine_a_token_is_made(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_answer_waits_for_no_acknowledgement() -> None:
     """A connection is as its listener is: with Nagle's algorithm an answer takes 40 ms more."""
-    with listening(ServeSettings(port=0)) as place:
-        with socket.create_connection(place.getsockname()):
-            taken, _ = place.accept()
-            with taken:
-                assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    with (
+        listening(ServeSettings(port=0)) as place,
+        socket.create_connection(place.getsockname()),
+        place.accept()[0] as taken,
+    ):
+        assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_port_that_is_taken_is_told(
