@@ -87,10 +87,9 @@ def _run(parsed: Namespace) -> int:
     start_logging()
     warnings.simplefilter("ignore", InputWarning)  # they may quote prompts; results have them
 
-    editor = load_editor(parsed)
     from ..serve.server import run
 
-    return run(editor, settings, _tell)
+    return run(lambda: load_editor(parsed), settings, _tell)
 
 
 def _settings(parsed: Namespace) -> ServeSettings:

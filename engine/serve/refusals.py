@@ -24,6 +24,7 @@ CODES: Mapping[str, int] = {
     "forbidden": 403,
     "not_found": 404,
     "draining": 503,
+    "loading": 503,
     "internal": 500,
 }
 """The status that usually goes with a code."""

@@ -9,16 +9,20 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import uvicorn
 
-from ..editor import Editor
 from ..errors import ConfigError
-from .app import create_app
+from .door import Door
 from .settings import ServeSettings, is_loopback
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from ..editor import Editor
 
 __all__ = ["Server", "address", "listening", "run"]
 
@@ -33,11 +37,17 @@ class Server(uvicorn.Server):
     """A server that drains its app before it closes.
 
     Args:
-        app: Made by `create_app`.
+        app: What it serves.
+        drain: Lets what runs in the app come to its end.
         told: Called when it listens.
     """
 
-    def __init__(self, app: Any, told: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        drain: Callable[[], Awaitable[None]],
+        told: Callable[[], object] = lambda: None,
+    ) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -49,7 +59,7 @@ class Server(uvicorn.Server):
             ws_per_message_deflate=False,
         )
         super().__init__(config)
-        self._service = app.state.service
+        self._drain_app = drain
         self._told = told
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -65,7 +75,7 @@ class Server(uvicorn.Server):
         """Drain, then end; a second time: end now. From any thread, or a signal's handler."""
         if self._loop is None:
             self.should_exit = True
-        else:
+        elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop)
 
     @contextlib.contextmanager
@@ -90,7 +100,7 @@ class Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         try:
-            await self._service.drain()
+            await self._drain_app()
         finally:
             self.should_exit = True
 
@@ -125,21 +135,32 @@ def address(settings: ServeSettings, port: int) -> str:
 
 
 def run(
-    editor: Editor, settings: ServeSettings, told: Callable[[str], object] = lambda url: None
+    editor: "Editor | Callable[[], Editor]",
+    settings: ServeSettings,
+    told: Callable[[str], object] = lambda url: None,
 ) -> int:
     """Serve until a signal says otherwise; return the exit code.
 
     Args:
-        editor: Without a cache.
+        editor: Without a cache; or what loads one, called in a thread when the page is there.
         settings: Where to listen, and what is allowed.
         told: Called with the page's address when it is served.
 
     Raises:
         ConfigError: Nothing can listen there.
+        DragnoiseError: The editor could not be loaded, or cannot be served.
     """
+
+    def make() -> "FastAPI":
+        from .app import create_app
+
+        return create_app(editor() if callable(editor) else editor, settings)
+
     with listening(settings) as place:
         port = place.getsockname()[1]
-        app = create_app(editor, settings)
-        server = Server(app, lambda: told(address(settings, port)))
+        door = Door(make, settings, lambda: server.stop())
+        server = Server(door, door.drain, lambda: told(address(settings, port)))
         server.run(sockets=[place])
+    if door.error is not None:
+        raise door.error
     return 0 if server.started else 1

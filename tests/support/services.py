@@ -66,7 +66,7 @@ def service(on: Editor | None = None, **settings: Any) -> Iterator[Running]:
     began = threading.Event()
     with listening(chosen) as place:
         app = create_app(on or editor(), chosen)
-        server = Server(app, began.set)
+        server = Server(app, app.state.service.drain, began.set)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
         thread.start()
         try:

@@ -10,7 +10,7 @@ export type ImageFormat = "jpeg" | "webp" | "png";
 export type ErrorCode =
   | "image" | "point" | "mask" | "settings" | "session" | "busy" | "cancelled" | "deadline"
   | "too_large" | "unsupported" | "malformed" | "unauthorised" | "forbidden" | "not_found"
-  | "draining" | "internal";
+  | "draining" | "loading" | "internal";
 
 /** The body of every answer of 400 and above. */
 export interface Refusal { error: { code: ErrorCode; message: string } }
