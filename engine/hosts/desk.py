@@ -98,6 +98,7 @@ class Desk:
         self.mask: Mask | None = None
         self.grip: Mask | None = None
         self.version = 1
+        self._kind: str | None = None
 
     @property
     def image(self) -> Image:
@@ -140,6 +141,7 @@ class Desk:
             "height": self.image.height,
             "can_undo": session is not None and session.can_undo,
             "can_redo": session is not None and session.can_redo,
+            "kind": self._kind,
         }
 
     # What a person does.
@@ -150,6 +152,7 @@ class Desk:
         with self._opening:
             self._image, self._session = self.image, None
             self._prompts = (prompt, negative_prompt)
+        self._changed(None)
 
     def paint(self, layer: str, mask: Mask | None) -> None:
         """Set the mask or the grip. Raises ConfigError for another layer."""
@@ -229,26 +232,31 @@ class Desk:
             progress=progress,
             timeout_s=timeout_s,
         )
-        self.version += 1
+        self._changed("refined")
         return result
 
     def undo(self) -> None:
         """Show the picture before. Raises SessionError where there is none."""
         self.let_go()
         self.session.undo()
-        self.version += 1
+        self._changed(None)
 
     def redo(self) -> None:
         """Show what was undone last. Raises SessionError where there is none."""
         self.let_go()
         self.session.redo()
-        self.version += 1
+        self._changed(None)
 
     def cancel(self) -> None:
         """End what runs, and let go: the picture is as it was."""
         if self._session is not None:
             self._session.cancel()
         self.let_go()
+
+    def _changed(self, kind: str | None) -> None:
+        """Note that another picture is seen, and what made it."""
+        self.version += 1
+        self._kind = kind
 
     def _base(self) -> Any:
         """Return where a drag begins: at what is seen."""

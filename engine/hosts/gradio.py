@@ -49,9 +49,10 @@ class _Plainly(type(gr.HTML)):  # type: ignore[misc]
 class DragImage(gr.HTML, metaclass=_Plainly):  # type: ignore[misc]
     """A picture to drag on.
 
-    As an output it takes a picture (whatever `Image.of` takes), a `Desk`, or None. As an input it
-    gives a `Desk`: `image`, `drags`, `mask`, `grip`; and where the component has an editor,
-    `drag()`, `undo()`, `redo()`, `describe()`.
+    As an output it takes a picture (whatever `Image.of` takes), a `Desk`, or None; of a new
+    `Desk(picture, prompt="...")` the prompt, too. As an input it gives a `Desk`: `image`, `drags`,
+    `mask`, `grip`; and where the component has an editor, `drag()`, `undo()`, `redo()`,
+    `describe()`.
 
     Events, beside gradio's: `upload` (a person has opened a picture), `grab`, `move` (the pointer;
     listen with `trigger_mode="always_last"`), `release`, `edit` (mask or grip is painted), `undo`
@@ -120,12 +121,12 @@ class DragImage(gr.HTML, metaclass=_Plainly):  # type: ignore[misc]
         """Return what the canvas is told: a picture to open, or its desk's new state."""
         if value is None:
             return None
-        if isinstance(value, Desk):
-            for id, desk in list(self._desks.items()):
-                if desk is value:
-                    return {"desk": id, "version": desk.version, "drags": []}
-            value = value.image
-        return {"picture": address_of(Image.of(value).to_bytes("png")), "drags": []}
+        if not isinstance(value, Desk):
+            return _sent_whole(Image.of(value))
+        for id, desk in list(self._desks.items()):
+            if desk is value:
+                return {"desk": id, "version": desk.version, "drags": []}
+        return _sent_whole(value.image) | {"prompt": value.prompt}
 
     def api_info(self) -> dict[str, Any]:
         """Return the schema of what programs send."""
@@ -164,7 +165,10 @@ class DragImage(gr.HTML, metaclass=_Plainly):  # type: ignore[misc]
 
     def _opened(self, asked: Mapping[str, Any]) -> tuple[str, Desk]:
         """Hold a picture that was sent, under an id that nobody guesses."""
-        desk = Desk(_sent(asked), self._load, self._told_prompt)
+        prompt = asked.get("prompt")
+        desk = Desk(
+            _sent(asked), self._load, prompt if isinstance(prompt, str) else self._told_prompt
+        )
         id = secrets.token_hex(16)
         with self._turn:
             self._desks[id] = desk
@@ -179,6 +183,11 @@ class DragImage(gr.HTML, metaclass=_Plainly):  # type: ignore[misc]
             if desk is not None:
                 self._desks.move_to_end(str(id))
             return desk
+
+
+def _sent_whole(image: Image) -> dict[str, Any]:
+    """Return a picture as a canvas is told to open it."""
+    return {"picture": address_of(image.to_bytes("png")), "drags": []}
 
 
 def _sent(asked: Mapping[str, Any]) -> bytes:
@@ -215,8 +224,8 @@ def demo(editor: Editor | None = None) -> gr.Blocks:
         picture = DragImage(editor=editor)
         about = gr.Markdown()
 
-        def open_sample(name: str) -> tuple[Any, str]:
-            return kept[name].image, kept[name].prompt
+        def open_sample(name: str) -> tuple[Desk, str]:
+            return Desk(kept[name].image, prompt=kept[name].prompt), kept[name].prompt
 
         def refine(
             desk: Desk,
@@ -227,15 +236,22 @@ def demo(editor: Editor | None = None) -> gr.Blocks:
             return desk, _refined(desk, prompt, preset, told(progress))
 
         sample.input(open_sample, sample, [picture, prompt])
+        gr.on([prompt.submit, prompt.blur], _described, [picture, prompt], picture)
         picture.release(refine, [picture, prompt, preset], [picture, about], show_progress_on=about)
     return app
+
+
+def _described(desk: Desk | None, prompt: str) -> Desk | None:
+    """Say what the picture shows, where that is another text."""
+    if desk is not None and prompt != desk.prompt:
+        desk.describe(prompt)
+    return desk
 
 
 def _refined(desk: Desk, prompt: str, preset: str, progress: Progress) -> str:
     """Drag what is placed on a desk, and say what came of it."""
     try:
-        if prompt != desk.prompt:
-            desk.describe(prompt)
+        _described(desk, prompt)
         result = desk.drag(preset=preset, progress=progress)
     except REFUSED as refused:
         raise gr.Error(str(refused), print_exception=False) from refused

@@ -140,6 +140,10 @@ class Image:
             self._write(content, suffix)
         return content.getvalue()
 
+    def _repr_png_(self) -> bytes:
+        """Show it in a notebook, as the last line of a cell."""
+        return self.to_bytes("png")
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a file, whole or not at all, and return its path.
 

@@ -1,7 +1,6 @@
 """Two gradio apps in one process, as a product mounts them: the demo, and one of its own."""
 
 import socket
-from typing import Any
 
 import gradio as gr
 import uvicorn
@@ -11,23 +10,28 @@ from dragnoise.engine.diffusion.samples import samples
 from dragnoise.engine.hosts.desk import Desk, embedded
 from dragnoise.engine.hosts.gradio import DragImage, demo
 
+NOTED = ("upload", "grab", "edit", "undo", "refused")
+
 
 def own() -> gr.Blocks:
     """Return an app with a picture, and with every event of it written down."""
     boat = next(sample for sample in samples() if sample.name == "boat")
     with gr.Blocks() as app:
         picture = DragImage(boat.image, editor=embedded(), prompt=boat.prompt, desks=1)
-        heard = gr.Textbox("", label="heard")
         at = gr.Textbox("", label="pointer")
-
-        def note(name: str) -> Any:
-            return lambda heard: f"{heard} {name}"
-
-        for name in ("upload", "grab", "edit", "undo"):
-            getattr(picture, name)(note(name), heard, heard)
+        with gr.Row():
+            counts = {name: gr.Number(0, label=name) for name in NOTED}
+        for name in NOTED[:-1]:
+            getattr(picture, name)(more, counts[name], counts[name])
         picture.move(place, picture, at, trigger_mode="always_last", show_progress="hidden")
-        picture.release(drag, picture, picture).failure(note("refused"), heard, heard)
+        done = picture.release(drag, picture, picture)
+        done.failure(more, counts["refused"], counts["refused"])
     return app
+
+
+def more(count: int) -> int:
+    """Count an event."""
+    return count + 1
 
 
 def place(desk: Desk) -> str:

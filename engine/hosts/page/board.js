@@ -181,33 +181,33 @@ export class Board extends EventTarget {
   }
 
   /** Show what a drag, an undo or a redo has made. */
-  async #become({ picture }, kind) {
+  async #become({ picture, kind }, stepped = false) {
     this.#seen = picture;
     await this.canvas.show(await bitmapOf(picture), kind);
     this.canvas.done();
-    this.#tell("changed", { stepped: kind === null });
+    this.#tell("changed", { stepped });
   }
 
   /** Show what the host has made of the picture meanwhile. */
   async renew(version) {
     if (version === this.state.version) return;
-    await this.#try(async () => this.#become(await this.ask({ do: "seen" }), "refined"));
+    await this.#try(async () => this.#become(await this.ask({ do: "seen" })));
     this.#show();
   }
 
   /** Ask for the drag, and show it. */
   async refine(drags, preset) {
-    await this.#long("Refining…", { do: "release", drags, preset }, "refined");
+    await this.#long("Refining…", { do: "release", drags, preset });
   }
 
-  async #long(text, asked, kind) {
+  async #long(text, asked) {
     this.#busy = true;
     this.canvas.enabled = false;
-    if (kind) this.#work.start(text, true);
+    if (text) this.#work.start(text, true);
     this.#show();
     const done = await this.#try(async () => {
       const answer = await this.ask(asked);
-      if (answer.picture) await this.#become(answer, kind);
+      if (answer.picture) await this.#become(answer, !text);
       return answer.picture;
     });
     this.#work.end();
@@ -312,8 +312,8 @@ export class Board extends EventTarget {
   }
 
   #acts = {
-    undo: () => this.#long("", { do: "undo" }, null),
-    redo: () => this.#long("", { do: "redo" }, null),
+    undo: () => this.#long("", { do: "undo" }),
+    redo: () => this.#long("", { do: "redo" }),
     cancel: () => this.ask({ do: "cancel" }),
     apply: () => this.canvas.apply(),
     fit: () => this.canvas.fit(),

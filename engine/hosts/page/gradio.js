@@ -3,6 +3,7 @@
 (async () => {
   const { Board } = await globalThis.dragnoise;
   let desk = null; // ours: one picture of one person
+  let prompt; // what it was told to show
 
   const addressOf = (blob) => new Promise((resolve) => {
     const reader = new FileReader();
@@ -12,7 +13,7 @@
   const fileOf = async (address) => address && (await fetch(address)).blob();
 
   const ask = async (asked, picture) => {
-    const answer = await server.ask({ ...asked, desk, picture: picture && await addressOf(picture) });
+    const answer = await server.ask({ ...asked, desk, prompt, picture: picture && await addressOf(picture) });
     desk = answer.desk ?? desk;
     return { ...answer, picture: await fileOf(answer.picture) };
   };
@@ -37,6 +38,7 @@
   const shown = async () => {
     const { value } = props;
     if (value?.picture) {
+      prompt = value.prompt;
       await board.open(await fileOf(value.picture));
       keep([]);
     } else if (value?.desk === desk && value) await board.renew(value.version);

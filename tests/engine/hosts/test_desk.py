@@ -53,6 +53,7 @@ def test_a_drag_is_the_sessions_own(desk: Desk) -> None:
         "height": 64,
         "can_undo": True,
         "can_redo": False,
+        "kind": "refined",
     }
     further = session.drag([(20, 20, 44, 37)], mask=MASK, preset="live", base="result")
     assert same(desk.drag("20,20:44,37", preset="live"), further)
@@ -80,7 +81,8 @@ def test_undo_and_redo(desk: Desk) -> None:
     with pytest.raises(SessionError):
         desk.answer({"do": "undo"})
     _, after = desk.answer(RELEASE)
-    _, before = desk.answer({"do": "undo"})
+    state, before = desk.answer({"do": "undo"})
+    assert (state["version"], state["kind"]) == (3, None)
     assert same(picture(before), PICTURE)
     assert desk.answer({"do": "redo"})[1] == after
     assert desk.answer({"do": "before"})[1] == before

@@ -178,6 +178,7 @@ def test_to_bytes_and_back(format: str) -> None:
 def test_bytes_are_those_of_the_saved_file(tmp_path: Path) -> None:
     path = Image(COLOURS).save(tmp_path / "out.png")
     assert Image(COLOURS).to_bytes() == path.read_bytes()
+    assert Image(COLOURS)._repr_png_() == path.read_bytes()  # what a notebook shows
 
 
 def test_content_is_treated_as_a_file_is(tmp_path: Path) -> None:
