@@ -359,6 +359,7 @@ class Editor:
         adapter: Adapter | str | os.PathLike[str] | None = None,
         adapter_scale: float = 1.0,
         undo_bytes: int = 2**28,
+        tenant: str = "",
     ) -> Session:
         """Return a session on an image, to drag on it again and again.
 
@@ -374,6 +375,8 @@ class Editor:
             undo_bytes: Bytes that all pictures to undo and redo may take, with their sources,
                 inversions and optima, what they share counted once; the oldest are dropped. The
                 picture that is shown is kept in any case.
+            tenant: Whose session it is: what the editor's cache holds of another tenant's pictures
+                is not found.
 
         Raises:
             ImageError: The image cannot be read.
@@ -388,9 +391,15 @@ class Editor:
         use = AdapterUse(adapter, adapter_scale)
         self.adapters.check(use)
         first = State(source, source.image)
-        return Session(self._runtime, SessionState((first,), 0, config or own, limit, use))
+        return Session(self._runtime, SessionState((first,), 0, config or own, limit, use), tenant)
 
-    def restore(self, path: str | os.PathLike[str], *, undo_bytes: int | None = None) -> Session:
+    def restore(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        undo_bytes: int | None = None,
+        tenant: str = "",
+    ) -> Session:
         """Return the session that `Session.save` wrote, as it was, without inverting again.
 
         On the same machine, with the same versions and threads, every drag gives the same bits.
@@ -399,6 +408,7 @@ class Editor:
             path: Of the file.
             undo_bytes: Bytes for what is kept to undo, at most, whatever the file says; None: what
                 it says.
+            tenant: As for `open`.
 
         Raises:
             SessionError: For a file that is no session, is damaged, or is of another model.
@@ -406,7 +416,7 @@ class Editor:
         state = read_session(path, self.model)
         if undo_bytes is not None:
             state = replace(state, undo_bytes=min(state.undo_bytes, _bytes(undo_bytes)))
-        return Session(self._runtime, state)
+        return Session(self._runtime, state, tenant)
 
     def generate(
         self,

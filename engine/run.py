@@ -77,12 +77,17 @@ class _Entry:
 class StageCache:
     """A session's memory of results, with the editor's store behind it.
 
-    Attributes:
+    Args:
         store: Where results are kept for other sessions and processes; None: nowhere.
+        device: Where results lie.
+        tenant: Whose results they are: another tenant's are not found.
     """
 
-    def __init__(self, store: Store | None = None, device: torch.device | None = None) -> None:
+    def __init__(
+        self, store: Store | None = None, device: torch.device | None = None, tenant: str = ""
+    ) -> None:
         self.store = store
+        self._tenant = tenant
         self._device = device or torch.device("cpu")
         self._remembered: dict[Callable[..., Any], OrderedDict[Hashable, _Entry]] = {}
         self._keys: dict[int, str] = {}
@@ -140,7 +145,8 @@ class StageCache:
         """Return the content's key, or None for inputs whose content cannot be told: said once."""
         name = f"{stage.__module__}.{stage.__qualname__}"
         try:
-            return digest(name, environment_digest(self._device), *inputs, known=self._key_of)
+            key = digest(name, environment_digest(self._device), *inputs, known=self._key_of)
+            return f"{self._tenant} {key}" if self._tenant else key
         except UndigestedError as unknown:
             if name not in self._undigested:
                 self._undigested.add(name)

@@ -113,9 +113,9 @@ class Runtime:
         own: Settings = model.defaults
         return own
 
-    def cache(self) -> StageCache:
-        """Return a new session's memory, with the store behind it."""
-        return StageCache(self.store, self.model.device)
+    def cache(self, tenant: str = "") -> StageCache:
+        """Return a new session's memory, with the store behind it; tenant: whose it is."""
+        return StageCache(self.store, self.model.device, tenant)
 
     def settings(self, method: str, config: Settings, **more: object) -> dict[str, Any]:
         """Return what an edit ran with, by name."""

@@ -30,11 +30,11 @@ def create_app(editor: Editor, settings: ServeSettings | None = None) -> FastAPI
     """Return an ASGI app that serves an editor.
 
     Args:
-        editor: Without a cache: sessions remember their own.
+        editor: That does the work. Sessions find nothing of each other's in its cache.
         settings: None: for this machine alone, without a token.
 
     Raises:
-        ConfigError: The editor has a cache, or the settings do not go together.
+        ConfigError: The settings do not go together.
         OutputError: The folder of the sessions cannot be made.
     """
     settings = ServeSettings() if settings is None else settings

@@ -78,7 +78,9 @@ class Folder:
             return None
         try:
             about = read_json(self._file(id, ".json"), SessionError, 2**16)
-            session = editor.restore(self._file(id, ".safetensors"), undo_bytes=undo_bytes)
+            session = editor.restore(
+                self._file(id, ".safetensors"), undo_bytes=undo_bytes, tenant=id
+            )
             held = Held(id, session, _version(about))
             held.mask, held.grip = (self._layer(id, name, about, session) for name in _LAYERS)
         except DragnoiseError:

@@ -283,28 +283,32 @@ async def _answer(service: Service, image: Image, format: str) -> Response:
 
 
 def _opened_of_file(
-    service: Service, upload: UploadFile, prompt: str, negative_prompt: str
+    service: Service, upload: UploadFile, prompt: str, negative_prompt: str, tenant: str
 ) -> Session:
-    return _opened(service, upload.file.read(), prompt, negative_prompt)
+    return _opened(service, upload.file.read(), prompt, negative_prompt, tenant)
 
 
-def _opened(service: Service, data: bytes, prompt: str, negative_prompt: str) -> Session:
+def _opened(
+    service: Service, data: bytes, prompt: str, negative_prompt: str, tenant: str
+) -> Session:
     picture = picture_of(data, service.limits)
     return service.editor.open(
         picture,
         prompt=prompt,
         negative_prompt=negative_prompt,
         undo_bytes=service.settings.undo_bytes,
+        tenant=tenant,
     )
 
 
-def _restored(service: Service, data: bytes) -> Session:
+def _restored(service: Service, data: bytes, tenant: str) -> Session:
     """Return the session in a file's content. Raises SessionError, which names no path."""
     with tempfile.TemporaryDirectory(prefix="dragnoise-") as folder:
         path = Path(folder) / "session.safetensors"
         path.write_bytes(data)
         try:
-            session = service.editor.restore(path, undo_bytes=service.settings.undo_bytes)
+            undo_bytes = service.settings.undo_bytes
+            session = service.editor.restore(path, undo_bytes=undo_bytes, tenant=tenant)
         except SessionError as refused:
             raise SessionError(str(refused).replace(repr(str(path)), "the file")) from None
         image = session.source

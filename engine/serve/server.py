@@ -142,7 +142,7 @@ def run(
     """Serve until a signal says otherwise; return the exit code.
 
     Args:
-        editor: Without a cache; or what loads one, called in a thread when the page is there.
+        editor: That does the work; or what loads one, called in a thread when the page is there.
         settings: Where to listen, and what is allowed.
         told: Called with the page's address when it is served.
 

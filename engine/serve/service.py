@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ..diffusion.samples import Sample, samples
 from ..editor import Editor
-from ..errors import ConfigError
 from ..inputs.image import Image
 from ..inputs.preset import PRESETS
 from .documents import Info, Limits, Model, PresetAbout, SampleAbout
@@ -41,11 +40,6 @@ class Service:
     """
 
     def __init__(self, editor: Editor, settings: ServeSettings) -> None:
-        if editor.cache is not None:
-            raise ConfigError(
-                "a service takes an editor without a cache: what one client's picture has left "
-                "there would be found by another's"
-            )
         self.editor = editor
         self.settings = settings
         own = editor.limits

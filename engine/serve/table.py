@@ -39,15 +39,18 @@ class Table:
     def __len__(self) -> int:
         return len(self._held)
 
-    async def add(self, opened: Callable[[], Session]) -> Held:
+    async def add(self, opened: Callable[[str], Session]) -> Held:
         """Open a session in a thread, and hold it under a new id.
+
+        Args:
+            opened: Opens it for a tenant: every session is one.
 
         Raises:
             Refusal: There is no room for another.
         """
         await self._make_room()
-        session = await self._threads.picture(opened)
-        held = Held(secrets.token_hex(16), session)
+        id = secrets.token_hex(16)
+        held = Held(id, await self._threads.picture(lambda: opened(id)))
         self._held[held.id] = held
         return held
 

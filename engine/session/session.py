@@ -65,12 +65,12 @@ class Session:
         config: The settings of drags that bring none.
     """
 
-    def __init__(self, runtime: Runtime, state: SessionState) -> None:
+    def __init__(self, runtime: Runtime, state: SessionState, tenant: str = "") -> None:
         self.config: Settings = state.config
         self._runtime = runtime
         self._use = state.use
         self._undo = UndoStack(state.states, state.at, state.undo_bytes, held_bytes)
-        self._cache = runtime.cache()
+        self._cache = runtime.cache(tenant)
         self._loops = LoopCache()
         self._learner = PictureLearner()
         self._prepared: tuple[Source, str, tuple[Tensor, ...]] | None = None

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,10 +11,10 @@ import pytest
 import websockets.exceptions
 from websockets.sync.client import connect
 
-from dragnoise.engine import ConfigError
+from dragnoise.engine import ConfigError, Editor, Store
 from dragnoise.engine.serve import ServeSettings, ServiceError
+from golden_cases import MODEL
 from services import API, FACE, Running, service
-from sessions import editor
 
 TOKEN = 'the-token;,"=%&+with-unusual-letters'
 
@@ -245,13 +246,22 @@ def test_two_services_share_nothing(running: Running) -> None:
         opened.delete()
 
 
-def test_a_cache_is_refused() -> None:
-    """What one client's picture has left in it would be found by another's."""
-    from dragnoise.engine import Editor, Store
-    from dragnoise.engine.serve import create_app
-    from golden_cases import MODEL
+def test_no_session_finds_anothers_results_in_a_cache(tmp_path: Path) -> None:
+    """Each has keys of its own: the same picture is computed again, a session's own is found."""
+    store = Store(folder=tmp_path / "cache")
+    cached = Editor.from_pretrained(MODEL, device="cpu", cache=store, check_pictures=False)
 
-    cached = Editor.from_pretrained(MODEL, device="cpu", cache=Store())
-    with pytest.raises(ConfigError, match="without a cache"):
-        create_app(cached)
-    assert editor().cache is None
+    def inversions() -> tuple[int, int]:
+        """Those that were made, and those that were found."""
+        counted = store.to_dict()["stages"]["invert"]
+        return counted["misses"], sum(counted["hits"].values())
+
+    with service(cached) as running, running.client() as client:
+        how: dict[str, Any] = {"settings": {"steps": 5, "iterations": 1}}
+        for number in (1, 2):
+            session = client.open(FACE)
+            session.drag([(20, 20, 40, 34)], **how)
+            session.drag([(20, 20, 30, 34)], **how)
+            assert inversions() == (number, 0)
+        client.restore(session.file()).drag([(20, 20, 30, 34)], **how)
+        assert inversions()[1] == 0

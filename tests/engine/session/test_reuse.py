@@ -130,6 +130,21 @@ def test_a_like_drag_uses_the_last_ones_graph(monkeypatch: pytest.MonkeyPatch) -
     assert len(captured) == 5
 
 
+def test_a_tenant_finds_its_own_in_a_cache_and_nobody_elses(tmp_path: Path) -> None:
+    cached = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path))
+    results = [
+        cached.open(PICTURE, config=QUICK, tenant=tenant).drag(POINTS)
+        for tenant in ("one", "other", "one", "")
+    ]
+    ran = ["invert" in result.timings_ms for result in results]
+    assert ran == [True, True, False, True]
+    cached.open(PICTURE, config=QUICK, tenant="one").save(tmp_path / "saved.safetensors")
+    restored = cached.restore(tmp_path / "saved.safetensors", tenant="third").drag(POINTS)
+    assert "invert" in restored.timings_ms
+    for result in results[1:]:
+        assert_same(result, results[0])
+
+
 @pytest.mark.gpu
 def test_on_cuda_a_like_drag_replays_the_last_ones_graph() -> None:
     # In float32 PyTorch's own attention adds its gradient in any order.
