@@ -281,3 +281,5 @@ def test_frames_wait_in_no_queue(address: str) -> None:
     assert ask("s", desk=desk, do="grab", handles=[[20, 20]]) == {}
     assert set(ask("s", desk=desk, do="move", targets=[[30, 26]])) == {"picture"}
     assert "asks for no" in ask("s", desk=desk)["error"]
+    named = httpx.get(f"{address}/own/gradio_api/info", trust_env=False).json()
+    assert "/drag" in named["named_endpoints"]
