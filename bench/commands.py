@@ -22,6 +22,7 @@ _COMMANDS = (
     ("work", "work", "the work of an edit, counted on the real code"),
     ("replacement", "replacement", "which block of the U-Net holds what, and from when on"),
     ("live", "live", "how a picture follows a pointer: frames a second, latency, ratios"),
+    ("service", "service", "how a service bears many visitors"),
     ("quality", "quality", "every way to drag, judged where the result is known"),
     ("dragbench", "dragbench", "edit DragBench's pictures and judge what became of them"),
     ("campaign", "campaign", "all that a machine can tell in a given time, most valuable first"),

@@ -28,6 +28,7 @@ from ..quality.packed import unpacked
 from ..replacement.table import summary_table
 from .live import LIVE_HEADER, live_cells, live_row, presets_cells
 from .record import RESULTS, edits_table, kernels_table, newest, number
+from .service import alone_cells, start_cells, visits_cells
 
 __all__ = ["PAGES", "ROOT", "refresh", "rendered"]
 
@@ -39,6 +40,7 @@ PAGES = (
     ROOT / "docs/replacement.md",
     ROOT / "docs/quality.md",
     ROOT / "docs/live.md",
+    ROOT / "docs/service.md",
 )
 
 Record = Mapping[str, Any]
@@ -229,6 +231,16 @@ def _live(folder: Path) -> str:
     return f"\n{_markdown([header, *rows])}\n\n" if rows else "Nothing has been measured yet.\n"
 
 
+def _service(folder: Path) -> str:
+    """Return what the newest record of a service says."""
+    records = _of_kind(folder, "service")
+    if not records:
+        return "Nothing has been measured yet.\n"
+    slug, record = records[-1]
+    tables = [_markdown(table(record)) for table in _TABLES["service"]]
+    return "\n" + "\n\n".join([*tables, _wrapped(f"{_machine(slug, record)}.")]) + "\n\n"
+
+
 def _pictures(record: Record) -> str:
     """Return one sentence: what a record's pictures are, and how far from each other."""
     pictures = record["pictures"]
@@ -288,6 +300,7 @@ _TABLES: Mapping[str, Sequence[Callable[[Record], Cells]]] = {
     "replacement": (summary_table,),
     "quality": (totals_cells,),
     "live": (live_cells,),
+    "service": (start_cells, alone_cells, visits_cells),
 }
 
 _TEXTS: Mapping[str, Callable[[Path], str]] = {
@@ -298,6 +311,7 @@ _TEXTS: Mapping[str, Callable[[Path], str]] = {
     "quality": _quality,
     "presets": _presets,
     "live": _live,
+    "service": _service,
 }
 
 

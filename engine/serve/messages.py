@@ -21,8 +21,8 @@ class Grab(Document):
     handles: _Points
     preset: _Preset = "live"
     base: Literal["source", "result"] = "source"
-    format: Literal["jpeg", "webp", "png"] = "webp"
-    quality: int = Field(default=80, ge=1, le=100)
+    format: Literal["jpeg", "webp", "png"] = "jpeg"
+    quality: int = Field(default=90, ge=1, le=100)
 
 
 class Move(Document):

@@ -66,7 +66,7 @@ def test_requests_of_every_kind(running: Running, session: RemoteSession, tally:
 def _try(operation: Any, mode: Any, id: str, tally: Tally) -> None:
     @hypothesis.given(case=operation.as_strategy(generation_mode=mode), real=_REAL)
     @hypothesis.settings(
-        max_examples=240 if WHOLE else 2,
+        max_examples=450 if WHOLE else 2,
         deadline=None,
         derandomize=True,
         database=None,

@@ -247,7 +247,7 @@ def test_a_slow_reader_gets_the_newest() -> None:
 
     async def drag() -> list[int]:
         inside = Service(editor(), ServeSettings())
-        held = await inside.table.add(lambda: editor().open(PICTURE))
+        held = await inside.table.add(lambda tenant: editor().open(PICTURE))
         slow = Slow()
         serving = asyncio.create_task(Pointer(inside, held, slow).serve())  # type: ignore[arg-type]
         slow.say(type="grab", handles=[HANDLE])
