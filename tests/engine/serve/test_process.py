@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import PIL.Image
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from dragnoise.engine.cli import main
 from dragnoise.engine.cli.demo import samples
@@ -161,6 +162,57 @@ def test_a_life(tmp_path: Path) -> None:
     assert json.loads((kept / f"{id}.json").read_text())["version"] == 3
     assert all(path.stat().st_mode & 0o077 == 0 for path in (kept, *kept.iterdir()))
     nothing_is_told(tmp_path / "log", id)
+
+
+@pytest.mark.slow
+def test_killed_in_the_midst_it_comes_back_whole(tmp_path: Path) -> None:
+    """By SIGKILL while one session is dragged, one follows a pointer, one is being saved."""
+    drag = [[37.3, 44.3, 49.3, 62.5]]
+    quick: dict[str, Any] = {"settings": {"steps": 5, "iterations": 1}}
+    state = tmp_path / "state"
+    mask = samples()[0].mask
+    assert mask is not None
+
+    def saved() -> bool:
+        """Whether what was done is in the folder."""
+        return all((state / f"{id}.json").exists() for id in ids) and (
+            json.loads((state / f"{ids[0]}.json").read_text())["version"] == 2
+        )
+
+    with life(tmp_path) as running, running.client() as client:
+        dragged, followed, painted = (client.open(sample="boat") for _ in range(3))
+        ids = [session.id for session in (dragged, followed, painted)]
+        dragged.drag(drag, **quick)
+        eventually(saved)
+        pictures = [client.session(id).image() for id in ids]
+
+        def go_on(doing: Any) -> None:
+            with suppress(ServiceError, httpx.HTTPError):
+                while True:
+                    doing()
+
+        threads = [
+            threading.Thread(target=go_on, args=(lambda: dragged.drag(drag),)),
+            threading.Thread(target=go_on, args=(lambda: painted.set_mask(mask),)),
+        ]
+        with suppress(ServiceError, ConnectionClosed), followed.live() as live:
+            live.grab((60, 40))
+            live.move((70, 40))
+            live.until("model")
+            for thread in threads:
+                thread.start()
+            eventually(lambda: "dragnoise_waiting 1.0" in client_metrics(running))
+            eventually(lambda: (state / f"{ids[2]}.mask.png").exists())
+            running.process.kill()
+        for thread in threads:
+            thread.join(WAIT_S)
+    with life(tmp_path) as again, again.client() as client:
+        found = [client.session(id) for id in ids]
+        assert [session.image() for session in found] == pictures
+        assert found[0].state().can_undo
+        assert found[2].state().mask
+        for session in found:
+            assert session.drag(drag, **quick).state.can_undo
 
 
 def drained(running: Life, client: Client, id: str) -> None:
