@@ -26,9 +26,9 @@ from ..measure.stages import stages_table
 from ..quality.docs import docs_page, totals_cells
 from ..quality.packed import unpacked
 from ..replacement.table import summary_table
+from . import service
 from .live import LIVE_HEADER, live_cells, live_row, presets_cells
 from .record import RESULTS, edits_table, kernels_table, newest, number
-from .service import alone_cells, start_cells, visits_cells
 
 __all__ = ["PAGES", "ROOT", "refresh", "rendered"]
 
@@ -237,7 +237,7 @@ def _service(folder: Path) -> str:
     if not records:
         return "Nothing has been measured yet.\n"
     slug, record = records[-1]
-    tables = [_markdown(table(record)) for table in _TABLES["service"]]
+    tables = [_markdown(table(record)) for table in service.CELLS]
     return "\n" + "\n\n".join([*tables, _wrapped(f"{_machine(slug, record)}.")]) + "\n\n"
 
 
@@ -300,7 +300,7 @@ _TABLES: Mapping[str, Sequence[Callable[[Record], Cells]]] = {
     "replacement": (summary_table,),
     "quality": (totals_cells,),
     "live": (live_cells,),
-    "service": (start_cells, alone_cells, visits_cells),
+    "service": service.CELLS,
 }
 
 _TEXTS: Mapping[str, Callable[[Path], str]] = {

@@ -5,7 +5,7 @@ from typing import Any
 
 from .record import number
 
-__all__ = ["alone_cells", "start_cells", "visits_cells"]
+__all__ = ["CELLS", "alone_cells", "pointer_cells", "start_cells", "visits_cells"]
 
 
 def start_cells(record: Mapping[str, Any]) -> list[list[str]]:
@@ -29,6 +29,19 @@ def alone_cells(record: Mapping[str, Any]) -> list[list[str]]:
     return [header, *rows]
 
 
+def pointer_cells(record: Mapping[str, Any]) -> list[list[str]]:
+    """Return how frames follow a pointer that does not wait for them."""
+    row = record["pointer"]
+    header = ["a pointer", "frames", "move to its frame, p50 / p95 (ms)", "grown kB / 1000 events"]
+    cells = [
+        f"{row['events']} events, {row['rate_hz']} a second",
+        str(row["frames"]),
+        f"{number(row['p50'])} / {number(row['p95'])}",
+        number(row["grown_bytes_per_1000_events"] / 1e3),
+    ]
+    return [header, cells]
+
+
 def visits_cells(record: Mapping[str, Any]) -> list[list[str]]:
     """Return what visitors met, a row a kind."""
     visits = record["visits"]
@@ -44,3 +57,7 @@ def visits_cells(record: Mapping[str, Any]) -> list[list[str]]:
         for name, row in sorted(visits["kinds"].items())
     ]
     return [header, *rows]
+
+
+CELLS = (start_cells, alone_cells, pointer_cells, visits_cells)
+"""Every table of a record, in the order in which they are read."""

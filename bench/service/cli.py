@@ -22,7 +22,8 @@ def add_options(parser: ArgumentParser) -> None:
     for name, kind, default, about in (
         ("--users", int, 20, "visitors at a time"),
         ("--seconds", float, 60.0, "that they come"),
-        ("--moves", int, 60, "of one client alone, by size of picture"),
+        ("--moves", int, 20, "of one client alone, by size of picture"),
+        ("--events", int, 1200, "of a pointer that does not wait for frames"),
     ):
         parser.add_argument(
             name, type=kind, default=default, metavar="N", help=f"{about} (default: %(default)s)"
@@ -44,15 +45,20 @@ def run(parsed: Namespace) -> int:
     from ..report.machine import device_slug
     from .load import load
 
-    for name in ("users", "moves"):
+    for name in ("users", "moves", "events"):
         whole(f"--{name}", getattr(parsed, name), 1)
     seconds = real("--seconds", parsed.seconds, "above 0", lambda value: value > 0)
     sizes = tuple(_side(text) for text in parsed.sizes.split(","))
     folder = None if parsed.out is None else writable_folder(parsed.out)
     document: dict[str, Any] = load(
-        users=parsed.users, seconds=seconds, moves=parsed.moves, sizes=sizes, watch=_watch
+        users=parsed.users,
+        seconds=seconds,
+        moves=parsed.moves,
+        sizes=sizes,
+        events=parsed.events,
+        watch=_watch,
     )
-    for table in (service.start_cells, service.alone_cells, service.visits_cells):
+    for table in service.CELLS:
         record.show("", table(document))
     if parsed.keep or folder is not None:
         slug = device_slug(choose_device("cpu"))

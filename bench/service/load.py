@@ -6,9 +6,10 @@ import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ __all__ = ["load"]
 
 _READY_S = 120.0
 _HANDLE = 60
+_SAMPLE = "boat"
 _WARM_UP = 5
+_RATE_HZ = 120
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,13 @@ class _Service:
 
 
 def load(
-    *, users: int, seconds: float, moves: int, sizes: tuple[int, ...], watch: Callable[[str], None]
+    *,
+    users: int,
+    seconds: float,
+    moves: int,
+    sizes: tuple[int, ...],
+    events: int,
+    watch: Callable[[str], None],
 ) -> dict[str, Any]:
     """Return the record of a service on the embedded model.
 
@@ -64,6 +73,7 @@ def load(
         seconds: That they come.
         moves: Of one client alone, by size.
         sizes: Sides of its pictures in pixels.
+        events: Of a pointer that does not wait for frames.
         watch: Called with what is measured next.
     """
     with _serving() as service:
@@ -71,6 +81,8 @@ def load(
         for side in sizes:
             watch(f"one client, {side} pixels")
             alone[str(side)] = _alone(service, side, moves)
+        watch(f"a pointer, {events} events")
+        pointer = _pointer(service, events, _RATE_HZ)
         watch(f"{users} visitors, {seconds:g} s")
         before = service.resident_bytes()
         visits = _visits(service.url, users, seconds)
@@ -85,6 +97,7 @@ def load(
         "seconds": seconds,
         "start": {"page_s": service.page_s, "ready_s": service.ready_s},
         "alone": alone,
+        "pointer": pointer,
         "visits": visits,
         "grown_bytes": grown,
         "machine": machine(torch.device("cpu")),
@@ -128,7 +141,7 @@ def _serving() -> Iterator[_Service]:
 
 def _alone(service: _Service, side: int, moves: int) -> dict[str, float]:
     """Time frames of one client that moves when it has the last one's."""
-    sample = next(sample for sample in samples() if sample.name == "boat")
+    sample = next(sample for sample in samples() if sample.name == _SAMPLE)
     picture = Image.of(sample.image).to_pil().resize((side, side))
     content = io.BytesIO()
     picture.save(content, "PNG")
@@ -155,6 +168,49 @@ def _alone(service: _Service, side: int, moves: int) -> dict[str, float]:
         "p95": _p95(whole),
         "over_p50": statistics.median(over),
         "over_p95": _p95(over),
+    }
+
+
+def _pointer(service: _Service, events: int, rate_hz: int) -> dict[str, float]:
+    """Time frames, from their own move on, of a pointer that never waits for one."""
+    before = service.resident_bytes()
+    sent: dict[int, float] = {}
+    taken: list[float] = []
+    with Client(service.url) as client:
+        session = client.open(sample=_SAMPLE)
+        with session.live() as live:
+            handle = (_HANDLE, 40)
+            live.grab(handle)
+            live.move(handle)
+            live.until("model", 300)
+            done = threading.Event()
+
+            def read() -> None:
+                while not done.is_set():
+                    with suppress(TimeoutError):
+                        said = live.read(0.2)
+                        if isinstance(said, Frame) and said.seq in sent:
+                            taken.append((time.perf_counter() - sent[said.seq]) * 1e3)
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            begun_s = time.perf_counter()
+            for event in range(events):
+                time.sleep(max(0.0, begun_s + event / rate_hz - time.perf_counter()))
+                sent[live.move((handle[0] + event % 20, handle[1]))] = time.perf_counter()
+            time.sleep(1)
+            done.set()
+            reader.join()
+            live.cancel()
+        session.delete()
+    grown = service.resident_bytes() - before
+    return {
+        "events": events,
+        "rate_hz": rate_hz,
+        "frames": len(taken),
+        "p50": statistics.median(taken),
+        "p95": _p95(taken),
+        "grown_bytes_per_1000_events": grown * 1000 / events,
     }
 
 
