@@ -23,7 +23,7 @@ def add_options(parser: ArgumentParser) -> None:
         ("--users", int, 20, "visitors at a time"),
         ("--seconds", float, 60.0, "that they come"),
         ("--moves", int, 20, "of one client alone, by size of picture"),
-        ("--events", int, 1200, "of a pointer that does not wait for frames"),
+        ("--events", int, 10_000, "of a pointer that does not wait for frames"),
     ):
         parser.add_argument(
             name, type=kind, default=default, metavar="N", help=f"{about} (default: %(default)s)"
