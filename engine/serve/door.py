@@ -27,6 +27,9 @@ _WAIT_S = 20.0
 
 _AGAIN_S = 5
 
+_OURS = ("/", "/healthz", "/readyz")
+"""Paths that the door answers itself, beside the page's files."""
+
 
 class Door:
     """An ASGI app that lets another in when it has been made.
@@ -104,7 +107,7 @@ class Door:
             await self._inside(scope, receive, send)
         elif scope["type"] == "http":
             about = f"the model is being loaded, {self._loading_s:.0f} s until now; try again"
-            refusal = Refusal("loading", about, status=503, retry_s=_AGAIN_S)
+            refusal = Refusal("loading", about, retry_s=_AGAIN_S)
             await answer(refusal)(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1013, "reason": "loading"})
@@ -126,9 +129,6 @@ class Door:
 
     async def _loading(self) -> JSONResponse:
         return JSONResponse({"status": "loading", "seconds": round(self._loading_s, 1)}, 503)
-
-
-_OURS = ("/", "/healthz", "/readyz")
 
 
 async def _refused(request: object, error: Any) -> Any:

@@ -23,10 +23,10 @@ from .pipeline import of_pipeline
 __all__ = ["CARD", "EMBEDDED", "defaults_of", "load", "of_pipeline"]
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
+"""Folder of the model that comes with the package."""
 
 CARD = "drag.json"
 """The file with the drag settings that suit a folder's model."""
-"""Folder of the model that comes with the package."""
 
 
 @own_numerics()
