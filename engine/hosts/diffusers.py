@@ -12,9 +12,9 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
@@ -282,7 +282,7 @@ class DragNoisePipeline(DiffusionPipeline):  # type: ignore[misc]
             wanted = "latent" if output_type == "latent" else "step to call back after"
             raise ConfigError(f"the method {row.name} has no {wanted}; take another")
         adapter, scale = self._adapter
-        with _Progress(self) as progress:
+        with closing(_Progress(self)) as progress:
             result = editor.edit(
                 _picture(image),
                 points,
@@ -391,27 +391,17 @@ class _Progress:
         if stage != "propagate" and self._pipe.interrupt:
             raise CancelledError(f"it was interrupted in its stage {stage}")
         if stage != self._stage:
-            self._close()
+            self.close()
             self._stage, self._done = stage, 0
             self._bar = self._pipe.progress_bar(total=total)
             self._bar.set_description(stage)
         self._bar.update(done - self._done)
         self._done = done
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the bar that is shown."""
         if self._bar is not None:
             self._bar.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._close()
 
 
 def _changed(settings: Any, changes: Mapping[str, Any]) -> Any:
