@@ -254,13 +254,17 @@ class DragLoop:
         the host: they run as they are. All others are replayed.
         """
         warm = self._warm
-        known = warm is not None and warm.reference is not None
         if self._done:
             self._replay("later", self._look)
         elif self._tracks is None or (warm is not None and warm.handles is not None):
             self._forward = self._iterate(self._look_first)
         else:
-            self._replay(("first", known), self._look_first)
+            self._replay(("first", self._is_known), self._look_first)
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether the drag brings its reference along: `begin` has written it then."""
+        return self._warm is not None and self._warm.reference is not None
 
     def _replay(self, kind: object, look: Callable[[Forward], None]) -> None:
         """Replay an iteration of a kind; the first of a kind is captured."""
@@ -327,13 +331,12 @@ class DragLoop:
 
     def _look_first(self, forward: Forward) -> None:
         warm = self._warm
-        known = warm is not None and warm.reference is not None  # `begin` has written it
-        if not known:
+        if not self._is_known:
             self._reference = _written(self._reference, forward)
         state = self._method.begin(self._scene, self._reference)
         if warm is not None and warm.handles is not None:
             state = dataclasses.replace(state, handles=warm.handles.to(state.handles.dtype))
-        if known:
+        if self._is_known:
             state = self._method.follow(self._scene, self._reference, forward, state)
         # `begin` would move a graph's buffers: the first drag makes them, later ones write there.
         self._state = _written(getattr(self, "_state", None), state)
