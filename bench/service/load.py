@@ -84,9 +84,7 @@ def load(
         watch(f"a pointer, {events} events")
         pointer = _pointer(service, events, _RATE_HZ)
         watch(f"{users} visitors, {seconds:g} s")
-        before = service.resident_bytes()
         visits = _visits(service.url, users, seconds)
-        grown = service.resident_bytes() - before
     return {
         "bench": "service",
         "model": "embedded",
@@ -99,7 +97,6 @@ def load(
         "alone": alone,
         "pointer": pointer,
         "visits": visits,
-        "grown_bytes": grown,
         "machine": machine(torch.device("cpu")),
     }
 
