@@ -1,17 +1,31 @@
 """A host's canvas in a real browser, for the tests of hosts."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
-__all__ = ["Board"]
+__all__ = ["Board", "page_of"]
 
 WAIT_S = 60
 ARTEFACTS = Path(__file__).parents[2] / "artifacts" / "hosts"
+
+
+@contextmanager
+def page_of(browser: "Browser", width: int, height: int) -> Iterator["Page"]:
+    """Open a page of that size, on which no script may fail while this is open."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    context.set_default_timeout(1000 * WAIT_S)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    yield page
+    context.close()
+    assert problems == []
 
 
 class Board:

@@ -17,7 +17,7 @@ gr = pytest.importorskip("gradio", reason="the gradio component needs gradio")
 import studio
 from dragnoise.engine.hosts.desk import address_of
 from dragnoise.engine.hosts.gradio import Desk, DragImage, told
-from hosting import Board
+from hosting import Board, page_of
 from services import FACE, LAYER
 from sessions import MASK, PICTURE, editor, same
 
@@ -176,14 +176,8 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture
 def page(browser: "Browser") -> Iterator["Page"]:
-    context = browser.new_context(viewport={"width": 1000, "height": 860})
-    context.set_default_timeout(60_000)
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    yield page
-    context.close()
-    assert problems == []
+    with page_of(browser, 1000, 860) as page:
+        yield page
 
 
 needs_browser = pytest.mark.skipif(bool(studio.missing()), reason=studio.missing())
