@@ -29,7 +29,7 @@ from torch import Tensor
 
 from .has_triton import has_triton
 
-__all__ = ["attention", "reference_key_gradient", "reference_query_gradient"]
+__all__ = ["attention", "has_kernels", "reference_key_gradient", "reference_query_gradient"]
 
 WIDEST = {torch.float32: 64, torch.float16: 256, torch.bfloat16: 256}
 """Channels a head that the GPU's kernels take at most, by dtype: more would not fit its registers.
@@ -107,7 +107,8 @@ def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
         )
 
 
-def _suits_triton(query: Tensor) -> bool:
+def has_kernels(query: Tensor) -> bool:
+    """Whether a GPU's kernels take heads of that width and dtype; else the formula runs."""
     return has_triton() and query.shape[-1] <= WIDEST.get(query.dtype, 0)
 
 
@@ -135,7 +136,7 @@ def _query_gradient(
 def _(
     gradient: Tensor, attended: Tensor, query: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor]:
-    if not _suits_triton(query):
+    if not has_kernels(query):
         return reference_query_gradient(gradient, attended, query, key, value)
     from .gpu.attention import query_gradient
 
@@ -163,7 +164,7 @@ def _key_gradient(
 def _(
     gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, statistics: Tensor
 ) -> tuple[Tensor, Tensor]:
-    if not _suits_triton(query):
+    if not has_kernels(query):
         return reference_key_gradient(gradient, query, key, value, statistics)
     from .gpu.attention import key_gradient
 

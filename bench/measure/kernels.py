@@ -170,6 +170,31 @@ def _norm(channels: int, side: int, groups: int, gradient: bool) -> Make:
     return make
 
 
+def _added_norm(channels: int, side: int, gradient: bool) -> Make:
+    """A residual block's end: the map, its change and a bias added up and normed."""
+
+    def make(device: torch.device, dtype: torch.dtype) -> Pair:
+        x, change = (_map((1, channels, side, side), device, dtype) for _ in range(2))
+        plus = torch.randn(1, channels, 1, 1, device=device).to(dtype)
+        weight = torch.ones(channels, device=device, dtype=dtype)
+
+        def plain(leaf: Tensor) -> Tensor:
+            total = leaf + plus + change
+            return total + F.silu(F.group_norm(total, 32, weight, weight, 1e-5))
+
+        def fused(leaf: Tensor) -> Tensor:
+            total, normed = group_norm_silu.added_group_norm_silu(
+                leaf, 32, weight, weight, 1e-5, change=change, plus=plus
+            )
+            return total + normed
+
+        if gradient:
+            return _both_ways(plain, x), _both_ways(fused, x)
+        return partial(plain, x), partial(fused, x)
+
+    return make
+
+
 def _conv(channels: int, side: int) -> Make:
     def make(device: torch.device, dtype: torch.dtype) -> Pair:
         x = _map((1, channels, side, side), device, dtype)
@@ -202,6 +227,18 @@ def _deterministic(tokens: int, heads: int, width: int) -> Make:
         return (
             _both_ways(lambda leaf: sdpa(leaf, leaf, leaf), x),
             _both_ways(lambda leaf: attention(leaf, leaf, leaf), x),
+        )
+
+    return make
+
+
+def _fixed_keys(tokens: int, heads: int, width: int) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Pair:
+        x = torch.randn(1, tokens, heads, width, device=device).to(dtype)
+        key, value = torch.randn(2, 1, 77, heads, width, device=device).to(dtype).unbind()
+        return (
+            _both_ways(lambda leaf: sdpa(leaf, key, value), x),
+            _both_ways(lambda leaf: attention(leaf, key, value), x),
         )
 
     return make
@@ -263,6 +300,8 @@ CASES: tuple[Case, ...] = (
         "with gradient, the embedded model: [48, 16, 16]",
         _norm(48, 16, 16, True),
     ),
+    Case("group_norm_silu", "added, forward, [320, 64, 64]", _added_norm(320, 64, False)),
+    Case("group_norm_silu", "added, with gradient, [320, 64, 64]", _added_norm(320, 64, True)),
     Case("layer_norm", "added, forward, 4096 tokens of 320", _token_norm(4096, 320, False)),
     Case("layer_norm", "added, with gradient, 1024 of 640", _token_norm(1024, 640, True)),
     Case("geglu", "forward, 4096 tokens of 1280", _gate(4096, 1280, False)),
@@ -288,6 +327,12 @@ CASES: tuple[Case, ...] = (
         "attention",
         "our gradients beside PyTorch's: 256 tokens, 8 heads of 160",
         _deterministic(256, 8, 160),
+        _on_cuda,
+    ),
+    Case(
+        "attention",
+        "a text's fixed keys, our gradients: 4096 tokens, 8 heads of 40",
+        _fixed_keys(4096, 8, 40),
         _on_cuda,
     ),
 )

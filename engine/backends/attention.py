@@ -1,4 +1,8 @@
-"""Compute attention: by PyTorch's own choice of kernel, with our gradients, or by xformers."""
+"""Compute attention: by PyTorch's own choice of kernel, with our gradients, or by xformers.
+
+A text's keys and values are fixed in a drag. PyTorch's fused gradients on CUDA compute theirs all
+the same; for fixed keys the gradient is ours, of the queries alone.
+"""
 
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -7,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dragnoise.kernels.attention import attention
+from dragnoise.kernels.attention import attention, has_kernels
 
 from ..diffusion.unet.operators import sdpa
 
-__all__ = ["ATTENTION", "Attention"]
+__all__ = ["ATTENTION", "Attention", "by_pytorch"]
 
 _HEAD_WIDTHS = (40, 80, 160)
 """Channels a head in Stable Diffusion 1.x."""
@@ -30,6 +34,14 @@ class Attention:
     name: str
     attend: Callable[[Tensor, Tensor, Tensor], Tensor]
     objections: Callable[[torch.device, torch.dtype], list[str]]
+
+
+def by_pytorch(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Compute attention by PyTorch's choice of kernel, on CUDA with our gradient for fixed keys."""
+    fixed = query.requires_grad and not (key.requires_grad or value.requires_grad)
+    if fixed and query.is_cuda and torch.is_grad_enabled() and has_kernels(query):
+        return attention(query, key, value)
+    return sdpa(query, key, value)
 
 
 def _deterministic_objections(device: torch.device, dtype: torch.dtype) -> list[str]:
@@ -64,7 +76,7 @@ def _xformers_objections(device: torch.device, dtype: torch.dtype) -> list[str]:
 ATTENTION: Mapping[str, Attention] = {
     row.name: row
     for row in (
-        Attention("sdpa", sdpa, lambda device, dtype: []),
+        Attention("sdpa", by_pytorch, lambda device, dtype: []),
         Attention("deterministic", attention, _deterministic_objections),
         Attention("xformers", _xformers, _xformers_objections),
     )

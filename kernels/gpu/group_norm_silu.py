@@ -1,10 +1,14 @@
-"""Group normalisation and SiLU on a GPU. Formula and table: kernels/group_norm_silu.py.
+"""Group normalisation of a sum, and SiLU, on a GPU. Formula and table: kernels/group_norm_silu.py.
 
-A program owns a tile [PLACES, CHANNELS] of one group, of whatever memory order. A group that fits
-one tile is normalised in one launch. Of a larger one the places are cut into blocks, with two
-launches each way: the first leaves every block's mean and squares (forward) or its two sums
-(gradient), the second combines them, every program the same few numbers in the same order, and
-writes its tile. No atomics: the same bits every time.
+A program owns a tile [PLACES, CHANNELS], of whatever memory order. A group that fits one tile is
+normalised in one launch. Larger ones' places are cut into blocks, with two launches each way: the
+first leaves every block's mean and squares (forward) or its two sums (gradient), the second
+combines them, every program the same few numbers in the same order, and writes its tile. No
+atomics: the same bits every time. What is added to the map is added by the first launch that reads
+it.
+
+A tile of a block has the channels of several groups, GROUPS, where they lie side by side in memory
+and one group's are few: a place's ten channels are 20 bytes, and memory is read by 32.
 
 Whatever need not be known to a compiler is an argument that it does not specialise, so that a
 network needs few kernels: they are compiled one after another before a first edit.
@@ -31,13 +35,31 @@ __all__ = [
 ELEMENTS = 4096
 """Elements of a block's tile: 16 registers for a thread and a map."""
 
-WHOLE = 32768
-"""Bytes of the largest tile that holds a whole group: more would spill."""
+WHOLE = 4096
+"""Elements of the largest tile that holds a whole group; larger ones are no faster, and spill."""
 
 BLOCKS = 64
 """The least number of blocks for which kernels that combine them are compiled."""
 
-_sized = triton.jit(do_not_specialize=["places", "groups", "blocks", "count", "silu"])
+MOST_BLOCKS = 128
+"""The most blocks of places that groups are put together for."""
+
+ROW = 40
+"""Channels of a tile's row that is long enough: 80 bytes in half precision."""
+
+_sized = triton.jit(
+    do_not_specialize=[
+        "apart",
+        "places",
+        "groups",
+        "blocks",
+        "count",
+        "silu",
+        "changed",
+        "plus_place",
+        "others",
+    ]
+)
 
 
 @triton.jit
@@ -48,25 +70,46 @@ def _tile(
     places,
     units,
     groups,
+    GROUPS: tl.constexpr,
     CHANNELS: tl.constexpr,
     PLACES: tl.constexpr,
     VECTOR: tl.constexpr,
 ):
-    """Return this program's (group, channel [CHANNELS], entry, offsets [PLACES, CHANNELS], exists).
+    """Return this program's (first group, channel [CHANNELS], entry, offsets, exists).
 
     entry: Where the entry of the batch begins: apart, because offsets of 64 bits would spill.
-    units: The group's channels in vectors; a compiler sees that they are multiples of VECTOR.
-    exists: Which of the offsets lie in the map.
+    units: The tile's channels in vectors; a compiler sees that they are multiples of VECTOR.
+    offsets, exists: [PLACES, CHANNELS]; which of the offsets lie in the map.
     """
     channels = units * VECTOR
-    group = tl.program_id(0)
+    group = tl.program_id(0) * GROUPS
     place = tl.program_id(1) * PLACES + tl.arange(0, PLACES)
     within = tl.arange(0, CHANNELS)
-    channel = (group % groups) * channels + within
+    channel = (group % groups) // GROUPS * channels + within
     entry = (group // groups).to(tl.int64) * entry_stride
     offsets = place[:, None] * place_stride + channel[None, :] * channel_stride
     exists = (place[:, None] < places) & (within[None, :] < channels)
     return group, channel, entry, offsets, exists
+
+
+@triton.jit
+def _members(units, GROUPS: tl.constexpr, CHANNELS: tl.constexpr, VECTOR: tl.constexpr):
+    """Return which of the tile's channels is in which of its groups, [CHANNELS, GROUPS]."""
+    size = units * VECTOR // GROUPS
+    own = tl.arange(0, CHANNELS) // size
+    return own[:, None] == tl.arange(0, GROUPS)[None, :]
+
+
+@triton.jit
+def _of_groups(values, members):
+    """Sum channels' values [CHANNELS] over each group, [GROUPS]."""
+    return tl.sum(tl.where(members, values[:, None], 0.0), axis=0)
+
+
+@triton.jit
+def _of_channels(values, members):
+    """Return each channel's group's value, [1, CHANNELS], from those of the groups [GROUPS]."""
+    return tl.sum(tl.where(members, values[None, :], 0.0), axis=1)[None, :]
 
 
 @triton.jit
@@ -84,6 +127,62 @@ def _sum(tile):
 
 
 @triton.jit
+def _added(
+    x,
+    change,
+    plus,
+    beside,
+    total,
+    changed,
+    plus_entry,
+    plus_place,
+    own,
+    x_place,
+    others,
+    others_place,
+    channel_stride,
+    places,
+    group,
+    groups,
+    channel,
+    entry,
+    offsets,
+    exists,
+    PLACES: tl.constexpr,
+):
+    """Return the tile of s; where that is more than x, it is rounded and written first.
+
+    changed: Whether there is a change.
+    plus_entry, plus_place: Strides of what is added; the second is 0 where that is one number a
+        channel, and -1 where nothing is.
+    own, x_place: Channels of x and its stride between places.
+    others, others_place: The same of what stands beside it.
+    """
+    place = (tl.program_id(1) * PLACES + tl.arange(0, PLACES))[:, None]
+    which = (group // groups).to(tl.int64)
+    channel = channel[None, :]
+    mine = exists & (channel < own)
+    here = which * own * places
+    at = place * x_place + channel * channel_stride
+    values = tl.load(x + here + at, mask=mine, other=0.0).to(tl.float32)
+    if changed != 0:  # one after the other: together their addresses would spill
+        values += tl.load(change + here + at, mask=mine, other=0.0).to(tl.float32)
+    if plus_place >= 0:
+        within = place * plus_place + channel * tl.where(plus_place > 0, channel_stride, 1)
+        there = plus + which * plus_entry + within
+        values += tl.load(there, mask=mine, other=0.0).to(tl.float32)
+    if others != 0:
+        there = beside + which * others * places + place * others_place
+        there += (channel - own) * channel_stride
+        values += tl.load(there, mask=exists & (channel >= own), other=0.0).to(tl.float32)
+    if (changed != 0) | (plus_place >= 0) | (others != 0):
+        rounded = values.to(total.dtype.element_ty)
+        tl.store(total + entry + offsets, rounded, mask=exists)
+        values = rounded.to(tl.float32)
+    return values
+
+
+@triton.jit
 def _write(y, offsets, exists, n, scale, shift, silu):
     z = n * scale + shift
     z = tl.where(silu != 0, z / (1.0 + tl.exp(-z)), z)
@@ -93,6 +192,17 @@ def _write(y, offsets, exists, n, scale, shift, silu):
 @_sized
 def whole_kernel(
     x,
+    change,
+    plus,
+    beside,
+    total,
+    changed,
+    plus_entry,
+    plus_place,
+    own,
+    x_place,
+    others,
+    others_place,
     y,
     weight,
     bias,
@@ -110,11 +220,42 @@ def whole_kernel(
     PLACES: tl.constexpr,
     VECTOR: tl.constexpr,
 ):
-    """Normalise a group that the tile holds."""
+    """Add up and normalise a group that the tile holds."""
     group, channel, entry, offsets, exists = _tile(
-        entry_stride, channel_stride, place_stride, places, units, groups, CHANNELS, PLACES, VECTOR
+        entry_stride,
+        channel_stride,
+        place_stride,
+        places,
+        units,
+        groups,
+        1,
+        CHANNELS,
+        PLACES,
+        VECTOR,
     )
-    values = tl.load(x + entry + offsets, mask=exists, other=0.0).to(tl.float32)
+    values = _added(
+        x,
+        change,
+        plus,
+        beside,
+        total,
+        changed,
+        plus_entry,
+        plus_place,
+        own,
+        x_place,
+        others,
+        others_place,
+        channel_stride,
+        places,
+        group,
+        groups,
+        channel,
+        entry,
+        offsets,
+        exists,
+        PLACES,
+    )
     total = (places * units * VECTOR).to(tl.float32)
     near = _sum(values) / total
     apart = tl.where(exists, values - near, 0.0)
@@ -129,6 +270,17 @@ def whole_kernel(
 @_sized
 def statistics_kernel(
     x,
+    change,
+    plus,
+    beside,
+    total,
+    changed,
+    plus_entry,
+    plus_place,
+    own,
+    x_place,
+    others,
+    others_place,
     parts,
     entry_stride,
     channel_stride,
@@ -137,21 +289,54 @@ def statistics_kernel(
     units,
     groups,
     blocks,
+    GROUPS: tl.constexpr,
     CHANNELS: tl.constexpr,
     PLACES: tl.constexpr,
     VECTOR: tl.constexpr,
 ):
-    """Write the block's mean and its sum of squares about that mean."""
-    group, _, entry, offsets, exists = _tile(
-        entry_stride, channel_stride, place_stride, places, units, groups, CHANNELS, PLACES, VECTOR
+    """Add up the block; write its groups' means and sums of squares about them."""
+    group, channel, entry, offsets, exists = _tile(
+        entry_stride,
+        channel_stride,
+        place_stride,
+        places,
+        units,
+        groups,
+        GROUPS,
+        CHANNELS,
+        PLACES,
+        VECTOR,
     )
-    values = tl.load(x + entry + offsets, mask=exists, other=0.0).to(tl.float32)
+    values = _added(
+        x,
+        change,
+        plus,
+        beside,
+        total,
+        changed,
+        plus_entry,
+        plus_place,
+        own,
+        x_place,
+        others,
+        others_place,
+        channel_stride,
+        places,
+        group,
+        groups,
+        channel,
+        entry,
+        offsets,
+        exists,
+        PLACES,
+    )
     block = tl.program_id(1)
-    count = (tl.minimum(PLACES, places - block * PLACES) * units * VECTOR).to(tl.float32)
-    mean = _sum(values) / count
-    apart = tl.where(exists, values - mean, 0.0)
-    squares = _sum(apart * apart)
-    here = parts + (group * blocks + block) * 2
+    members = _members(units, GROUPS, CHANNELS, VECTOR)
+    count = (tl.minimum(PLACES, places - block * PLACES) * units * VECTOR // GROUPS).to(tl.float32)
+    mean = _of_groups(tl.sum(values, axis=0), members) / count
+    apart = tl.where(exists, values - _of_channels(mean, members), 0.0)
+    squares = _of_groups(tl.sum(apart * apart, axis=0), members)
+    here = parts + ((group + tl.arange(0, GROUPS)) * blocks + block) * 2
     tl.store(here, mean)
     tl.store(here + 1, squares)
 
@@ -174,42 +359,63 @@ def apply_kernel(
     units,
     groups,
     blocks,
+    GROUPS: tl.constexpr,
     CHANNELS: tl.constexpr,
     PLACES: tl.constexpr,
     VECTOR: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    """Combine the blocks of the group (Chan et al. 1979) and normalise the program's own."""
+    """Combine the blocks of the groups (Chan et al. 1979) and normalise the program's own."""
     group, channel, entry, offsets, exists = _tile(
-        entry_stride, channel_stride, place_stride, places, units, groups, CHANNELS, PLACES, VECTOR
+        entry_stride,
+        channel_stride,
+        place_stride,
+        places,
+        units,
+        groups,
+        GROUPS,
+        CHANNELS,
+        PLACES,
+        VECTOR,
     )
-    block = tl.arange(0, BLOCKS)
-    there = block < blocks
-    means = tl.load(parts + (group * blocks + block) * 2, mask=there, other=0.0)
-    squares = tl.load(parts + (group * blocks + block) * 2 + 1, mask=there, other=0.0)
-    counts = tl.where(there, tl.minimum(PLACES, places - block * PLACES) * units * VECTOR, 0)
-    counts = counts.to(tl.float32)
-    total = (places * units * VECTOR).to(tl.float32)
-    first = tl.sum(tl.where(block == 0, means, 0.0), axis=0)
-    mean = first + tl.sum(counts * (means - first), axis=0) / total
-    apart = means - mean
-    variance = (
-        tl.sum(tl.where(there, squares, 0.0), axis=0) + tl.sum(counts * apart * apart, axis=0)
-    ) / total
+    values = tl.load(x + entry + offsets, mask=exists, other=0.0).to(tl.float32)
+    own = group + tl.arange(0, GROUPS)
+    size = units * VECTOR // GROUPS
+    block = tl.arange(0, BLOCKS)[None, :]
+    there = (block < blocks) & (own[:, None] >= 0)
+    here = parts + (own[:, None] * blocks + block) * 2
+    means = tl.load(here, mask=there, other=0.0)
+    squares = tl.load(here + 1, mask=there, other=0.0)
+    counts = tl.where(there, tl.minimum(PLACES, places - block * PLACES) * size, 0).to(tl.float32)
+    total = (places * size).to(tl.float32)
+    first = tl.sum(tl.where(block == 0, means, 0.0), axis=1)
+    mean = first + tl.sum(counts * (means - first[:, None]), axis=1) / total
+    apart = means - mean[:, None]
+    variance = (tl.sum(squares, axis=1) + tl.sum(counts * apart * apart, axis=1)) / total
     rstd = 1.0 / tl.sqrt(variance + eps)
     if tl.program_id(1) == 0:
-        tl.store(statistics + group, mean)
-        tl.store(statistics + count + group, rstd)
+        tl.store(statistics + own, mean)
+        tl.store(statistics + count + own, rstd)
+    members = _members(units, GROUPS, CHANNELS, VECTOR)
     scale, shift = _weights(weight, bias, channel, units, CHANNELS, VECTOR)
-    values = tl.load(x + entry + offsets, mask=exists, other=0.0).to(tl.float32)
-    _write(y + entry, offsets, exists, (values - mean) * rstd, scale, shift, silu)
+    n = (values - _of_channels(mean, members)) * _of_channels(rstd, members)
+    _write(y + entry, offsets, exists, n, scale, shift, silu)
 
 
 @triton.jit
-def _u_and_n(gradient, x, mean, rstd, group, entry, offsets, exists, scale, shift, silu):
-    """Return u and n of the formula on the tile, zero outside it."""
+def _keep(values, elsewhere, found, apart, entry, offsets, exists):
+    """Write the gradient of s: values, and what s gets elsewhere, if it is apart."""
+    if apart != 0:
+        there = elsewhere + entry + offsets
+        values += tl.load(there, mask=exists, other=0.0).to(tl.float32)
+    tl.store(found + entry + offsets, values.to(found.dtype.element_ty), mask=exists)
+
+
+@triton.jit
+def _u_and_n(gradient, x, mean, rstd, entry, offsets, exists, scale, shift, silu):
+    """Return u and n of the formula on the tile; outside it u is zero."""
     values = tl.load(x + entry + offsets, mask=exists, other=0.0).to(tl.float32)
-    n = tl.where(exists, (values - tl.load(mean + group)) * tl.load(rstd + group), 0.0)
+    n = (values - mean) * rstd
     u = tl.load(gradient + entry + offsets, mask=exists, other=0.0).to(tl.float32) * scale
     z = n * scale + shift
     s = 1.0 / (1.0 + tl.exp(-z))
@@ -224,7 +430,9 @@ def whole_gradient_kernel(
     bias,
     mean,
     rstd,
+    elsewhere,
     found,
+    apart,
     silu,
     entry_stride,
     channel_stride,
@@ -238,13 +446,24 @@ def whole_gradient_kernel(
 ):
     """Write the gradient of a group that the tile holds."""
     group, channel, entry, offsets, exists = _tile(
-        entry_stride, channel_stride, place_stride, places, units, groups, CHANNELS, PLACES, VECTOR
+        entry_stride,
+        channel_stride,
+        place_stride,
+        places,
+        units,
+        groups,
+        1,
+        CHANNELS,
+        PLACES,
+        VECTOR,
     )
     scale, shift = _weights(weight, bias, channel, units, CHANNELS, VECTOR)
-    u, n = _u_and_n(gradient, x, mean, rstd, group, entry, offsets, exists, scale, shift, silu)
+    mean_of = tl.load(mean + group)
+    rstd_of = tl.load(rstd + group)
+    u, n = _u_and_n(gradient, x, mean_of, rstd_of, entry, offsets, exists, scale, shift, silu)
     total = (places * units * VECTOR).to(tl.float32)
-    values = (u - _sum(u) / total - n * (_sum(u * n) / total)) * tl.load(rstd + group)
-    tl.store(found + entry + offsets, values.to(found.dtype.element_ty), mask=exists)
+    values = (u - _sum(u) / total - n * (_sum(u * n) / total)) * rstd_of
+    _keep(values, elsewhere, found, apart, entry, offsets, exists)
 
 
 @_sized
@@ -264,19 +483,33 @@ def gradient_sums_kernel(
     units,
     groups,
     blocks,
+    GROUPS: tl.constexpr,
     CHANNELS: tl.constexpr,
     PLACES: tl.constexpr,
     VECTOR: tl.constexpr,
 ):
-    """Write the block's sums of u and of u n."""
+    """Write the sums of u and of u n over the block's groups."""
     group, channel, entry, offsets, exists = _tile(
-        entry_stride, channel_stride, place_stride, places, units, groups, CHANNELS, PLACES, VECTOR
+        entry_stride,
+        channel_stride,
+        place_stride,
+        places,
+        units,
+        groups,
+        GROUPS,
+        CHANNELS,
+        PLACES,
+        VECTOR,
     )
+    own = group + tl.arange(0, GROUPS)
+    members = _members(units, GROUPS, CHANNELS, VECTOR)
     scale, shift = _weights(weight, bias, channel, units, CHANNELS, VECTOR)
-    u, n = _u_and_n(gradient, x, mean, rstd, group, entry, offsets, exists, scale, shift, silu)
-    here = parts + (group * blocks + tl.program_id(1)) * 2
-    tl.store(here, _sum(u))
-    tl.store(here + 1, _sum(u * n))
+    mean_of = _of_channels(tl.load(mean + own), members)
+    rstd_of = _of_channels(tl.load(rstd + own), members)
+    u, n = _u_and_n(gradient, x, mean_of, rstd_of, entry, offsets, exists, scale, shift, silu)
+    here = parts + (own * blocks + tl.program_id(1)) * 2
+    tl.store(here, _of_groups(tl.sum(u, axis=0), members))
+    tl.store(here + 1, _of_groups(tl.sum(u * n, axis=0), members))
 
 
 @_sized
@@ -288,7 +521,9 @@ def gradient_kernel(
     mean,
     rstd,
     parts,
+    elsewhere,
     found,
+    apart,
     silu,
     entry_stride,
     channel_stride,
@@ -297,6 +532,7 @@ def gradient_kernel(
     units,
     groups,
     blocks,
+    GROUPS: tl.constexpr,
     CHANNELS: tl.constexpr,
     PLACES: tl.constexpr,
     VECTOR: tl.constexpr,
@@ -304,32 +540,52 @@ def gradient_kernel(
 ):
     """Combine the blocks' sums and write the gradient of the program's own."""
     group, channel, entry, offsets, exists = _tile(
-        entry_stride, channel_stride, place_stride, places, units, groups, CHANNELS, PLACES, VECTOR
+        entry_stride,
+        channel_stride,
+        place_stride,
+        places,
+        units,
+        groups,
+        GROUPS,
+        CHANNELS,
+        PLACES,
+        VECTOR,
     )
-    block = tl.arange(0, BLOCKS)
-    here = parts + (group * blocks + block) * 2
-    total = (places * units * VECTOR).to(tl.float32)
-    mean_u = tl.sum(tl.load(here, mask=block < blocks, other=0.0), axis=0) / total
-    mean_un = tl.sum(tl.load(here + 1, mask=block < blocks, other=0.0), axis=0) / total
+    own = group + tl.arange(0, GROUPS)
+    members = _members(units, GROUPS, CHANNELS, VECTOR)
     scale, shift = _weights(weight, bias, channel, units, CHANNELS, VECTOR)
-    u, n = _u_and_n(gradient, x, mean, rstd, group, entry, offsets, exists, scale, shift, silu)
-    values = (u - mean_u - n * mean_un) * tl.load(rstd + group)
-    tl.store(found + entry + offsets, values.to(found.dtype.element_ty), mask=exists)
+    mean_of = _of_channels(tl.load(mean + own), members)
+    rstd_of = _of_channels(tl.load(rstd + own), members)
+    block = tl.arange(0, BLOCKS)[None, :]
+    here = parts + (own[:, None] * blocks + block) * 2
+    there = (block < blocks) & (own[:, None] >= 0)
+    total = (places * units * VECTOR // GROUPS).to(tl.float32)
+    mean_u = tl.sum(tl.load(here, mask=there, other=0.0), axis=1) / total
+    mean_un = tl.sum(tl.load(here + 1, mask=there, other=0.0), axis=1) / total
+    mean_u_of = _of_channels(mean_u, members)
+    mean_un_of = _of_channels(mean_un, members)
+    u, n = _u_and_n(gradient, x, mean_of, rstd_of, entry, offsets, exists, scale, shift, silu)
+    values = (u - mean_u_of - n * mean_un_of) * rstd_of
+    _keep(values, elsewhere, found, apart, entry, offsets, exists)
 
 
 @dataclass(frozen=True)
 class _Tiling:
-    """How the groups of a map are cut.
+    """How a map is cut.
 
     Attributes:
-        wide: CHANNELS of a tile: a group's, as a power of two.
+        whole: Whether a tile holds a group.
+        together: Groups of a tile.
+        wide: CHANNELS of a tile: its groups', as a power of two.
         tall: PLACES of a tile.
-        vector: VECTOR: what divides a group's channels, as far as loads can use it.
-        blocks: Tiles of a group; 1 where it is normalised in one launch.
+        vector: VECTOR: what divides a tile's channels, as far as loads can use it.
+        blocks: Tiles of a group.
         warps: Of a program.
         sizes: The kernels' arguments from entry_stride to groups.
     """
 
+    whole: bool
+    together: int
     wide: int
     tall: int
     vector: int
@@ -338,21 +594,25 @@ class _Tiling:
     sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, x: Tensor, groups: int) -> "_Tiling":
-        """Cut a map into tiles."""
+    def of(cls, x: Tensor, groups: int, last: bool) -> "_Tiling":
+        """Cut a map into tiles; last: whether it is channels_last, else it is contiguous."""
         places = x.shape[2] * x.shape[3]
-        channels = x.shape[1] // groups
-        vector = min(channels & -channels, 8)
-        wide = triton.next_power_of_2(channels)
-        of_places = x.stride(3) if x.shape[3] > 1 else x.stride(2)
-        strides = x.stride(0), x.stride(1), of_places
-        sizes = (*strides, places, channels // vector, groups)
+        size = x.shape[1] // groups
+        wide = triton.next_power_of_2(size)
         tall = triton.next_power_of_2(places)
-        if wide * tall * x.element_size() <= WHOLE:
-            warps = min(max(wide * tall // 512, 4), 16)
-            return cls(wide, tall, vector, 1, warps, sizes)
-        tall = max(ELEMENTS // wide, 1)
-        return cls(wide, tall, vector, triton.cdiv(places, tall), 8, sizes)
+        whole = wide * tall <= WHOLE
+        together = 1
+        if not whole:
+            together = _together(places, size, groups) if last else 1
+            wide = triton.next_power_of_2(together * size)
+            tall = max(ELEMENTS // wide, 1)
+        channels = together * size
+        vector = min(channels & -channels, 8)
+        strides = (1, x.shape[1]) if last else (places, 1)
+        sizes = (x.shape[1] * places, *strides, places, channels // vector, groups)
+        warps = max(wide * tall // 512, 4) if whole else 8
+        blocks = triton.cdiv(places, tall)
+        return cls(whole, together, wide, tall, vector, blocks, warps, sizes)
 
     @property
     def fixed(self) -> dict[str, int]:
@@ -370,50 +630,123 @@ class _Tiling:
         return max(BLOCKS, int(triton.next_power_of_2(self.blocks)))
 
 
+def _together(places: int, size: int, groups: int) -> int:
+    """Return how many groups of a channels_last map stand in a tile.
+
+    As many as make a row of it long, but not so many that their blocks are many to combine.
+    """
+    together = 1
+    while together * size < ROW and groups % (2 * together) == 0:
+        wider = triton.next_power_of_2(2 * together * size)
+        if triton.cdiv(places, max(ELEMENTS // wider, 1)) > MOST_BLOCKS:
+            break
+        together *= 2
+    return together
+
+
 def forward(
-    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
-) -> tuple[Tensor, Tensor]:
-    """Return y and statistics, without waiting; x is channels_last or contiguous."""
-    tiling = _Tiling.of(x, groups)
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    groups: int,
+    eps: float,
+    silu: bool,
+    change: Tensor | None = None,
+    plus: Tensor | None = None,
+    beside: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return s, y and statistics, without waiting; s is x itself where nothing is added.
+
+    Args:
+        x: Channels_last or contiguous, and so are a change, what stands beside, and a `plus` that
+            is a map.
+        weight: As in the table.
+        bias: As in the table.
+        groups: As in the table.
+        eps: As in the table.
+        silu: As in the table.
+        change: As in the table.
+        plus: As in the table; one number a channel has no stride between channels but 1.
+        beside: As in the table.
+    """
+    own = x.shape[1]
+    others = 0 if beside is None else beside.shape[1]
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    order = torch.channels_last if last else torch.contiguous_format
+    size = (x.shape[0], own + others, *x.shape[2:])
+    plain = change is None and plus is None and beside is None
+    total = x if plain else torch.empty(size, dtype=x.dtype, device=x.device, memory_format=order)
+    tiling = _Tiling.of(total, groups, last)
+    added = (
+        x,
+        x if change is None else change,
+        x if plus is None else plus,
+        x if beside is None else beside,
+        total,
+        int(change is not None),
+        *_strides_of(plus, own if last else 1),
+        own,
+        own if last else 1,
+        others,
+        others if last else 1,
+    )
     count = x.shape[0] * groups
     blocks = tiling.blocks
-    y = torch.empty_like(x)
+    y = torch.empty_like(total)
     statistics = torch.empty(2, x.shape[0], groups, dtype=torch.float32, device=x.device)
-    last = (statistics, count, eps, int(silu), *tiling.sizes)
-    if blocks == 1:
-        whole_kernel[(count, 1)](x, y, weight, bias, *last, **tiling.fixed)
-        return y, statistics
+    rest = (statistics, count, eps, int(silu), *tiling.sizes)
+    if tiling.whole:
+        whole_kernel[(count, 1)](*added, y, weight, bias, *rest, **tiling.fixed)
+        return total, y, statistics
     parts = torch.empty(count, blocks, 2, dtype=torch.float32, device=x.device)
-    grid = (count, blocks)
-    statistics_kernel[grid](x, parts, *tiling.sizes, blocks, **tiling.fixed)
+    grid = (count // tiling.together, blocks)
+    fixed = {"GROUPS": tiling.together, **tiling.fixed}
+    statistics_kernel[grid](*added, parts, *tiling.sizes, blocks, **fixed)
     apply_kernel[grid](
-        x, y, weight, bias, parts, *last, blocks, BLOCKS=tiling.combined, **tiling.fixed
+        total, y, weight, bias, parts, *rest, blocks, BLOCKS=tiling.combined, **fixed
     )
-    return y, statistics
+    return total, y, statistics
+
+
+def _strides_of(plus: Tensor | None, place_stride: int) -> tuple[int, int]:
+    """Return what is added's strides between entries and between places, as `_added` takes them."""
+    if plus is None:
+        return 0, -1
+    entry = 0 if plus.shape[0] == 1 else plus[0].numel()
+    return entry, 0 if plus.shape[2:] == (1, 1) else place_stride
 
 
 def backward(
-    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, silu: bool
+    gradient: Tensor,
+    elsewhere: Tensor | None,
+    total: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: Tensor,
+    silu: bool,
 ) -> Tensor:
-    """Return the gradient of x, from that of y."""
+    """Return the gradient of s, from that of y and what s gets elsewhere."""
     groups = statistics.shape[2]
-    tiling = _Tiling.of(x, groups)
-    count = x.shape[0] * groups
+    last = total.is_contiguous(memory_format=torch.channels_last)
+    order = torch.channels_last if last else torch.contiguous_format
+    tiling = _Tiling.of(total, groups, last)
+    count = total.shape[0] * groups
     blocks = tiling.blocks
-    channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    gradient = gradient.contiguous(
-        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    gradient = gradient.contiguous(memory_format=order)
+    found = torch.empty_like(total)
+    given = (gradient, total, weight, bias, *statistics.contiguous())
+    wanted = (
+        gradient if elsewhere is None else elsewhere.contiguous(memory_format=order),
+        found,
+        int(elsewhere is not None),
     )
-    found = torch.empty_like(x)
-    given = (gradient, x, weight, bias, *statistics.contiguous())
-    last = (int(silu), *tiling.sizes)
-    if blocks == 1:
-        whole_gradient_kernel[(count, 1)](*given, found, *last, **tiling.fixed)
+    rest = (int(silu), *tiling.sizes)
+    if tiling.whole:
+        whole_gradient_kernel[(count, 1)](*given, *wanted, *rest, **tiling.fixed)
         return found
-    parts = torch.empty(count, blocks, 2, dtype=torch.float32, device=x.device)
-    grid = (count, blocks)
-    gradient_sums_kernel[grid](*given, parts, *last, blocks, **tiling.fixed)
-    gradient_kernel[grid](
-        *given, parts, found, *last, blocks, BLOCKS=tiling.combined, **tiling.fixed
-    )
+    parts = torch.empty(count, blocks, 2, dtype=torch.float32, device=total.device)
+    grid = (count // tiling.together, blocks)
+    fixed = {"GROUPS": tiling.together, **tiling.fixed}
+    gradient_sums_kernel[grid](*given, parts, *rest, blocks, **fixed)
+    gradient_kernel[grid](*given, parts, *wanted, *rest, blocks, BLOCKS=tiling.combined, **fixed)
     return found

@@ -85,7 +85,9 @@ def compiled(kernel: Kernel, capability: int) -> Compiled:
         function,
         {name: kinds[name] for name in function.arg_names},
         constexprs={
-            (function.arg_names.index(name),): value for name, value in kernel.constants.items()
+            (function.arg_names.index(name),): value
+            for name, value in kernel.constants.items()
+            if name in function.arg_names
         },
         attrs={
             (place,): [["tt.divisibility", 16]]
@@ -125,24 +127,32 @@ def _group_norm_silu() -> Iterator[Kernel]:
     """Yield groups of Stable Diffusion's widths in both memory orders: whole ones and blocks."""
     module = "dragnoise.kernels.gpu.group_norm_silu"
     maps = ("x", "y", "weight", "bias", "gradient", "found")
+    added = ("change", "plus", "beside", "total", "elsewhere")
     kept = dict.fromkeys(("parts", "statistics", "mean", "rstd"), "*fp32") | {"eps": "fp32"}
-    strides = ("entry_stride", "channel_stride", "place_stride")
+    strides = ("entry_stride", "channel_stride", "place_stride", "x_place", "others_place")
     counts = ("places", "units", "groups", "blocks", "count", "silu")
-    orders = ({"CHANNELS": 16, "VECTOR": 2, "channel_stride": 1}, {"CHANNELS": 32, "VECTOR": 4})
+    more = ("plus_entry", "own", "changed", "plus_place", "others", "apart")
+    places = ("place_stride", "x_place", "others_place")
+    orders = (
+        {"GROUPS": 4, "CHANNELS": 64, "VECTOR": 8, "channel_stride": 1},
+        {"GROUPS": 1, "CHANNELS": 32, "VECTOR": 4} | dict.fromkeys(places, 1),
+    )
     for kind in _FLOATS:
-        given = dict.fromkeys(maps, kind) | kept | dict.fromkeys((*strides, *counts), "i32")
-        aligned = (*maps, *kept, *strides)
-        for order in (orders[0], orders[1] | {"place_stride": 1}):
+        given = dict.fromkeys((*maps, *added), kind) | kept
+        given |= dict.fromkeys((*strides, *counts, *more), "i32")
+        aligned = (*maps, *added, *kept, *strides, *more[:2])
+        for order in orders:
             block = order | {"PLACES": 4096 // order["CHANNELS"]}
             combined = block | {"BLOCKS": 64}
             yield Kernel(module, "statistics_kernel", given, block, 8, aligned)
             yield Kernel(module, "gradient_sums_kernel", given, block, 8, aligned)
             yield Kernel(module, "apply_kernel", given, combined, 8, aligned)
             yield Kernel(module, "gradient_kernel", given, combined, 8, aligned)
-            elements = 8192 if kind == "*fp32" else 16384
-            whole = order | {"PLACES": elements // order["CHANNELS"]}
-            yield Kernel(module, "whole_kernel", given, whole, 16, aligned)
-            yield Kernel(module, "whole_gradient_kernel", given, whole, 16, aligned)
+            whole = {"CHANNELS": 64, "PLACES": 64} | {"VECTOR": order["VECTOR"]}
+            whole = order | whole
+            del whole["GROUPS"]
+            yield Kernel(module, "whole_kernel", given, whole, 8, aligned)
+            yield Kernel(module, "whole_gradient_kernel", given, whole, 8, aligned)
 
 
 def _attention() -> Iterator[Kernel]:

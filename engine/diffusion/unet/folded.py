@@ -7,9 +7,9 @@ channels only within a group: groups of skip channels alone are constant too. Wh
 straddles the boundary, its skip channels are counted with the dynamic ones, so with C_d dynamic
 channels in groups of g
 
-    B = g * ceil(C_d / g)
-    conv1(act(norm([x, s]))) = conv1[:, :B](act(norm[:B]([x, s[:B - C_d]]))) + constant
-    shortcut([x, s])         = shortcut[:, :C_d](x) + constant
+    B = g * ceil(C_d / g),   y = [x, s[:B - C_d]]
+    conv1(act(norm([x, s]))) = conv1[:, :B](act(norm[:B](y))) + constant
+    shortcut([x, s])         = shortcut[:, :B](y) + constant
 
 which is the same sum in another order: exact but for rounding. On Stable Diffusion 1.5 it saves
 13 % of an iteration's FLOPs and 23 % of its weights.
@@ -23,8 +23,9 @@ from torch import Tensor
 
 from ...cache.structure import storable
 from .held import ConvWeight
-from .layers import Build, Resnet, scaled
-from .operators import Biased, Layer
+from .layers import Build, Resnet, joined
+from .operators import Biased, Norm
+from .sums import Sum
 
 __all__ = ["Constants", "FoldedResnet"]
 
@@ -36,13 +37,13 @@ class Constants(NamedTuple):
     Attributes:
         straddling: The skip channels [N, B - C_d, H, W] that share a group with dynamic ones; None
             where none does.
-        inner: To the first convolution's output [N, O, H, W].
-        outer: To the shortcut's output [N, O, H, W].
+        inner: To the first convolution's output [N, O, H, W], or [1, O, 1, 1] for the step's alone.
+        outer: To the shortcut's output [N, O, H, W], or [1, O, 1, 1] for a bias alone, if any.
     """
 
     straddling: Tensor | None
     inner: Tensor
-    outer: Tensor
+    outer: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +59,22 @@ class FoldedResnet:
         rest_norm: Of the constant channels; None where there are none.
         rest_conv: Of the constant channels; None where there are none.
         shortcut: Of the dynamic channels.
-        rest_shortcut: Of the constant channels.
+        rest_shortcut: Of the constant channels; None where there are none.
+        end: A bias that is added at the end where there is no `rest_shortcut` to add it.
+        order: How maps lie in memory.
     """
 
     resnet: Resnet
     dynamic: int
     bound: int
-    norm: Layer
+    norm: Norm
     conv: Biased
-    rest_norm: Layer | None
+    rest_norm: Norm | None
     rest_conv: Biased | None
     shortcut: Biased
-    rest_shortcut: Biased
+    rest_shortcut: Biased | None
+    end: Tensor | None
+    order: torch.memory_format
 
     @classmethod
     def of(cls, build: Build, resnet: Resnet, module: Any, skip_channels: int) -> "FoldedResnet":
@@ -90,7 +95,7 @@ class FoldedResnet:
         bound = groups * size
         padding = int(module.conv1.padding[0])
 
-        def norm_of(part: slice, groups: int) -> Layer:
+        def norm_of(part: slice, groups: int) -> Norm:
             return operators.norm(norm.weight[part], norm.bias[part], groups, norm.eps, True)
 
         def part_of(weight: ConvWeight, part: slice) -> ConvWeight:
@@ -101,7 +106,8 @@ class FoldedResnet:
         all_dynamic = bound == channels
         conv = ConvWeight(module.conv1, build.holder)
         shortcut = _shortcut(module, build)
-        _, bias = build.end_biases(module)
+        biases = build.end_biases(module)
+        bias = biases.outer if biases.joint is None else biases.joint
         return cls(
             resnet,
             dynamic,
@@ -112,29 +118,34 @@ class FoldedResnet:
             rest_conv=(
                 None if all_dynamic else operators.once(part_of(conv, rest), None, 1, padding)
             ),
-            shortcut=operators.conv(part_of(shortcut, slice(dynamic)), None, 1, 0),
-            rest_shortcut=operators.once(part_of(shortcut, slice(dynamic, None)), bias, 1, 0),
+            shortcut=operators.conv(part_of(shortcut, first), None, 1, 0),
+            rest_shortcut=(
+                None if all_dynamic else operators.once(part_of(shortcut, rest), bias, 1, 0)
+            ),
+            end=bias if all_dynamic else None,
+            order=operators.memory_format,
         )
 
     def constants(self, skip: Tensor, times: Tensor) -> Constants:
         """Compute what a skip [N, S, H, W] and a step [S] contribute."""
-        straddling = self.bound - self.dynamic
-        outer = self.rest_shortcut(skip)
+        first = self.bound - self.dynamic
+        straddling = skip[:, :first].contiguous(memory_format=self.order) if first else None
         own = times[self.resnet.times]
-        if self.rest_norm is None or self.rest_conv is None:
-            inner = own[None, :, None, None].expand_as(outer)
-        else:
-            inner = self.rest_conv(self.rest_norm(skip[:, straddling:]), own)
-        return Constants(skip[:, :straddling] if straddling else None, inner, outer)
+        if self.rest_norm is None or self.rest_conv is None or self.rest_shortcut is None:
+            end = None if self.end is None else self.end[None, :, None, None]
+            return Constants(straddling, own[None, :, None, None], end)
+        rest = skip[:, first:]
+        inner = self.rest_conv(self.rest_norm(rest), own)
+        return Constants(straddling, inner, self.rest_shortcut(rest))
 
-    def __call__(self, hidden: Tensor, constants: Constants) -> Tensor:
+    def __call__(self, hidden: Sum, constants: Constants) -> Sum:
         """Return [N, O, H, W] from the dynamic channels [N, C_d, H, W]."""
         resnet = self.resnet
         straddling = constants.straddling
-        joined = hidden if straddling is None else torch.cat([hidden, straddling], dim=1)
-        inner = self.conv(self.norm(joined)) + constants.inner
-        inner = resnet.conv2(resnet.norm2(inner))
-        return scaled(self.shortcut(hidden) + constants.outer + inner, resnet.scale)
+        dynamic = hidden if straddling is None else hidden.beside(straddling)
+        first = Sum(self.conv(dynamic.normed(self.norm)), plus=constants.inner)
+        inner = resnet.conv2(first.normed(resnet.norm2))
+        return joined(self.shortcut(dynamic.value()), inner, constants.outer, resnet.scale)
 
 
 def _shortcut(module: Any, build: Build) -> ConvWeight:

@@ -9,7 +9,7 @@ projection of the time embedding, with its convolution's bias) and what depends 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from .held import ConvWeight, HeldNetwork
 from .mutual import MutualAttention
-from .operators import Biased, Layer, Operators, TokenNorm, in_a_row
+from .operators import Biased, Layer, Norm, Operators, TokenNorm, in_a_row
+from .sums import Sum
 
-__all__ = ["Adapt", "Build", "Layers", "Level", "Resnet", "Transformer", "norm_of", "scaled"]
+__all__ = ["Adapt", "Build", "EndBiases", "Layers", "Level", "Resnet", "Transformer", "joined"]
 
 
 Adapt = Callable[[nn.Linear, Layer], Layer]
@@ -66,16 +67,14 @@ class Build:
         weight = ConvWeight(module, self.holder)
         return self.operators.conv(weight, bias, module.stride[0], int(module.padding[0]))
 
-    def end_biases(self, module: Any) -> tuple[Tensor | None, Tensor | None]:
-        """Return the biases of a residual block's second convolution and of its shortcut.
-
-        Both are added to the same sum: joint, they are one, the shortcut's.
-        """
+    def end_biases(self, module: Any) -> "EndBiases":
+        """Return what is added at a residual block's end beside its map and its change."""
         inner, shortcut = module.conv2.bias, module.conv_shortcut
         outer = None if shortcut is None else shortcut.bias
-        if self.operators.joint and inner is not None and outer is not None:
-            return None, inner + outer
-        return inner, outer
+        if not self.operators.joint:
+            return EndBiases(inner, outer, None)
+        known = [bias for bias in (inner, outer) if bias is not None]
+        return EndBiases(None, None, sum(known[1:], known[0]) if known else None)
 
     def linear(self, module: nn.Linear) -> Layer:
         return self.operators.linear(module.weight, module.bias)
@@ -94,7 +93,21 @@ class Build:
         return None if row is None else self.operators.linear(row, None)
 
 
-def norm_of(operators: Operators, module: nn.GroupNorm, silu: bool) -> Layer:
+class EndBiases(NamedTuple):
+    """Biases [O] at a residual block's end.
+
+    Attributes:
+        inner: Of the second convolution.
+        outer: Of the shortcut.
+        joint: Of both, where they are one that is added to the sum.
+    """
+
+    inner: Tensor | None
+    outer: Tensor | None
+    joint: Tensor | None
+
+
+def _norm_of(operators: Operators, module: nn.GroupNorm, silu: bool) -> Norm:
     return operators.norm(module.weight, module.bias, module.num_groups, module.eps, silu)
 
 
@@ -104,55 +117,67 @@ class Resnet:
 
     Attributes:
         norm1: Before the first convolution.
-        conv1: The first convolution.
+        conv1: The first convolution; joint without a bias, else with whatever it is given.
         norm2: Before the second convolution.
         conv2: The second convolution.
         shortcut: Of the input; None for the input itself.
+        end: A bias that is added to the sum, [1, O, 1, 1], if any.
         scale: What the sum is divided by.
         times: The block's slice of the packed times.
+        joint: Whether the second normalisation adds what the step adds.
     """
 
-    norm1: Layer
+    norm1: Norm
     conv1: Biased
-    norm2: Layer
+    norm2: Norm
     conv2: Biased
     shortcut: Biased | None
+    end: Tensor | None
     scale: float
     times: slice
+    joint: bool
 
     @classmethod
     def of(cls, build: Build, module: Any) -> "Resnet":
         shortcut = module.conv_shortcut
-        inner, outer = build.end_biases(module)
+        inner, outer, end = build.end_biases(module)
+        joint = build.operators.joint
         return cls(
-            norm_of(build.operators, module.norm1, silu=True),
-            build.conv(module.conv1),
-            norm_of(build.operators, module.norm2, silu=True),
+            _norm_of(build.operators, module.norm1, silu=True),
+            build.conv_with(module.conv1, None if joint else module.conv1.bias),
+            _norm_of(build.operators, module.norm2, silu=True),
             build.conv_with(module.conv2, inner),
             None if shortcut is None else build.conv_with(shortcut, outer),
+            None if end is None else end[None, :, None, None],
             module.output_scale_factor,
             build.time_slice(module.time_emb_proj, module.conv1),
+            joint,
         )
 
-    def __call__(self, hidden: Tensor, times: Tensor) -> Tensor:
-        inner = self.conv2(self.norm2(self._first(hidden, times[..., self.times])))
-        outer = hidden if self.shortcut is None else self.shortcut(hidden)
-        return scaled(outer + inner, self.scale)
+    def __call__(self, hidden: Sum, times: Tensor) -> Sum:
+        first = self._first(hidden.normed(self.norm1), times[..., self.times])
+        inner = self.conv2(first.normed(self.norm2))
+        outer = hidden.value() if self.shortcut is None else self.shortcut(hidden.value())
+        return joined(outer, inner, self.end, self.scale)
 
-    def _first(self, hidden: Tensor, own: Tensor) -> Tensor:
+    def _first(self, normed: Tensor, own: Tensor) -> Sum:
         """Run the first convolution and add what the step adds.
 
         Args:
-            hidden: [B, C, H, W].
+            normed: [B, C, H, W].
             own: [O], or [B, O] where every entry of the batch has a step of its own.
         """
-        if own.ndim == 1:
-            return self.conv1(self.norm1(hidden), own)
-        return self.conv1(self.norm1(hidden), own.new_zeros(own.shape[1])) + own[:, :, None, None]
+        if own.ndim == 1 and not self.joint:
+            return Sum(self.conv1(normed, own))
+        plus = own[..., :, None, None] if own.ndim == 2 else own[None, :, None, None]
+        no_bias = None if self.joint else own.new_zeros(own.shape[-1])
+        return Sum(self.conv1(normed, no_bias), plus=plus)
 
 
-def scaled(hidden: Tensor, scale: float) -> Tensor:
-    return hidden if scale == 1 else hidden / scale
+def joined(outer: Tensor, inner: Tensor, plus: Tensor | None, scale: float) -> Sum:
+    """Return a residual block's end."""
+    ends = Sum(outer, inner, plus)
+    return ends if scale == 1 else Sum(ends.value() / scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +310,7 @@ class Transformer:
     The projections in and out are 1 x 1 convolutions in 1.x and linear in 2.x: the same on tokens.
     """
 
-    norm: Layer
+    norm: Norm
     into: Layer
     blocks: tuple[_Block, ...]
     out: Layer
@@ -297,19 +322,20 @@ class Transformer:
             return build.operators.linear(projection.weight.flatten(1), projection.bias)
 
         return cls(
-            norm_of(build.operators, module.norm, silu=False),
+            _norm_of(build.operators, module.norm, silu=False),
             on_tokens(module.proj_in),
             tuple(_Block.of(build, block) for block in module.transformer_blocks),
             on_tokens(module.proj_out),
             build.operators.memory_format,
         )
 
-    def __call__(self, hidden: Tensor, text: Tensor) -> Tensor:
-        tokens = self.into(self.norm(hidden).flatten(2).transpose(1, 2))
+    def __call__(self, hidden: Sum, text: Tensor) -> Sum:
+        tokens = self.into(hidden.normed(self.norm).flatten(2).transpose(1, 2))
         for block in self.blocks:
             tokens = block(tokens, text)
-        change = self.out(tokens).transpose(1, 2).reshape(hidden.shape)
-        return change.contiguous(memory_format=self.memory_format) + hidden
+        before = hidden.value()
+        change = self.out(tokens).transpose(1, 2).reshape(before.shape)
+        return Sum(change.contiguous(memory_format=self.memory_format), before)
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,15 +362,16 @@ class Level:
         sampler = build.conv(samplers[0].conv) if samplers else None
         return cls(resnets, padded, sampler)
 
-    def upsampled(self, hidden: Tensor, size: tuple[int, ...] | None) -> Tensor:
+    def upsampled(self, hidden: Sum, size: tuple[int, ...] | None) -> Sum:
         """Enlarge a map to `size` (height, width), or the double, where the block does so.
 
         By nearest neighbours, then the convolution.
         """
         if self.sampler is None:
             return hidden
-        larger = (2 * hidden.shape[2], 2 * hidden.shape[3]) if size is None else size
-        return self.sampler(F.interpolate(hidden, size=larger, mode="nearest"))
+        smaller = hidden.value()
+        larger = (2 * smaller.shape[2], 2 * smaller.shape[3]) if size is None else size
+        return Sum(self.sampler(F.interpolate(smaller, size=larger, mode="nearest")))
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,7 +393,7 @@ class Layers:
     downs: tuple[Level, ...]
     middle: Level
     ups: tuple[Level, ...]
-    norm_out: Layer
+    norm_out: Norm
     conv_out: Biased
 
     @classmethod
@@ -378,6 +405,6 @@ class Layers:
             tuple(Level.of(build, block) for block in network.down_blocks),
             Level.of(build, network.mid_block),
             tuple(Level.of(build, block) for block in network.up_blocks),
-            norm_of(build.operators, network.conv_norm_out, silu=True),
+            _norm_of(build.operators, network.conv_norm_out, silu=True),
             build.conv(network.conv_out),
         )

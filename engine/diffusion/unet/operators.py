@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dragnoise.kernels.group_norm_silu import group_norm_silu
+from dragnoise.kernels.group_norm_silu import added_group_norm_silu, group_norm_silu
 from dragnoise.kernels.layer_norm import added_layer_norm, layer_norm
 
 from .held import ConvWeight
+from .sums import added_up
 
 __all__ = [
     "Biased",
@@ -108,12 +109,37 @@ class Norm:
         normed = F.group_norm(hidden, self.groups, weight, bias, self.eps)
         return F.silu(normed) if self.silu else normed
 
+    def added(
+        self, x: Tensor, change: Tensor | None, plus: Tensor | None, beside: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return a sum (sums.py), and the sum normed."""
+        total = added_up(x, change, plus, beside)
+        return total, self(total)
+
 
 class FusedNorm(Norm):
-    """A `Norm` in one kernel of ours, in any memory order, differentiable in the map alone."""
+    """A `Norm` in a kernel of ours, with the sum, in any memory order; weights get no gradient."""
 
     def __call__(self, hidden: Tensor) -> Tensor:
         return group_norm_silu(hidden, self.groups, self.weight, self.bias, self.eps, self.silu)
+
+    def added(
+        self, x: Tensor, change: Tensor | None, plus: Tensor | None, beside: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return a sum (sums.py), and the sum normed."""
+        if change is not None and change.dtype != x.dtype:
+            return super().added(x, change, plus, beside)
+        return added_group_norm_silu(
+            x,
+            self.groups,
+            self.weight,
+            self.bias,
+            self.eps,
+            self.silu,
+            change=change,
+            plus=plus,
+            beside=None if beside is None else beside.to(x.dtype),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +228,7 @@ class Operators:
         attention: Query, key, value [B, L, heads, d] -> [B, L, heads, d].
         once: As `conv`, for a layer that runs once a drag: what it prepares is not kept.
         joint: Whether sums are joined: projections whose weights lie in a row in memory are one
-            product, and the biases at a residual block's end are one.
+            product, and biases of a residual block are added by the normalisation behind them.
         part: A view of some of a convolution's weights -> how `conv` reads them: a copy that lies
             as whole weights do, unless the layer copies them itself.
     """
@@ -210,7 +236,7 @@ class Operators:
     memory_format: torch.memory_format = torch.contiguous_format
     conv: Callable[[ConvWeight, Tensor | None, int, int], Biased] = Conv.of
     linear: Callable[[Tensor, Tensor | None], Biased] = Linear
-    norm: Callable[[Tensor, Tensor, int, float, bool], Layer] = Norm
+    norm: Callable[[Tensor, Tensor, int, float, bool], Norm] = Norm
     token_norm: Callable[[Tensor, Tensor, float], TokenNorm] = TokenNorm
     gated: Layer = gated
     attention: Callable[[Tensor, Tensor, Tensor], Tensor] = sdpa

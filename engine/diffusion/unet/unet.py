@@ -57,6 +57,7 @@ from .held import HeldNetwork
 from .layers import Adapt, Build, Layers
 from .mutual import Shown
 from .operators import Operators
+from .sums import Sum
 
 __all__ = ["FEATURE_BLOCK", "Down", "Folded", "UNet", "Up"]
 
@@ -401,7 +402,8 @@ class UNet:
 
     def part_down(self, latent: Tensor, times: Tensor, text: Tensor) -> tuple[Tensor, ...]:
         layers = self._layers
-        hidden = layers.conv_in(latent.to(self.dtype, memory_format=self.operators.memory_format))
+        order = self.operators.memory_format
+        hidden = Sum(layers.conv_in(latent.to(self.dtype, memory_format=order)))
         skips = [hidden]
         for level in layers.downs:
             for resnet, transformer in zip(level.resnets, level.transformers, strict=True):
@@ -409,18 +411,18 @@ class UNet:
                 hidden = hidden if transformer is None else transformer(hidden, text)
                 skips.append(hidden)
             if level.sampler is not None:
-                hidden = level.sampler(hidden)
+                hidden = Sum(level.sampler(hidden.value()))
                 skips.append(hidden)
-        return (*skips, hidden)
+        return (*(skip.value() for skip in skips), hidden.value())
 
     def part_middle(self, bottom: Tensor, times: Tensor, text: Tensor) -> Tensor:
         middle = self._layers.middle
         first, *others = middle.resnets
-        hidden = first(bottom, times)
+        hidden = first(Sum(bottom), times)
         for transformer, resnet in zip(middle.transformers, others, strict=False):
             assert transformer is not None
             hidden = resnet(transformer(hidden, text), times)
-        return hidden
+        return hidden.value()
 
     def part_up(
         self,
@@ -433,10 +435,9 @@ class UNet:
     ) -> tuple[Tensor | None, Tensor | None]:
         by_level = self._by_level(skips)
 
-        def resnet(index: int, number: int, hidden: Tensor) -> Tensor:
-            return self._layers.ups[index].resnets[number](
-                torch.cat([hidden, by_level[index][number]], dim=1), times
-            )
+        def resnet(index: int, number: int, hidden: Sum) -> Sum:
+            skip = by_level[index][number]
+            return self._layers.ups[index].resnets[number](hidden.beside(skip), times)
 
         return self._decode(resnet, bottleneck, text, self._sizes(skips), feature_block, output)
 
@@ -450,7 +451,7 @@ class UNet:
         output: bool = True,
         anchors: tuple[Anchor, ...] = (),
     ) -> tuple[Tensor | None, Tensor | None]:
-        def resnet(index: int, number: int, hidden: Tensor) -> Tensor:
+        def resnet(index: int, number: int, hidden: Sum) -> Sum:
             return self._folded_resnets[index][number](hidden, constants[index][number])
 
         with self._anchors.replaying(anchors):
@@ -476,7 +477,7 @@ class UNet:
 
     def _decode(
         self,
-        resnet: Callable[[int, int, Tensor], Tensor],
+        resnet: Callable[[int, int, Sum], Sum],
         bottleneck: Tensor,
         text: Tensor,
         sizes: tuple[tuple[int, ...] | None, ...],
@@ -494,7 +495,7 @@ class UNet:
             output: Whether to go on to the network's output.
         """
         between = self._anchors.between
-        hidden = bottleneck.to(between, memory_format=self.operators.memory_format)
+        hidden = Sum(bottleneck.to(between, memory_format=self.operators.memory_format))
         features = None
         for index, (level, size) in enumerate(zip(self._layers.ups, sizes, strict=True)):
             for number, transformer in enumerate(level.transformers):
@@ -502,10 +503,10 @@ class UNet:
                 hidden = hidden if transformer is None else transformer(hidden, text)
             hidden = level.upsampled(hidden, size)
             if index == feature_block:
-                features = hidden
+                features = hidden.value()
                 if not output:
                     return features, None
-        return features, self._layers.conv_out(self._layers.norm_out(hidden))
+        return features, self._layers.conv_out(hidden.normed(self._layers.norm_out))
 
     @cached_property
     def _folded_resnets(self) -> tuple[tuple[FoldedResnet, ...], ...]:

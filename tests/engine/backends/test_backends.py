@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from called import Called
 from dragnoise.engine import BackendError, DragConfig, Editor
 from dragnoise.engine.backends import ATTENTION, BACKENDS, Backend, choose
+from dragnoise.engine.backends.attention import by_pytorch
 from dragnoise.engine.backends.eager import FUSED_OPERATORS
 from dragnoise.engine.backends.packed import objections_to
 from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.diffusion.parts import Part, PartFunction
 from dragnoise.engine.diffusion.unet import UNet
+from dragnoise.engine.diffusion.unet.operators import sdpa
 from dragnoise.engine.session.result import EditResult
 from dragnoise.engine.system.cuda_graphs import Captured, NullGraph
 from dragnoise.kernels.attention import attention
@@ -133,6 +136,32 @@ def test_every_backend_answers() -> None:
         assert isinstance(backend.objections(model()), list)
     assert ATTENTION["sdpa"].objections(CPU, torch.float32) == []
     assert ATTENTION["xformers"].objections(CPU, torch.float32)
+
+
+def test_attention_on_a_cpu_is_pytorchs() -> None:
+    query, key = torch.randn(2, 1, 6, 2, 8).unbind()
+    with Called() as called:
+        attended = by_pytorch(query.requires_grad_(), key, key)
+    assert not [name for name in called.times if name.startswith("dragnoise")]
+    assert torch.equal(attended, sdpa(query, key, key))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("fixed", [True, False], ids=["a text's keys", "keys that want gradients"])
+@pytest.mark.parametrize("width", [40, 160])
+def test_gradients_of_attention_on_cuda(fixed: bool, width: int) -> None:
+    """For a text's keys ours, of the queries alone; else PyTorch's."""
+    torch.manual_seed(0)
+    query, key, value, along = torch.randn(4, 2, 96, 8, width, device="cuda").half().unbind()
+    query.requires_grad_()
+    key, value = (each[:, :77].clone().requires_grad_(not fixed) for each in (key, value))
+    leaves = [query] if fixed else [query, key, value]
+    with Called() as called:
+        found = torch.autograd.grad(by_pytorch(query, key, value), leaves, along)
+    assert called.times["dragnoise::attention_query_gradient"] == fixed
+    expected = torch.autograd.grad(sdpa(query, key, value), leaves, along)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-2, atol=2e-3)
 
 
 @pytest.mark.slow
