@@ -67,6 +67,7 @@ class Model:
     halves: Autoencoder | None = None
     loaded_from: LoadedFrom | None = None
     weights: Weights = field(kw_only=True)
+    _schedules: dict[int, Schedule] = field(init=False, repr=False, default_factory=dict)
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -93,8 +94,10 @@ class Model:
         return int(2 ** (len(self.vae.config["block_out_channels"]) - 1))
 
     def schedule(self, steps: int) -> Schedule:
-        """Return the DDIM schedule of that many steps."""
-        return Schedule.of(self.scheduler, steps)
+        """Return the DDIM schedule of that many steps, the same object every time."""
+        if steps not in self._schedules:
+            self._schedules[steps] = Schedule.of(self.scheduler, steps)
+        return self._schedules[steps]
 
 
 def latent_shape(model: Model, size: tuple[int, int]) -> tuple[int, ...]:

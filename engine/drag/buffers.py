@@ -1,8 +1,8 @@
-"""What an aimed drag brings along, in memory that stays where it is.
+"""What a drag brings along, in memory that stays where it is.
 
 A captured graph reads addresses, so one drag can replay another's only where its numbers lie in the
-same place. A method that aims gives every drag a place and a start of its own; here they are copied
-into those of the first.
+same place. Every picture has a place and a start of its own, and with a method that aims every
+drag; here they are copied into those of the first.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..cache.structure import flatten, kinds_of, rebuild
+from ..cache.structure import Kinds, flatten, kinds_of, rebuild
 from .method import Start
 
 __all__ = ["Buffers"]
@@ -20,19 +20,20 @@ class Buffers:
     """A place and a start that others like them can be written into.
 
     Args:
-        place: Its tensors are the drag's own; what else it holds is shared by all of its like.
+        place: What can be stored of it is the drag's own (tensors, numbers, what consists of them);
+            what else it holds is shared by all of its like.
         start: A storable value, constants and variable.
 
     Attributes:
-        place: As given, its tensors in the buffers.
+        place: As given, its own tensors in the buffers.
         start: As given, in the buffers; what its tensors share they share here.
     """
 
     def __init__(self, place: Any, start: Start[Any]) -> None:
         self._layout, spans = _apart(place, start)
         self._spans = [span.clone() for span in spans]
-        tensors, self.start = rebuild(self._layout, self._spans, kinds_of())
-        self.place = dataclasses.replace(place, **dict(zip(_own(place), tensors, strict=True)))
+        own, self.start = rebuild(self._layout, self._spans, kinds_of())
+        self.place = dataclasses.replace(place, **dict(zip(_own(place), own, strict=True)))
 
     def fit(self, place: Any, start: Start[Any]) -> bool:
         """Whether these differ from the buffers in numbers alone."""
@@ -46,13 +47,27 @@ class Buffers:
 
 
 def _apart(place: Any, start: Start[Any]) -> tuple[Any, list[Tensor]]:
-    """Return how the tensors of both lie, and their memory."""
+    """Return how what is own to both lies in memory, and the memory."""
     return flatten((tuple(_own(place).values()), start), kinds_of())
 
 
-def _own(place: Any) -> dict[str, Tensor]:
-    return {name: value for name, value in vars(place).items() if isinstance(value, Tensor)}
+def _own(place: Any) -> dict[str, Any]:
+    kinds = kinds_of()
+    return {name: value for name, value in _fields(place) if _is_stored(value, kinds)}
 
 
 def _shared(place: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(place).items() if not isinstance(value, Tensor)}
+    kinds = kinds_of()
+    return {name: value for name, value in _fields(place) if not _is_stored(value, kinds)}
+
+
+def _fields(place: Any) -> list[tuple[str, Any]]:
+    return [(field.name, getattr(place, field.name)) for field in dataclasses.fields(place)]
+
+
+def _is_stored(value: Any, kinds: Kinds) -> bool:
+    try:
+        flatten(value, kinds)
+    except TypeError:
+        return False
+    return True

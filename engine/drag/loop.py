@@ -6,13 +6,14 @@ would decide the first update). Only a drag that goes on from an earlier one bri
 along.
 
 An iteration works on buffers that stay where they are. Unless its method reads values on the host,
-it is captured as one graph on CUDA and replayed, by every drag that is like it (`LoopCache`). Where
-the method aims, what it gives each drag is copied into buffers too.
+it is captured as one graph on CUDA and replayed, by every drag that is like it, on whatever picture
+(`LoopCache`): what a drag brings along is copied into the buffers.
 """
 
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
@@ -85,16 +86,20 @@ class Optimum:
 
 
 class LoopCache:
-    """The buffers and the graph of the last drag, handed to the next one if it is like it.
+    """The buffers and the graphs of the last drags, lent to the next one that is like one of them.
 
-    Alike are drags at the same place with the same settings and number of handles; for methods that
-    aim, at places of the same tensors but for their numbers.
+    Alike are drags with the same settings and number of handles, at places and from starts that
+    differ in their numbers alone. Without graphs there is nothing to keep. Not for two threads.
     """
 
-    def __init__(self) -> None:
-        self._last: DragLoop | None = None
+    KINDS = 2
+    """How many loops are kept: a graph holds all that lies between its operators."""
 
-    def get(
+    def __init__(self) -> None:
+        self._loops: list[DragLoop] = []
+
+    @contextmanager
+    def lent(
         self,
         method: AnyMethod,
         scene: Scene[Any, Any],
@@ -102,15 +107,32 @@ class LoopCache:
         dtype: torch.dtype,
         poll_every: int = 1,
         warm: WarmStart | None = None,
-    ) -> "DragLoop":
-        """Return a loop that is ready for its first iteration; see `DragLoop`."""
-        if self._last is None or not self._last.matches(method, scene, start):
-            self._last = DragLoop(method, scene, start, dtype)
-        return self._last.begin(scene, start, poll_every, warm)
+    ) -> Iterator["DragLoop"]:
+        """Lend a loop that is ready for its first iteration; one that fails does not come back.
 
-    def clear(self) -> None:
-        """Free the buffers and the graph."""
-        self._last = None
+        Args:
+            method: As for `DragLoop`.
+            scene: As for `DragLoop`.
+            start: As for `DragLoop`.
+            dtype: As for `DragLoop`.
+            poll_every: As for `DragLoop.begin`.
+            warm: As for `DragLoop.begin`.
+        """
+        like = next((loop for loop in self._loops if loop.matches(method, scene, start)), None)
+        if like is not None:
+            self._loops.remove(like)  # a drag within this one must not write into it
+        else:
+            self._free(self.KINDS - 1)
+        loop = like or DragLoop(method, scene, start, dtype)
+        yield loop.begin(scene, start, poll_every, warm)
+        if loop.is_captured:
+            loop.rest()
+            self._loops.append(loop)
+            self._free(self.KINDS)
+
+    def _free(self, most: int) -> None:
+        """Free the loops that were lent longest ago, so that as many are left."""
+        del self._loops[: max(len(self._loops) - most, 0)]
 
 
 class DragLoop:
@@ -130,6 +152,8 @@ class DragLoop:
 
     _forward: Forward
     _state: State
+    _start: Start[Any] | None
+    _warm: WarmStart | None
 
     def __init__(
         self, method: AnyMethod, scene: Scene[Any, Any], start: Start[Any], dtype: torch.dtype
@@ -138,11 +162,8 @@ class DragLoop:
         variable = start.variable
         device = variable.device
         self._method = method
-        self._start = start
         self._capture = graph_on(device) if method.captured else NullGraph
-        # Where nothing is captured, nothing but the same start is like this one.
-        aimed = method.aim is not None and self._capture is not NullGraph
-        self._buffers = Buffers(scene.place, start) if aimed else None
+        self._buffers = Buffers(scene.place, start) if self.is_captured else None
         self._constants = (start if self._buffers is None else self._buffers.start).constants
         self._scene = dataclasses.replace(
             scene,
@@ -166,24 +187,25 @@ class DragLoop:
         self._graphs: dict[object, Graph] = {}
         self._forwards: dict[object, Forward] = {}
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether its iterations are replayed, so that it is worth to be kept."""
+        return self._capture is not NullGraph
+
     def matches(self, method: AnyMethod, scene: Scene[Any, Any], start: Start[Any]) -> bool:
         """Whether that drag differs from this one only in what `begin` writes."""
         own = self._scene
         return (
             method is self._method
-            and self._begins_at(scene.place, start)
+            and self._buffers is not None
             and scene.resolution == own.resolution
             and scene.settings == own.settings
             and scene.handles.shape == own.handles.shape
             and (scene.keep is None) == (own.keep is None)
             and (scene.grip is None) == (own.grip is None)
             and scene.wants_output == own.wants_output
+            and self._buffers.fit(scene.place, start)
         )
-
-    def _begins_at(self, place: Any, start: Start[Any]) -> bool:
-        if self._buffers is None:
-            return place is self._scene.place and start is self._start
-        return self._buffers.fit(place, start)
 
     def begin(
         self,
@@ -195,8 +217,8 @@ class DragLoop:
         """Make everything as it is before the first iteration of that drag.
 
         Args:
-            scene: A scene that `matches`.
-            start: Its start, which does too.
+            scene: The one that the loop was made for, or one that `matches`.
+            start: Its start.
             poll_every: Iterations between two reads of the stop condition.
             warm: Where the drag begins; None: at the method's own start.
         """
@@ -213,7 +235,7 @@ class DragLoop:
         self._warm = warm
         if warm is not None and warm.reference is not None:
             self._reference = _written(self._reference, warm.reference)
-        self._variable.copy_(self._start.variable if warm is None else warm.variable)
+        self._variable.copy_(start.variable if warm is None else warm.variable)
         if self._rounded is not None:
             self._rounded.copy_(self._variable)
         for buffer in (
@@ -279,6 +301,7 @@ class DragLoop:
 
     def optimum(self) -> Optimum:
         """Return a copy of where the loop is: the next drag may use the buffers."""
+        assert self._start is not None
         updates = int(self._updates)
         reached = bool(self._stopped)
         track = self._scene.handles[None]
@@ -293,6 +316,10 @@ class DragLoop:
             reference=None if self._reference is None or not self._done else _copy(self._reference),
             reached=reached,
         )
+
+    def rest(self) -> None:
+        """Let go of what the drag has brought along."""
+        self._start = self._warm = None
 
     def _reads_stop(self) -> bool:
         """Whether the stop condition holds, as far as it is read after the last iteration."""

@@ -5,6 +5,7 @@ steps, where the next begins at the last one's optimum (`Method.rounds`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +40,7 @@ def optimise(
 
     Args:
         prepared: What the scene is on.
-        loops: The last loop, for a drag that is like it.
+        loops: The last loops, for a drag that is like one of them.
         each: Called with what the loop begins with, its scene, and every iteration after it,
             outside the watched time.
         poll_every: Iterations between two reads of the stop condition.
@@ -56,13 +57,15 @@ def optimise(
     def loop(
         scene: Scene[Any, Any], prepared: Prepared[Any], warm: WarmStart | None, begun: int
     ) -> Optimum:
-        with run.watched("drag"):
-            found = loops.get(method, scene, prepared.start, prepared.dtype, poll_every, warm)
-        for iteration in timed(run.watching("drag", found)):
-            each(prepared, scene, replace(iteration, number=begun + iteration.number))
-        with run.watched("drag"):
-            optimum = found.optimum()
-        _check(optimum)
+        lent = loops.lent(method, scene, prepared.start, prepared.dtype, poll_every, warm)
+        with ExitStack() as held:
+            with run.watched("drag"):
+                found = held.enter_context(lent)
+            for iteration in timed(run.watching("drag", found)):
+                each(prepared, scene, replace(iteration, number=begun + iteration.number))
+            with run.watched("drag"):
+                optimum = found.optimum()
+            _check(optimum)
         return optimum
 
     if method.aim is not None:

@@ -14,6 +14,7 @@ from ..config import LIMITS, PictureLimits, Settings
 from ..diffusion.lora.adapter import AdapterUse
 from ..diffusion.lora.merge import Adapters
 from ..diffusion.model import Model
+from ..drag.loop import LoopCache
 from ..drag.method import AnyMethod
 from ..errors import ForkError
 from ..gan.folder import load_generator
@@ -43,6 +44,7 @@ class Runtime:
         limits: How large a picture may be.
         check_pictures: Whether a picture that the model does not know is said.
         load_generator: Loads the generator of methods that edit with one.
+        loops: The last drags' loops, for drags that are like them.
     """
 
     model: Model
@@ -56,6 +58,7 @@ class Runtime:
     limits: PictureLimits = LIMITS
     check_pictures: bool = True
     load_generator: Callable[[], GeneratorModel] = load_generator
+    loops: LoopCache = field(default_factory=LoopCache)
     _process: int = field(default_factory=os.getpid)
 
     def submit(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.lora.adapter import AdapterUse
-from ..drag.loop import Iteration, LoopCache, Optimum
+from ..drag.loop import Iteration, Optimum
 from ..drag.method import AnyMethod, Start, WarmStart
 from ..drag.scene import Scene
 from ..drag.start import reference
@@ -60,13 +60,11 @@ class Dragger:
     Attributes:
         runtime: The model and what all edits share.
         cache: The session's memory.
-        loops: The last loop, for a drag that is like it.
         use: The adapter that is merged into the weights.
     """
 
     runtime: Runtime
     cache: StageCache
-    loops: LoopCache
     use: AdapterUse
 
     def drag(
@@ -194,7 +192,7 @@ class Dragger:
             method,
             scene,
             prepared,
-            self.loops,
+            self.runtime.loops,
             shown,
             poll_every=self.runtime.poll_every,
             warm=warm,

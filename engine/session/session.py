@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ..config import PersonaliseConfig, Settings, function, of_kind, seconds, shown
 from ..diffusion.lora.adapter import Adapter, AdapterUse
-from ..drag.loop import Iteration, LoopCache
+from ..drag.loop import Iteration
 from ..drag.method import AnyMethod
 from ..errors import DeadlineError, ForkError, SessionError
 from ..inputs.image import Image
@@ -71,7 +71,6 @@ class Session:
         self._use = state.use
         self._undo = UndoStack(state.states, state.at, state.undo_bytes, held_bytes)
         self._cache = runtime.cache(tenant)
-        self._loops = LoopCache()
         self._learner = PictureLearner()
         self._prepared: tuple[Source, str, tuple[Tensor, ...]] | None = None
         self._preview_s: float | None = None
@@ -472,18 +471,14 @@ class Session:
         pacer: PreviewPacer | None = None,
     ) -> tuple[EditResult, State]:
         """Do a drag, in the worker's thread. Only what ends well becomes the session's state."""
-        try:
-            return self._dragger().drag(request, self._undo.now, job, each, pacer)
-        except BaseException:
-            self._loops.clear()  # frees its buffers and its graph
-            raise
+        return self._dragger().drag(request, self._undo.now, job, each, pacer)
 
     def _defaults(self, method: AnyMethod) -> Settings:
         """Return the settings of drags with a method that bring none."""
         return self._runtime.defaults(method, self.config)
 
     def _dragger(self) -> Dragger:
-        return Dragger(self._runtime, self._cache, self._loops, self._use)
+        return Dragger(self._runtime, self._cache, self._use)
 
     @contextmanager
     def _alone(self, timeout_s: float | None = None, what: str = "the drag") -> Iterator[None]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dragnoise.engine import DragConfig, Editor, Image
-from dragnoise.engine.drag.loop import LoopCache
+from dragnoise.engine.drag.loop import DragLoop
 from dragnoise.engine.drag.method import State
 from dragnoise.engine.drag.scene import Scene
 from dragnoise.engine.methods import METHODS, baseline
@@ -192,7 +192,7 @@ def test_its_loop_is_never_captured_and_stops_at_once(monkeypatch: pytest.Monkey
         BASELINE, finished=lambda scene, state: torch.tensor(next(answers))
     )
     start = halted.start(scene.place)
-    loop = LoopCache().get(halted, scene, start, torch.float32, poll_every=1000)
+    loop = DragLoop(halted, scene, start, torch.float32).begin(scene, start, poll_every=1000)
     for _ in loop:
         pass
     optimum = loop.optimum()

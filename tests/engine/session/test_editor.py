@@ -25,7 +25,7 @@ from dragnoise.engine import (
     PointError,
 )
 from dragnoise.engine.diffusion.unet import UNet
-from dragnoise.engine.drag.loop import LoopCache
+from dragnoise.engine.drag.loop import DragLoop
 from dragnoise.engine.methods import METHODS
 from dragnoise.engine.session.result import EditResult
 from golden_cases import GOLDEN, MODEL
@@ -290,7 +290,7 @@ def test_the_loop_reads_only_the_stop_flag_and_upsamples_nothing() -> None:
     scene = dataclasses.replace(record.scene, settings=QUICK.replace(iterations=9))
     start = method.start(scene.place)
     with Watched() as watched:
-        loop = LoopCache().get(method, scene, start, torch.float32, poll_every=4)
+        loop = DragLoop(method, scene, start, torch.float32).begin(scene, start, poll_every=4)
         numbers = [iteration.number for iteration in loop]
         optimum = loop.optimum()
     assert numbers == list(range(9))

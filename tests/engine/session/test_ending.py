@@ -28,7 +28,6 @@ def test_cancelled_within_a_step_and_usable_after(stage: str) -> None:
         session.drag(POINTS, progress=progress)
     assert seen[-1] == (stage, 1)
     assert same(session.image, PICTURE)
-    assert session._loops._last is None or stage == "invert"
     session.cancel()  # nothing runs: nothing to cancel, now or later
     session.prepare()
     assert_same(session.drag(POINTS), opened().drag(POINTS))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dragnoise.engine import Editor, FastConfig, Session, Store
 from dragnoise.engine.methods import METHODS
+from dragnoise.engine.session.result import EditResult
 from dragnoise.engine.system.cuda_graphs import NullGraph
 from golden_cases import MODEL
 from sessions import (
@@ -110,16 +111,26 @@ def test_other_weights_backends_and_precisions_have_other_keys() -> None:
     assert used.model.digest == editor().model.digest
 
 
-def test_a_like_drag_uses_the_last_ones_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    captured: list[object] = []
+def new_editor() -> Editor:
+    return Editor.from_pretrained(MODEL, device="cpu", check_pictures=False)
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Let loops run as on CUDA, and return what is captured as a graph, which is called here."""
+    works: list[object] = []
 
     class Recorded(NullGraph):
         def __init__(self, work: Callable[[], None]) -> None:
-            captured.append(work)
+            works.append(work)
             super().__init__(work)
 
     monkeypatch.setattr("dragnoise.engine.drag.loop.graph_on", lambda device: Recorded)
-    session = opened()
+    return works
+
+
+def test_a_like_drag_uses_the_last_ones_graph(captured: list[object]) -> None:
+    session = opened(new_editor())
     results = [session.drag(points, mask=MASK) for points in (POINTS, FURTHER, POINTS)]
     assert len(captured) == 2  # an iteration, and from the second drag on the first one
     assert_same(results[0], results[2])
@@ -128,6 +139,53 @@ def test_a_like_drag_uses_the_last_ones_graph(monkeypatch: pytest.MonkeyPatch) -
     session.drag(OTHERS)  # no mask
     session.drag(OTHERS, config=QUICK.replace(lr=0.03))
     assert len(captured) == 5
+    session.drag(OTHERS)  # the loop before the last is kept, too
+    assert len(captured) == 6
+
+
+@pytest.mark.parametrize("method", ["dragnoise", "dragdiffusion", "freedrag", "fast"])
+def test_a_like_drag_on_another_picture_uses_the_last_ones_graph(
+    captured: list[object], method: str
+) -> None:
+    """Another picture, another prompt: all that a drag reads is written where the graph reads."""
+    config = METHODS[method].settings().replace(steps=10, strength=0.3, iterations=3)
+    seen = [{"image": PICTURE, "prompt": "a face"}, {"image": ONE_BIT, "prompt": "two faces"}]
+    how: dict[str, Any] = {"points": POINTS, "mask": MASK, "method": method, "config": config}
+    alone = [new_editor().edit(**picture, **how) for picture in seen]
+    assert not same(*alone)
+    captured.clear()
+    one = new_editor()
+    for number in (0, 1, 0, 1):
+        assert_same(one.edit(**seen[number], **how), alone[number])
+    assert len(captured) == 2
+
+
+def test_a_drag_within_a_drag_has_a_loop_of_its_own(captured: list[object]) -> None:
+    one = new_editor()
+    alone = [opened(one).drag(points, mask=MASK) for points in (POINTS, FURTHER)]
+    inner, outer = opened(one), opened(one)
+    found: list[EditResult] = []
+
+    def within(iteration: Any) -> None:
+        if iteration.number == 1:
+            found.append(inner.drag(FURTHER, mask=MASK))
+
+    assert_same(outer.drag(POINTS, mask=MASK, on_iteration=within), alone[0])
+    assert_same(found[0], alone[1])
+
+
+def test_a_failed_drag_leaves_no_loop(captured: list[object]) -> None:
+    one = new_editor()
+    alone = opened(one).drag(POINTS, on_iteration=lambda iteration: None)
+    assert one._runtime.loops._loops
+
+    def fail(iteration: Any) -> None:
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        opened(one).drag(POINTS, on_iteration=fail)
+    assert not one._runtime.loops._loops
+    assert_same(opened(one).drag(POINTS), alone)
 
 
 def test_a_tenant_finds_its_own_in_a_cache_and_nobody_elses(tmp_path: Path) -> None:
@@ -149,21 +207,23 @@ def test_a_tenant_finds_its_own_in_a_cache_and_nobody_elses(tmp_path: Path) -> N
 def test_on_cuda_a_like_drag_replays_the_last_ones_graph() -> None:
     # In float32 PyTorch's own attention adds its gradient in any order.
     how: dict[str, Any] = {"backend": "eager", "attention": "deterministic"}
-    one = Editor.from_pretrained(MODEL, device="cuda", **how)
+    one, new = (Editor.from_pretrained(MODEL, device="cuda", **how) for _ in range(2))
     session = one.open(PICTURE, prompt="a face", config=QUICK)
     first = session.drag(POINTS, mask=MASK)
-    loop = session._loops._last
-    assert loop is not None
+    loops = one._runtime.loops._loops
+    (loop,) = loops
     session.drag(FURTHER, mask=MASK)
     graphs = dict(loop._graphs)
     assert list(graphs) == ["later", ("first", False)]
     other = session.drag(FURTHER, mask=MASK)
     again = session.drag(POINTS, mask=MASK)
-    assert session._loops._last is loop
-    assert loop._graphs == graphs
     assert_same(first, again)
     assert not same(first, other)
-    assert_same(other, one.edit(PICTURE, FURTHER, mask=MASK, prompt="a face", config=QUICK))
+    assert_same(other, new.edit(PICTURE, FURTHER, mask=MASK, prompt="a face", config=QUICK))
+    another: dict[str, Any] = {"mask": MASK, "prompt": "two faces", "config": QUICK}
+    assert_same(one.edit(ONE_BIT, POINTS, **another), new.edit(ONE_BIT, POINTS, **another))
+    assert loops == [loop]
+    assert loop._graphs == graphs
 
 
 @pytest.mark.gpu
