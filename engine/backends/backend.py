@@ -12,7 +12,7 @@ from ..diffusion.unet import UNet
 from ..system.cuda_graphs import Captured, graph_on
 from .artefacts import Artefacts
 from .attention import Attention
-from .exported_parts import ExportedParts
+from .exported_parts import ExportedParts, needs_gradient
 from .gate import Gate
 from .placement import Placement
 
@@ -91,10 +91,11 @@ class Choice:
 
 
 def captured(part: Part, run: PartFunction, device: torch.device) -> PartFunction:
-    """Return a part that is replayed as a graph, where it is a whole pass on CUDA; else `run`.
+    """Return a part that is replayed as a graph, where no gradient goes through it on CUDA.
 
     The drag's own part stays as it is: it lies inside the graph of its iteration.
     """
-    if device.type != "cuda" or not part.whole:
+    if device.type != "cuda" or not (part.whole or part.exported):
         return run
-    return Captured(run, graph_on(device))
+    replayed = Captured(run, graph_on(device))
+    return lambda *inputs: (run if needs_gradient(inputs) else replayed)(*inputs)

@@ -59,12 +59,12 @@ def graph_on(device: torch.device) -> Callable[[Callable[[], None]], Graph]:
 @dataclass
 class _Entry:
     inputs: tuple[Any, ...]
-    outputs: tuple[Tensor, ...]
+    outputs: Any
     graph: Graph | None = None
 
 
 class Captured:
-    """A function of tensors to one or several tensors that is captured and replayed.
+    """A function of tensors, or tuples of them, that is captured and replayed.
 
     It is captured once for every set of shapes, dtypes and strides, and of inputs that are no
     tensors: the first call of a kind runs as it is, the second is captured. Inputs are copied into
@@ -80,38 +80,31 @@ class Captured:
     ) -> None:
         self._function = function
         self._capture = capture
-        self._entries: dict[tuple[object, ...], _Entry] = {}
+        self._entries: dict[object, _Entry] = {}
 
     def __call__(self, *inputs: Any) -> Any:
         if is_capturing():
             return self._function(*inputs)
-        key = tuple(_kind(each) for each in inputs)
+        key = _kind(inputs)
         entry = self._entries.get(key)
         if entry is None:
             return self._first_call(key, inputs)
         self._entries[key] = self._entries.pop(key)  # the last one used stands last
-        for buffer, given in zip(entry.inputs, inputs, strict=True):
-            if isinstance(given, Tensor):
-                buffer.copy_(given)
+        _write(entry.inputs, inputs)
         if entry.graph is None:
 
             def work() -> None:
-                results = _several(self._function(*entry.inputs))
-                for buffer, result in zip(entry.outputs, results, strict=True):
-                    buffer.copy_(result)
+                _write(entry.outputs, self._function(*entry.inputs))
 
             entry.graph = self._capture(work)
         entry.graph()
-        results = tuple(output.clone() for output in entry.outputs)
-        return results if len(results) > 1 else results[0]
+        return _cloned(entry.outputs)
 
-    def _first_call(self, key: tuple[object, ...], inputs: tuple[Any, ...]) -> Any:
+    def _first_call(self, key: object, inputs: tuple[Any, ...]) -> Any:
         result = self._function(*inputs)
         while len(self._entries) >= self.KINDS:
             del self._entries[next(iter(self._entries))]
-        buffers = tuple(given.clone() if isinstance(given, Tensor) else given for given in inputs)
-        outputs = tuple(each.clone() for each in _several(result))
-        self._entries[key] = _Entry(buffers, outputs)
+        self._entries[key] = _Entry(_cloned(inputs), _cloned(result))
         return result
 
 
@@ -121,14 +114,26 @@ def is_capturing() -> bool:
 
 
 def _kind(given: Any) -> object:
-    """Return what a captured graph depends on of an input."""
+    """Return what a captured graph depends on of an input, or of a tuple of them."""
     if isinstance(given, Tensor):
         return given.shape, given.dtype, given.stride()
-    return given
+    return tuple(_kind(each) for each in given) if isinstance(given, tuple) else given
 
 
-def _several(result: Any) -> tuple[Tensor, ...]:
-    return result if isinstance(result, tuple) else (result,)
+def _cloned(given: Any) -> Any:
+    """Return tensors, or tuples of them, in memory of their own."""
+    if isinstance(given, Tensor):
+        return given.clone()
+    return tuple(_cloned(each) for each in given) if isinstance(given, tuple) else given
+
+
+def _write(buffers: Any, given: Any) -> None:
+    """Write tensors, or tuples of them, into buffers of their kind."""
+    if isinstance(given, Tensor):
+        buffers.copy_(given)
+    elif isinstance(given, tuple):
+        for buffer, each in zip(buffers, given, strict=True):
+            _write(buffer, each)
 
 
 class LateFlag:

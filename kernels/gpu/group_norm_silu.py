@@ -1,14 +1,14 @@
 """Group normalisation of a sum, and SiLU, on a GPU. Formula and table: kernels/group_norm_silu.py.
 
-A program owns a tile [PLACES, CHANNELS], of whatever memory order. A group that fits one tile is
-normalised in one launch. Larger ones' places are cut into blocks, with two launches each way: the
-first leaves every block's mean and squares (forward) or its two sums (gradient), the second
-combines them, every program the same few numbers in the same order, and writes its tile. No
-atomics: the same bits every time. What is added to the map is added by the first launch that reads
-it.
+A program owns a tile [PLACES, CHANNELS] of one group, of whatever memory order. A group that fits
+one tile is normalised in one launch. Of a larger one the places are cut into blocks, with two
+launches each way: the first leaves every block's mean and squares (forward) or its two sums
+(gradient), the second combines them, every program the same few numbers in the same order, and
+writes its tile. No atomics: the same bits every time. What is added to the map is added by the
+first launch that reads it.
 
-A tile of a block has the channels of several groups, GROUPS, where they lie side by side in memory
-and one group's are few: a place's ten channels are 20 bytes, and memory is read by 32.
+Tiles of several groups, whose rows are longer than ten channels' 20 bytes, were no faster on an
+H100 (docs/log.md).
 
 Whatever need not be known to a compiler is an argument that it does not specialise, so that a
 network needs few kernels: they are compiled one after another before a first edit.
@@ -41,12 +41,6 @@ WHOLE = 4096
 BLOCKS = 64
 """The least number of blocks for which kernels that combine them are compiled."""
 
-MOST_BLOCKS = 128
-"""The most blocks of places that groups are put together for."""
-
-ROW = 40
-"""Channels of a tile's row that is long enough: 80 bytes in half precision."""
-
 _sized = triton.jit(
     do_not_specialize=[
         "apart",
@@ -70,46 +64,25 @@ def _tile(
     places,
     units,
     groups,
-    GROUPS: tl.constexpr,
     CHANNELS: tl.constexpr,
     PLACES: tl.constexpr,
     VECTOR: tl.constexpr,
 ):
-    """Return this program's (first group, channel [CHANNELS], entry, offsets, exists).
+    """Return this program's (group, channel [CHANNELS], entry, offsets [PLACES, CHANNELS], exists).
 
     entry: Where the entry of the batch begins: apart, because offsets of 64 bits would spill.
-    units: The tile's channels in vectors; a compiler sees that they are multiples of VECTOR.
-    offsets, exists: [PLACES, CHANNELS]; which of the offsets lie in the map.
+    units: The group's channels in vectors; a compiler sees that they are multiples of VECTOR.
+    exists: Which of the offsets lie in the map.
     """
     channels = units * VECTOR
-    group = tl.program_id(0) * GROUPS
+    group = tl.program_id(0)
     place = tl.program_id(1) * PLACES + tl.arange(0, PLACES)
     within = tl.arange(0, CHANNELS)
-    channel = (group % groups) // GROUPS * channels + within
+    channel = (group % groups) * channels + within
     entry = (group // groups).to(tl.int64) * entry_stride
     offsets = place[:, None] * place_stride + channel[None, :] * channel_stride
     exists = (place[:, None] < places) & (within[None, :] < channels)
     return group, channel, entry, offsets, exists
-
-
-@triton.jit
-def _members(units, GROUPS: tl.constexpr, CHANNELS: tl.constexpr, VECTOR: tl.constexpr):
-    """Return which of the tile's channels is in which of its groups, [CHANNELS, GROUPS]."""
-    size = units * VECTOR // GROUPS
-    own = tl.arange(0, CHANNELS) // size
-    return own[:, None] == tl.arange(0, GROUPS)[None, :]
-
-
-@triton.jit
-def _of_groups(values, members):
-    """Sum channels' values [CHANNELS] over each group, [GROUPS]."""
-    return tl.sum(tl.where(members, values[:, None], 0.0), axis=0)
-
-
-@triton.jit
-def _of_channels(values, members):
-    """Return each channel's group's value, [1, CHANNELS], from those of the groups [GROUPS]."""
-    return tl.sum(tl.where(members, values[None, :], 0.0), axis=1)[None, :]
 
 
 @triton.jit
@@ -228,7 +201,6 @@ def whole_kernel(
         places,
         units,
         groups,
-        1,
         CHANNELS,
         PLACES,
         VECTOR,
@@ -289,12 +261,11 @@ def statistics_kernel(
     units,
     groups,
     blocks,
-    GROUPS: tl.constexpr,
     CHANNELS: tl.constexpr,
     PLACES: tl.constexpr,
     VECTOR: tl.constexpr,
 ):
-    """Add up the block; write its groups' means and sums of squares about them."""
+    """Add up the block; write its mean and its sum of squares about that mean."""
     group, channel, entry, offsets, exists = _tile(
         entry_stride,
         channel_stride,
@@ -302,7 +273,6 @@ def statistics_kernel(
         places,
         units,
         groups,
-        GROUPS,
         CHANNELS,
         PLACES,
         VECTOR,
@@ -331,12 +301,11 @@ def statistics_kernel(
         PLACES,
     )
     block = tl.program_id(1)
-    members = _members(units, GROUPS, CHANNELS, VECTOR)
-    count = (tl.minimum(PLACES, places - block * PLACES) * units * VECTOR // GROUPS).to(tl.float32)
-    mean = _of_groups(tl.sum(values, axis=0), members) / count
-    apart = tl.where(exists, values - _of_channels(mean, members), 0.0)
-    squares = _of_groups(tl.sum(apart * apart, axis=0), members)
-    here = parts + ((group + tl.arange(0, GROUPS)) * blocks + block) * 2
+    count = (tl.minimum(PLACES, places - block * PLACES) * units * VECTOR).to(tl.float32)
+    mean = _sum(values) / count
+    apart = tl.where(exists, values - mean, 0.0)
+    squares = _sum(apart * apart)
+    here = parts + (group * blocks + block) * 2
     tl.store(here, mean)
     tl.store(here + 1, squares)
 
@@ -359,13 +328,12 @@ def apply_kernel(
     units,
     groups,
     blocks,
-    GROUPS: tl.constexpr,
     CHANNELS: tl.constexpr,
     PLACES: tl.constexpr,
     VECTOR: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    """Combine the blocks of the groups (Chan et al. 1979) and normalise the program's own."""
+    """Combine the blocks of the group (Chan et al. 1979) and normalise the program's own."""
     group, channel, entry, offsets, exists = _tile(
         entry_stride,
         channel_stride,
@@ -373,33 +341,28 @@ def apply_kernel(
         places,
         units,
         groups,
-        GROUPS,
         CHANNELS,
         PLACES,
         VECTOR,
     )
     values = tl.load(x + entry + offsets, mask=exists, other=0.0).to(tl.float32)
-    own = group + tl.arange(0, GROUPS)
-    size = units * VECTOR // GROUPS
-    block = tl.arange(0, BLOCKS)[None, :]
-    there = (block < blocks) & (own[:, None] >= 0)
-    here = parts + (own[:, None] * blocks + block) * 2
-    means = tl.load(here, mask=there, other=0.0)
-    squares = tl.load(here + 1, mask=there, other=0.0)
-    counts = tl.where(there, tl.minimum(PLACES, places - block * PLACES) * size, 0).to(tl.float32)
-    total = (places * size).to(tl.float32)
-    first = tl.sum(tl.where(block == 0, means, 0.0), axis=1)
-    mean = first + tl.sum(counts * (means - first[:, None]), axis=1) / total
-    apart = means - mean[:, None]
-    variance = (tl.sum(squares, axis=1) + tl.sum(counts * apart * apart, axis=1)) / total
+    block = tl.arange(0, BLOCKS)
+    there = block < blocks
+    means = tl.load(parts + (group * blocks + block) * 2, mask=there, other=0.0)
+    squares = tl.load(parts + (group * blocks + block) * 2 + 1, mask=there, other=0.0)
+    counts = tl.where(there, tl.minimum(PLACES, places - block * PLACES) * units * VECTOR, 0)
+    counts = counts.to(tl.float32)
+    total = (places * units * VECTOR).to(tl.float32)
+    first = tl.sum(tl.where(block == 0, means, 0.0), axis=0)
+    mean = first + tl.sum(counts * (means - first), axis=0) / total
+    apart = means - mean
+    variance = (tl.sum(squares, axis=0) + tl.sum(counts * apart * apart, axis=0)) / total
     rstd = 1.0 / tl.sqrt(variance + eps)
     if tl.program_id(1) == 0:
-        tl.store(statistics + own, mean)
-        tl.store(statistics + count + own, rstd)
-    members = _members(units, GROUPS, CHANNELS, VECTOR)
+        tl.store(statistics + group, mean)
+        tl.store(statistics + count + group, rstd)
     scale, shift = _weights(weight, bias, channel, units, CHANNELS, VECTOR)
-    n = (values - _of_channels(mean, members)) * _of_channels(rstd, members)
-    _write(y + entry, offsets, exists, n, scale, shift, silu)
+    _write(y + entry, offsets, exists, (values - mean) * rstd, scale, shift, silu)
 
 
 @triton.jit
@@ -452,7 +415,6 @@ def whole_gradient_kernel(
         places,
         units,
         groups,
-        1,
         CHANNELS,
         PLACES,
         VECTOR,
@@ -483,12 +445,11 @@ def gradient_sums_kernel(
     units,
     groups,
     blocks,
-    GROUPS: tl.constexpr,
     CHANNELS: tl.constexpr,
     PLACES: tl.constexpr,
     VECTOR: tl.constexpr,
 ):
-    """Write the sums of u and of u n over the block's groups."""
+    """Write the block's sums of u and of u n."""
     group, channel, entry, offsets, exists = _tile(
         entry_stride,
         channel_stride,
@@ -496,20 +457,17 @@ def gradient_sums_kernel(
         places,
         units,
         groups,
-        GROUPS,
         CHANNELS,
         PLACES,
         VECTOR,
     )
-    own = group + tl.arange(0, GROUPS)
-    members = _members(units, GROUPS, CHANNELS, VECTOR)
     scale, shift = _weights(weight, bias, channel, units, CHANNELS, VECTOR)
-    mean_of = _of_channels(tl.load(mean + own), members)
-    rstd_of = _of_channels(tl.load(rstd + own), members)
+    mean_of = tl.load(mean + group)
+    rstd_of = tl.load(rstd + group)
     u, n = _u_and_n(gradient, x, mean_of, rstd_of, entry, offsets, exists, scale, shift, silu)
-    here = parts + (own * blocks + tl.program_id(1)) * 2
-    tl.store(here, _of_groups(tl.sum(u, axis=0), members))
-    tl.store(here + 1, _of_groups(tl.sum(u * n, axis=0), members))
+    here = parts + (group * blocks + tl.program_id(1)) * 2
+    tl.store(here, _sum(u))
+    tl.store(here + 1, _sum(u * n))
 
 
 @_sized
@@ -532,7 +490,6 @@ def gradient_kernel(
     units,
     groups,
     blocks,
-    GROUPS: tl.constexpr,
     CHANNELS: tl.constexpr,
     PLACES: tl.constexpr,
     VECTOR: tl.constexpr,
@@ -546,46 +503,38 @@ def gradient_kernel(
         places,
         units,
         groups,
-        GROUPS,
         CHANNELS,
         PLACES,
         VECTOR,
     )
-    own = group + tl.arange(0, GROUPS)
-    members = _members(units, GROUPS, CHANNELS, VECTOR)
     scale, shift = _weights(weight, bias, channel, units, CHANNELS, VECTOR)
-    mean_of = _of_channels(tl.load(mean + own), members)
-    rstd_of = _of_channels(tl.load(rstd + own), members)
-    block = tl.arange(0, BLOCKS)[None, :]
-    here = parts + (own[:, None] * blocks + block) * 2
-    there = (block < blocks) & (own[:, None] >= 0)
-    total = (places * units * VECTOR // GROUPS).to(tl.float32)
-    mean_u = tl.sum(tl.load(here, mask=there, other=0.0), axis=1) / total
-    mean_un = tl.sum(tl.load(here + 1, mask=there, other=0.0), axis=1) / total
-    mean_u_of = _of_channels(mean_u, members)
-    mean_un_of = _of_channels(mean_un, members)
+    mean_of = tl.load(mean + group)
+    rstd_of = tl.load(rstd + group)
+    block = tl.arange(0, BLOCKS)
+    here = parts + (group * blocks + block) * 2
+    total = (places * units * VECTOR).to(tl.float32)
+    mean_u = tl.sum(tl.load(here, mask=block < blocks, other=0.0), axis=0) / total
+    mean_un = tl.sum(tl.load(here + 1, mask=block < blocks, other=0.0), axis=0) / total
     u, n = _u_and_n(gradient, x, mean_of, rstd_of, entry, offsets, exists, scale, shift, silu)
-    values = (u - mean_u_of - n * mean_un_of) * rstd_of
+    values = (u - mean_u - n * mean_un) * rstd_of
     _keep(values, elsewhere, found, apart, entry, offsets, exists)
 
 
 @dataclass(frozen=True)
 class _Tiling:
-    """How a map is cut.
+    """How the groups of a map are cut.
 
     Attributes:
         whole: Whether a tile holds a group.
-        together: Groups of a tile.
-        wide: CHANNELS of a tile: its groups', as a power of two.
+        wide: CHANNELS of a tile: a group's, as a power of two.
         tall: PLACES of a tile.
-        vector: VECTOR: what divides a tile's channels, as far as loads can use it.
+        vector: VECTOR: what divides a group's channels, as far as loads can use it.
         blocks: Tiles of a group.
         warps: Of a program.
         sizes: The kernels' arguments from entry_stride to groups.
     """
 
     whole: bool
-    together: int
     wide: int
     tall: int
     vector: int
@@ -597,22 +546,16 @@ class _Tiling:
     def of(cls, x: Tensor, groups: int, last: bool) -> "_Tiling":
         """Cut a map into tiles; last: whether it is channels_last, else it is contiguous."""
         places = x.shape[2] * x.shape[3]
-        size = x.shape[1] // groups
-        wide = triton.next_power_of_2(size)
-        tall = triton.next_power_of_2(places)
-        whole = wide * tall <= WHOLE
-        together = 1
-        if not whole:
-            together = _together(places, size, groups) if last else 1
-            wide = triton.next_power_of_2(together * size)
-            tall = max(ELEMENTS // wide, 1)
-        channels = together * size
+        channels = x.shape[1] // groups
         vector = min(channels & -channels, 8)
+        wide = triton.next_power_of_2(channels)
         strides = (1, x.shape[1]) if last else (places, 1)
         sizes = (x.shape[1] * places, *strides, places, channels // vector, groups)
-        warps = max(wide * tall // 512, 4) if whole else 8
-        blocks = triton.cdiv(places, tall)
-        return cls(whole, together, wide, tall, vector, blocks, warps, sizes)
+        tall = triton.next_power_of_2(places)
+        if wide * tall <= WHOLE:
+            return cls(True, wide, tall, vector, 1, max(wide * tall // 512, 4), sizes)
+        tall = max(ELEMENTS // wide, 1)
+        return cls(False, wide, tall, vector, triton.cdiv(places, tall), 8, sizes)
 
     @property
     def fixed(self) -> dict[str, int]:
@@ -628,20 +571,6 @@ class _Tiling:
     def combined(self) -> int:
         """BLOCKS of the kernels that combine them."""
         return max(BLOCKS, int(triton.next_power_of_2(self.blocks)))
-
-
-def _together(places: int, size: int, groups: int) -> int:
-    """Return how many groups of a channels_last map stand in a tile.
-
-    As many as make a row of it long, but not so many that their blocks are many to combine.
-    """
-    together = 1
-    while together * size < ROW and groups % (2 * together) == 0:
-        wider = triton.next_power_of_2(2 * together * size)
-        if triton.cdiv(places, max(ELEMENTS // wider, 1)) > MOST_BLOCKS:
-            break
-        together *= 2
-    return together
 
 
 def forward(
@@ -699,11 +628,10 @@ def forward(
         whole_kernel[(count, 1)](*added, y, weight, bias, *rest, **tiling.fixed)
         return total, y, statistics
     parts = torch.empty(count, blocks, 2, dtype=torch.float32, device=x.device)
-    grid = (count // tiling.together, blocks)
-    fixed = {"GROUPS": tiling.together, **tiling.fixed}
-    statistics_kernel[grid](*added, parts, *tiling.sizes, blocks, **fixed)
+    grid = (count, blocks)
+    statistics_kernel[grid](*added, parts, *tiling.sizes, blocks, **tiling.fixed)
     apply_kernel[grid](
-        total, y, weight, bias, parts, *rest, blocks, BLOCKS=tiling.combined, **fixed
+        total, y, weight, bias, parts, *rest, blocks, BLOCKS=tiling.combined, **tiling.fixed
     )
     return total, y, statistics
 
@@ -745,8 +673,9 @@ def backward(
         whole_gradient_kernel[(count, 1)](*given, *wanted, *rest, **tiling.fixed)
         return found
     parts = torch.empty(count, blocks, 2, dtype=torch.float32, device=total.device)
-    grid = (count // tiling.together, blocks)
-    fixed = {"GROUPS": tiling.together, **tiling.fixed}
-    gradient_sums_kernel[grid](*given, parts, *rest, blocks, **fixed)
-    gradient_kernel[grid](*given, parts, *wanted, *rest, blocks, BLOCKS=tiling.combined, **fixed)
+    grid = (count, blocks)
+    gradient_sums_kernel[grid](*given, parts, *rest, blocks, **tiling.fixed)
+    gradient_kernel[grid](
+        *given, parts, *wanted, *rest, blocks, BLOCKS=tiling.combined, **tiling.fixed
+    )
     return found

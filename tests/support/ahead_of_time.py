@@ -134,8 +134,8 @@ def _group_norm_silu() -> Iterator[Kernel]:
     more = ("plus_entry", "own", "changed", "plus_place", "others", "apart")
     places = ("place_stride", "x_place", "others_place")
     orders = (
-        {"GROUPS": 4, "CHANNELS": 64, "VECTOR": 8, "channel_stride": 1},
-        {"GROUPS": 1, "CHANNELS": 32, "VECTOR": 4} | dict.fromkeys(places, 1),
+        {"CHANNELS": 16, "VECTOR": 2, "channel_stride": 1},
+        {"CHANNELS": 32, "VECTOR": 4} | dict.fromkeys(places, 1),
     )
     for kind in _FLOATS:
         given = dict.fromkeys((*maps, *added), kind) | kept
@@ -148,9 +148,7 @@ def _group_norm_silu() -> Iterator[Kernel]:
             yield Kernel(module, "gradient_sums_kernel", given, block, 8, aligned)
             yield Kernel(module, "apply_kernel", given, combined, 8, aligned)
             yield Kernel(module, "gradient_kernel", given, combined, 8, aligned)
-            whole = {"CHANNELS": 64, "PLACES": 64} | {"VECTOR": order["VECTOR"]}
-            whole = order | whole
-            del whole["GROUPS"]
+            whole = order | {"CHANNELS": 64, "PLACES": 64}
             yield Kernel(module, "whole_kernel", given, whole, 8, aligned)
             yield Kernel(module, "whole_gradient_kernel", given, whole, 8, aligned)
 

@@ -13,7 +13,9 @@ import torch
 from called import Called
 from dragnoise.engine import BackendError, DragConfig, Editor
 from dragnoise.engine.backends import ATTENTION, BACKENDS, Backend, choose
+from dragnoise.engine.backends import backend as backend_module
 from dragnoise.engine.backends.attention import by_pytorch
+from dragnoise.engine.backends.backend import captured
 from dragnoise.engine.backends.eager import FUSED_OPERATORS
 from dragnoise.engine.backends.packed import objections_to
 from dragnoise.engine.diffusion.load import load
@@ -22,7 +24,7 @@ from dragnoise.engine.diffusion.parts import Part, PartFunction
 from dragnoise.engine.diffusion.unet import UNet
 from dragnoise.engine.diffusion.unet.operators import sdpa
 from dragnoise.engine.session.result import EditResult
-from dragnoise.engine.system.cuda_graphs import Captured, NullGraph
+from dragnoise.engine.system.cuda_graphs import NullGraph
 from dragnoise.kernels.attention import attention
 from golden_cases import GOLDEN, MODEL
 
@@ -185,19 +187,23 @@ def test_the_compiled_backend_edits_alike(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(list(tmp_path.iterdir())) == len(gates)
 
 
-def test_passes_through_a_null_graph_are_the_same_bits() -> None:
-    """The code that captures whole passes on CUDA, with a graph that captures nothing."""
-    captured: list[str] = []
+def test_passes_through_a_null_graph_are_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code that captures passes on CUDA, with a graph that captures nothing."""
+    captures: list[str] = []
 
     def wrap(part: Part, run: PartFunction) -> PartFunction:
-        if not part.whole:
-            return run
-        captured.append(part.name)
-        return Captured(run, NullGraph)
+        def capture(work: Callable[[], None]) -> NullGraph:
+            captures.append(part.name)
+            return NullGraph(work)
+
+        monkeypatch.setattr(backend_module, "graph_on", lambda device: capture)
+        return captured(part, run, torch.device("cuda"))
 
     editor = on_a_row_of_ones_own(lambda model: UNet(model.unet.network, wrap=wrap))
+    edited(editor)
+    assert "up" not in captures
     result = edited(editor)
-    assert captured == ["unet", "unet-replaced"]
+    assert sorted(captures) == ["down", "middle", "unet", "unet-replaced", "up"]
     mine = result.record
     theirs = eagerly().record
     assert mine is not None

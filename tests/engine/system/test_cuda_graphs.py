@@ -1,9 +1,11 @@
 """Work that is captured and replayed, and a flag that is read late, as a CPU can show it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from dragnoise.engine.system import cuda_graphs
 from dragnoise.engine.system.cuda_graphs import Captured, CudaGraph, LateFlag, NullGraph, graph_on
@@ -21,6 +23,29 @@ def test_a_captured_function_owns_its_buffers() -> None:
     assert all(torch.equal(found, torch.full((2, 3), 2.0 * k + 1)) for k, found in results)
     wide = captured(torch.ones(5), torch.ones(5))
     assert torch.equal(wide, torch.full((5,), 3.0))
+
+
+def test_tuples_go_in_and_come_out() -> None:
+    """As the decoder half takes its skips, and returns None for features that nobody wants."""
+
+    def up(first: Tensor, skips: tuple[Tensor, ...], block: int | None) -> tuple[Any, Tensor]:
+        return None if block is None else first * block, first + sum(skips)
+
+    captures: list[Callable[[], None]] = []
+
+    def capture(work: Callable[[], None]) -> NullGraph:
+        captures.append(work)
+        return NullGraph(work)
+
+    captured = Captured(up, capture)
+    for k in range(3):
+        first, skips = torch.full((2,), float(k)), (torch.ones(2), torch.full((2,), 2.0 * k))
+        features, output = captured(first, skips, None)
+        assert features is None
+        assert output.tolist() == [3 * k + 1] * 2
+        features, _ = captured(first, skips, 3)
+        assert features.tolist() == [3 * k] * 2
+    assert len(captures) == 2
 
 
 def test_the_last_kinds_of_inputs_are_kept() -> None:
