@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from dragnoise.engine.diffusion.load.build import place
+from dragnoise.engine.diffusion.load.build import lay_out, place
 from dragnoise.engine.diffusion.load.folder import check_folder
 from dragnoise.engine.diffusion.load.network import read_configuration
 from dragnoise.engine.diffusion.load.scheduler import read_scheduler
@@ -79,6 +79,8 @@ class Architecture:
         vae_dtype = torch.float32 if dtype == torch.float16 else dtype
         for network, precision in ((unet, dtype), (vae, vae_dtype)):
             place(network, device, precision)
+            if device.type == "meta":  # which stands in for CUDA
+                lay_out(network)
             network.requires_grad_(False).eval()
         return unet, vae
 

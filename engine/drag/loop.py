@@ -130,6 +130,10 @@ class LoopCache:
             self._loops.append(loop)
             self._free(self.KINDS)
 
+    def clear(self) -> None:
+        """Free all buffers and graphs."""
+        self._free(0)
+
     def _free(self, most: int) -> None:
         """Free the loops that were lent longest ago, so that as many are left."""
         del self._loops[: max(len(self._loops) - most, 0)]

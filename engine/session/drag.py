@@ -210,13 +210,14 @@ class Dragger:
         record: Any,
     ) -> EditResult:
         frame = prepared.frame
-        track = np.array([frame.image_points(handles) for handles in optimum.handles])
+        handles = optimum.handles.cpu()  # at once: a read waits for the device
+        track = np.array([frame.image_points(each) for each in handles])
         settings = self.runtime.settings(
             request.method.name, request.settings, base=base, adapter=self.use.key
         )
         return EditResult(
             image=image,
-            points=Points(frame.image_points(optimum.handles[-1]), request.points.targets),
+            points=Points(frame.image_points(handles[-1]), request.points.targets),
             reached=optimum.reached,
             history=History(optimum.losses.cpu().numpy(), track),
             timings_ms=timings_ms,

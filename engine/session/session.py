@@ -40,6 +40,7 @@ from ..pipelines.runtime import Runtime
 from ..pipelines.source import Source
 from ..run import Run
 from ..system.finite import check_loss
+from ..system.memory import is_out_of_memory
 from ..system.worker import Job
 from .drag import Dragger, Moment
 from .file import write_session
@@ -471,7 +472,12 @@ class Session:
         pacer: PreviewPacer | None = None,
     ) -> tuple[EditResult, State]:
         """Do a drag, in the worker's thread. Only what ends well becomes the session's state."""
-        return self._dragger().drag(request, self._undo.now, job, each, pacer)
+        try:
+            return self._dragger().drag(request, self._undo.now, job, each, pacer)
+        except BaseException as error:
+            if is_out_of_memory(error):
+                self._runtime.loops.clear()  # the next one may need the room
+            raise
 
     def _defaults(self, method: AnyMethod) -> Settings:
         """Return the settings of drags with a method that bring none."""

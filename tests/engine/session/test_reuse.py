@@ -188,6 +188,19 @@ def test_a_failed_drag_leaves_no_loop(captured: list[object]) -> None:
     assert_same(opened(one).drag(POINTS), alone)
 
 
+def test_without_memory_all_loops_are_freed(captured: list[object]) -> None:
+    one = new_editor()
+    opened(one).drag(POINTS)
+    assert one._runtime.loops._loops
+
+    def fail(iteration: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        opened(one).drag(OTHERS, on_iteration=fail)
+    assert not one._runtime.loops._loops
+
+
 def test_a_tenant_finds_its_own_in_a_cache_and_nobody_elses(tmp_path: Path) -> None:
     cached = Editor.from_pretrained(MODEL, device="cpu", cache=Store(folder=tmp_path))
     results = [
