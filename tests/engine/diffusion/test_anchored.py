@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from dragnoise.bench.measure.precision import measure, precision_table
+from dragnoise.engine.backends.eager import FUSED_OPERATORS
 from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.model import Model
-from dragnoise.engine.diffusion.unet import FEATURE_BLOCK, ConvWeight, Folded, Operators
+from dragnoise.engine.diffusion.unet import FEATURE_BLOCK, ConvWeight, Folded, Operators, UNet
 from dragnoise.engine.diffusion.unet.anchored import Anchors
 from golden_cases import MODEL
 
@@ -35,9 +36,17 @@ def start_of_drag() -> Tensor:
     return unet.middle(unet.down(latent, unet.step(681, text)))
 
 
-def passes(dtype: str, anchored: bool) -> tuple[Folded, list[Tensor], list[Tensor]]:
-    """Return the skips, and features and outputs before and after a first update."""
+def network(dtype: str, fused: bool = False) -> UNet:
+    """Return the network, by PyTorch's operators or by those that CUDA has."""
     unet = model(dtype).unet
+    return UNet(unet.network, FUSED_OPERATORS) if fused else unet
+
+
+def passes(
+    dtype: str, anchored: bool, fused: bool = False
+) -> tuple[Folded, list[Tensor], list[Tensor]]:
+    """Return the skips, and features and outputs before and after a first update."""
+    unet = network(dtype, fused)
     latent, text = latent_and_text()
     down = unet.down(latent, unet.step(681, text))
     start = start_of_drag()
@@ -53,9 +62,9 @@ def passes(dtype: str, anchored: bool) -> tuple[Folded, list[Tensor], list[Tenso
     return folded, features, outputs
 
 
-def error_of_change(dtype: str, anchored: bool) -> tuple[float, float]:
+def error_of_change(dtype: str, anchored: bool, fused: bool = False) -> tuple[float, float]:
     """Return how far the change of features and of output is from float32's, relatively (L2)."""
-    found, exact = passes(dtype, anchored)[1:], passes("float32", anchored)[1:]
+    found, exact = passes(dtype, anchored, fused)[1:], passes("float32", anchored)[1:]
     errors = []
     for (before, after), (true_before, true_after) in zip(found, exact, strict=True):
         true = true_after - true_before
@@ -63,8 +72,9 @@ def error_of_change(dtype: str, anchored: bool) -> tuple[float, float]:
     return errors[0], errors[1]
 
 
-def test_a_change_survives_the_rounding_of_bfloat16() -> None:
-    features, output = error_of_change("bfloat16", anchored=True)
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+def test_a_change_survives_the_rounding_of_bfloat16(fused: bool) -> None:
+    features, output = error_of_change("bfloat16", anchored=True, fused=fused)
     assert features < 0.05
     assert output < 0.15
 
@@ -76,10 +86,11 @@ def test_without_anchors_it_is_lost() -> None:
     assert output > 0.5
 
 
-def test_the_same_bottleneck_gives_the_same_bits() -> None:
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+def test_the_same_bottleneck_gives_the_same_bits(fused: bool) -> None:
     """The mask term's first gradient is sign(0) = 0 only so."""
-    unet = model("bfloat16").unet
-    folded, features, outputs = passes("bfloat16", anchored=True)
+    unet = network("bfloat16", fused)
+    folded, features, outputs = passes("bfloat16", anchored=True, fused=fused)
     again = unet.decode(folded, start_of_drag(), FEATURE_BLOCK)
     assert again.features is not None
     assert again.output is not None
