@@ -169,7 +169,7 @@ class Editor:
         source: str | os.PathLike[str] | None = None,
         *,
         device: str | torch.device = "auto",
-        dtype: str | torch.dtype = "float32",
+        dtype: str | torch.dtype = "auto",
         config: str | os.PathLike[str] | None = None,
         variant: str | None = None,
         allow_pickle: bool = False,
@@ -180,7 +180,8 @@ class Editor:
         Args:
             source: A diffusers folder, a `.safetensors` checkpoint, or None for the embedded model.
             device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1".
-            dtype: "float32", "bfloat16", or on CUDA "float16".
+            dtype: "auto" (float16 on CUDA, float32 on a CPU), "float32", "bfloat16", or on CUDA
+                "float16".
             config: For a checkpoint: a diffusers folder of the same architecture.
             variant: Of the weights' files, as in diffusers ("fp16").
             allow_pickle: Read weights that can run code: files you trust.

@@ -148,7 +148,7 @@ def _flat(inputs: Iterable[Any]) -> Iterator[Tensor]:
 
 def needs_gradient(inputs: tuple[Any, ...]) -> bool:
     """Whether a part is to be differentiated, which no exported one can be."""
+    if not torch.is_grad_enabled():
+        return False
     leaves = torch.utils._pytree.tree_leaves(inputs)
-    return torch.is_grad_enabled() and any(
-        isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves
-    )
+    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves)

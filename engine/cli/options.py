@@ -354,7 +354,7 @@ def add_model_options(parser: ArgumentParser) -> None:
         group.add_argument(name, metavar=metavar, help=about)
     for name, default, about in (
         ("--device", "auto", "auto, cpu, cuda, cuda:1"),
-        ("--dtype", "float32", "float32, bfloat16 or (CUDA) float16"),
+        ("--dtype", "auto", "auto (CUDA: float16), float32, bfloat16 or (CUDA) float16"),
         ("--attention", "sdpa", "sdpa, deterministic (CUDA) or xformers"),
     ):
         group.add_argument(name, default=default, help=f"{about} (default: %(default)s)")

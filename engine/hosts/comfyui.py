@@ -37,7 +37,7 @@ from ..session.session import Session
 __all__ = ["NODES", "DragNoiseExtension", "comfy_entrypoint"]
 
 _CATEGORY = "dragnoise"
-_DTYPES = ("float32", "float16", "bfloat16")
+_DTYPES = ("auto", "float32", "float16", "bfloat16")
 _DEVICES = ("auto", "cuda", "cpu")
 
 _Editor = io.Custom("DRAGNOISE_EDITOR")
@@ -66,7 +66,7 @@ class Load(io.ComfyNode):  # type: ignore[misc]
                     tooltip="A diffusers folder, or a .safetensors checkpoint. Nothing is "
                     "downloaded. Empty: the embedded model, which knows small pictures of its own.",
                 ),
-                io.Combo.Input("dtype", options=list(_DTYPES), default="float32"),
+                io.Combo.Input("dtype", options=list(_DTYPES), default="auto"),
                 io.Combo.Input("device", options=list(_DEVICES), default="auto"),
             ],
             outputs=[_Editor.Output("editor")],

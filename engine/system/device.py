@@ -33,13 +33,18 @@ def choose_device(wanted: str | torch.device) -> torch.device:
 
 
 def choose_dtype(wanted: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """Return one of `DTYPES`, from its name or itself.
+    """Return one of `DTYPES`, from its name or itself; for "auto" what suits the device.
+
+    That is float16 on CUDA: beside what a CPU computes in float32 it is nearer than CUDA's own
+    float32, whose convolutions PyTorch computes in TensorFloat-32 (docs/performance.md).
 
     Raises DeviceError for another, or for float16 on a CPU.
     """
+    if isinstance(wanted, str) and wanted == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
     dtype = DTYPES.get(wanted) if isinstance(wanted, str) else wanted
     if dtype is None or dtype not in DTYPES.values():
-        raise DeviceError(f"precision {wanted!r} is not supported; use {', '.join(DTYPES)}")
+        raise DeviceError(f"precision {wanted!r} is not supported; use auto, {', '.join(DTYPES)}")
     if dtype == torch.float16 and device.type == "cpu":
         raise DeviceError(
             "float16 is not supported on the CPU (it is slow and overflows there); "

@@ -34,7 +34,7 @@ def load(
     source: str | os.PathLike[str] | None = None,
     *,
     device: str | torch.device = "auto",
-    dtype: str | torch.dtype = "float32",
+    dtype: str | torch.dtype = "auto",
     config: str | os.PathLike[str] | None = None,
     variant: str | None = None,
     allow_pickle: bool = False,
@@ -44,7 +44,8 @@ def load(
     Args:
         source: A diffusers folder, a `.safetensors` checkpoint, or None for the embedded model.
         device: "auto", "cpu", "cuda", "cuda:1".
-        dtype: "float32", "bfloat16", or (CUDA only) "float16".
+        dtype: "auto" (float16 on CUDA, float32 on a CPU), "float32", "bfloat16", or (CUDA only)
+            "float16".
         config: For a checkpoint, a diffusers folder with the configuration and tokenizer of the
             same architecture; None for what diffusers itself downloaded earlier.
         variant: Of the weights' files, as in diffusers ("fp16").

@@ -214,7 +214,7 @@ def test_passes_through_a_null_graph_are_the_same_bits(monkeypatch: pytest.Monke
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", ["eager", "compiled"])
 def test_edits_on_cuda_are_the_cpus(backend: str) -> None:
-    result = edited(Editor(load(MODEL, device="cuda"), backend=backend))
+    result = edited(Editor(load(MODEL, device="cuda", dtype="float32"), backend=backend))
     mine = result.record
     theirs = eagerly().record
     assert mine is not None

@@ -357,5 +357,7 @@ def test_iterations_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.gpu
 def test_iterations_in_half_precision_on_cuda() -> None:
     check_half_precision(
-        Editor.from_pretrained(MODEL, device="cuda", check_pictures=False, poll_every=1)
+        Editor.from_pretrained(
+            MODEL, device="cuda", dtype="float32", check_pictures=False, poll_every=1
+        )
     )

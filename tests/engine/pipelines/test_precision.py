@@ -8,6 +8,7 @@ import torch
 
 from dragnoise.engine import DeviceError, DragConfig, Editor, EditResult, Record
 from dragnoise.engine.diffusion.load import load
+from dragnoise.engine.system.device import choose_dtype
 from golden_cases import MODEL, Case
 
 CASE = Case("dn01_short_early_stop")
@@ -131,7 +132,7 @@ def test_devices_that_are_refused(device: str, words: str) -> None:
     [
         ("float16", "float16 is not supported on the CPU .*; use float32 or bfloat16"),
         (torch.float16, "float16 is not supported on the CPU"),
-        ("half", "precision 'half' is not supported; use float32, bfloat16, float16"),
+        ("half", "precision 'half' is not supported; use auto, float32, bfloat16, float16"),
         (torch.float64, "precision torch.float64 is not supported"),
         (torch.int8, "precision torch.int8 is not supported"),
     ],
@@ -147,3 +148,9 @@ def test_a_precision_by_name_or_by_itself() -> None:
         model = load(MODEL, device="cpu", dtype=dtype)
         for network in (model.unet.network, model.vae, model.text_encoder):
             assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}
+
+
+def test_the_precision_that_suits_a_device() -> None:
+    assert choose_dtype("auto", torch.device("cpu")) == torch.float32
+    assert choose_dtype("auto", torch.device("cuda")) == torch.float16
+    assert load(MODEL, device="cpu").dtype == torch.float32

@@ -219,7 +219,7 @@ def test_a_tenant_finds_its_own_in_a_cache_and_nobody_elses(tmp_path: Path) -> N
 @pytest.mark.gpu
 def test_on_cuda_a_like_drag_replays_the_last_ones_graph() -> None:
     # In float32 PyTorch's own attention adds its gradient in any order.
-    how: dict[str, Any] = {"backend": "eager", "attention": "deterministic"}
+    how: dict[str, Any] = {"dtype": "float32", "attention": "deterministic"}
     one, new = (Editor.from_pretrained(MODEL, device="cuda", **how) for _ in range(2))
     session = one.open(PICTURE, prompt="a face", config=QUICK)
     first = session.drag(POINTS, mask=MASK)
@@ -243,7 +243,7 @@ def test_on_cuda_a_like_drag_replays_the_last_ones_graph() -> None:
 @pytest.mark.parametrize("method", ["dragnoise", "fast"])
 def test_on_cuda_a_replayed_drag_shows_its_own_passes(method: str) -> None:
     """A replayed graph writes where it was captured, and previews read that."""
-    one = Editor.from_pretrained(MODEL, device="cuda", backend="eager")
+    one = Editor.from_pretrained(MODEL, device="cuda", dtype="float32", backend="eager")
     config = QUICK if method == "dragnoise" else FastConfig(steps=10, iterations=4)
 
     def shown(session: Session, points: Any) -> list[Tensor]:

@@ -490,7 +490,7 @@ def test_other_convolutions_learn_the_same() -> None:
 
 @pytest.mark.gpu
 def test_on_cuda_a_step_is_a_graph_and_learns_the_same() -> None:
-    one = Editor.from_pretrained(MODEL, device="cuda", backend="eager")
+    one = Editor.from_pretrained(MODEL, device="cuda", dtype="float32", backend="eager")
     latent, text = inputs(editor("eager").model)
     mine = personalise(one.model, latent.to("cuda"), text.to("cuda"), QUICK)
     theirs = personalise(editor("eager").model, latent, text, QUICK)
