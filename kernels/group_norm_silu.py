@@ -95,7 +95,7 @@ def added_group_norm_silu(
     if change is None and plus is None and beside is None:
         return x, group_norm_silu(x, groups, weight, bias, eps, silu)
     others = 0 if beside is None else beside.shape[1]
-    _check(x, groups, weight, bias, x.shape[1] + others)
+    _check(x, groups, weight, bias, others)
     total, y, _ = _added_forward(x, change, plus, beside, weight, bias, groups, eps, silu)
     return total, y
 
@@ -154,19 +154,16 @@ def reference_gradient(
     return torch.empty_like(_dense(total)).copy_(found)
 
 
-def _check(
-    x: Tensor, groups: int, weight: Tensor, bias: Tensor, channels: int | None = None
-) -> None:
-    if x.ndim != 4 or 0 in x.shape or groups < 1 or (channels or x.shape[1]) % groups:
-        beside = "" if channels in (None, x.shape[1]) else f" and {channels} channels in all"
+def _check(x: Tensor, groups: int, weight: Tensor, bias: Tensor, others: int = 0) -> None:
+    if x.ndim != 4 or 0 in x.shape or groups < 1 or (x.shape[1] + others) % groups:
         raise ValueError(
             f"x must be [B, C, H, W] with no side 0 and C a multiple of {groups} groups, "
-            f"got {list(x.shape)}{beside}"
+            f"got {list(x.shape)}" + (f" and {others} channels beside it" if others else "")
         )
-    if weight.shape != (channels or x.shape[1],) or bias.shape != weight.shape:
+    channels = x.shape[1] + others
+    if weight.shape != (channels,) or bias.shape != weight.shape:
         raise ValueError(
-            f"weight and bias must be [{channels or x.shape[1]}], "
-            f"got {list(weight.shape)} and {list(bias.shape)}"
+            f"weight and bias must be [{channels}], got {list(weight.shape)} and {list(bias.shape)}"
         )
     if weight.requires_grad or bias.requires_grad:
         raise ValueError("weight and bias must be frozen: this kernel gives them no gradient")
@@ -188,8 +185,7 @@ def _check_added(
                 f"got {list(beside.shape)} of {beside.dtype}"
             )
     if plus is not None:
-        wanted = [[size, 1] for size in (shape[0], shape[2:])]
-        fits = plus.ndim == 4 and plus.shape[0] in wanted[0] and plus.shape[1] == shape[1]
+        fits = plus.ndim == 4 and plus.shape[0] in (1, shape[0]) and plus.shape[1] == shape[1]
         if not fits or list(plus.shape[2:]) not in (shape[2:], [1, 1]):
             raise ValueError(
                 f"plus must be [1 or {shape[0]}, {shape[1]}, ...] with one place or "

@@ -195,7 +195,7 @@ def test_one_result_alone_of_a_sum() -> None:
         ({"plus": torch.zeros(6)}, r"plus must be \[1 or 1, 6"),
         ({"plus": torch.zeros(1, 6, 3, 1)}, r"got \[1, 6, 3, 1\]"),
         ({"plus": torch.zeros(1, 6, 1, 1, requires_grad=True)}, "plus must be frozen"),
-        ({"beside": torch.zeros(1, 1, 3, 4)}, "and 7 channels in all"),
+        ({"beside": torch.zeros(1, 1, 3, 4)}, "and 1 channels beside it"),
     ],
 )
 def test_refusals_of_a_sum(given: dict[str, Any], words: str) -> None:
