@@ -195,15 +195,7 @@ def whole_kernel(
 ):
     """Add up and normalise a group that the tile holds."""
     group, channel, entry, offsets, exists = _tile(
-        entry_stride,
-        channel_stride,
-        place_stride,
-        places,
-        units,
-        groups,
-        CHANNELS,
-        PLACES,
-        VECTOR,
+        entry_stride, channel_stride, place_stride, places, units, groups, CHANNELS, PLACES, VECTOR
     )
     values = _added(
         x,
@@ -228,11 +220,11 @@ def whole_kernel(
         exists,
         PLACES,
     )
-    total = (places * units * VECTOR).to(tl.float32)
-    near = _sum(values) / total
+    size = (places * units * VECTOR).to(tl.float32)
+    near = _sum(values) / size
     apart = tl.where(exists, values - near, 0.0)
-    rest = _sum(apart) / total  # what rounding has left out of a mean far from zero
-    rstd = 1.0 / tl.sqrt(_sum(apart * apart) / total - rest * rest + eps)
+    rest = _sum(apart) / size  # what rounding has left out of a mean far from zero
+    rstd = 1.0 / tl.sqrt(_sum(apart * apart) / size - rest * rest + eps)
     tl.store(statistics + group, near + rest)
     tl.store(statistics + count + group, rstd)
     scale, shift = _weights(weight, bias, channel, units, CHANNELS, VECTOR)
@@ -267,15 +259,7 @@ def statistics_kernel(
 ):
     """Add up the block; write its mean and its sum of squares about that mean."""
     group, channel, entry, offsets, exists = _tile(
-        entry_stride,
-        channel_stride,
-        place_stride,
-        places,
-        units,
-        groups,
-        CHANNELS,
-        PLACES,
-        VECTOR,
+        entry_stride, channel_stride, place_stride, places, units, groups, CHANNELS, PLACES, VECTOR
     )
     values = _added(
         x,
@@ -335,15 +319,7 @@ def apply_kernel(
 ):
     """Combine the blocks of the group (Chan et al. 1979) and normalise the program's own."""
     group, channel, entry, offsets, exists = _tile(
-        entry_stride,
-        channel_stride,
-        place_stride,
-        places,
-        units,
-        groups,
-        CHANNELS,
-        PLACES,
-        VECTOR,
+        entry_stride, channel_stride, place_stride, places, units, groups, CHANNELS, PLACES, VECTOR
     )
     values = tl.load(x + entry + offsets, mask=exists, other=0.0).to(tl.float32)
     block = tl.arange(0, BLOCKS)
@@ -409,15 +385,7 @@ def whole_gradient_kernel(
 ):
     """Write the gradient of a group that the tile holds."""
     group, channel, entry, offsets, exists = _tile(
-        entry_stride,
-        channel_stride,
-        place_stride,
-        places,
-        units,
-        groups,
-        CHANNELS,
-        PLACES,
-        VECTOR,
+        entry_stride, channel_stride, place_stride, places, units, groups, CHANNELS, PLACES, VECTOR
     )
     scale, shift = _weights(weight, bias, channel, units, CHANNELS, VECTOR)
     mean_of = tl.load(mean + group)
@@ -451,15 +419,7 @@ def gradient_sums_kernel(
 ):
     """Write the block's sums of u and of u n."""
     group, channel, entry, offsets, exists = _tile(
-        entry_stride,
-        channel_stride,
-        place_stride,
-        places,
-        units,
-        groups,
-        CHANNELS,
-        PLACES,
-        VECTOR,
+        entry_stride, channel_stride, place_stride, places, units, groups, CHANNELS, PLACES, VECTOR
     )
     scale, shift = _weights(weight, bias, channel, units, CHANNELS, VECTOR)
     mean_of = tl.load(mean + group)
@@ -497,15 +457,7 @@ def gradient_kernel(
 ):
     """Combine the blocks' sums and write the gradient of the program's own."""
     group, channel, entry, offsets, exists = _tile(
-        entry_stride,
-        channel_stride,
-        place_stride,
-        places,
-        units,
-        groups,
-        CHANNELS,
-        PLACES,
-        VECTOR,
+        entry_stride, channel_stride, place_stride, places, units, groups, CHANNELS, PLACES, VECTOR
     )
     scale, shift = _weights(weight, bias, channel, units, CHANNELS, VECTOR)
     mean_of = tl.load(mean + group)
@@ -586,17 +538,8 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return s, y and statistics, without waiting; s is x itself where nothing is added.
 
-    Args:
-        x: Channels_last or contiguous, and so are a change, what stands beside, and a `plus` that
-            is a map.
-        weight: As in the table.
-        bias: As in the table.
-        groups: As in the table.
-        eps: As in the table.
-        silu: As in the table.
-        change: As in the table.
-        plus: As in the table; one number a channel has no stride between channels but 1.
-        beside: As in the table.
+    x, the change, what stands beside and a `plus` that is a map lie alike, channels_last or
+    contiguous; a `plus` of one number a channel is contiguous.
     """
     own = x.shape[1]
     others = 0 if beside is None else beside.shape[1]

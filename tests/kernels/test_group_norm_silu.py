@@ -324,15 +324,13 @@ def test_in_a_compiled_function() -> None:
     assert torch.equal(gradient, expected)
 
 
-needs_triton = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+interpreted = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None or torch.cuda.is_available(),
+    reason="interpreted only where Triton is installed and no CUDA device is",
 )
 
 
-@needs_triton
-@pytest.mark.skipif(
-    torch.cuda.is_available(), reason="interpreted only where there is no CUDA device"
-)
+@interpreted
 @every_layout
 @every_shape
 @every_dtype
@@ -358,10 +356,7 @@ def test_the_gpus_kernels_interpreted(
         check(y, gradient, x, truth(x, shape[-1], weight, bias, along, silu))
 
 
-@needs_triton
-@pytest.mark.skipif(
-    torch.cuda.is_available(), reason="interpreted only where there is no CUDA device"
-)
+@interpreted
 @every_layout
 @every_shape
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
@@ -392,10 +387,7 @@ def test_a_sum_interpreted(
         check(y, gradient, total, expected)
 
 
-@needs_triton
-@pytest.mark.skipif(
-    torch.cuda.is_available(), reason="interpreted only where there is no CUDA device"
-)
+@interpreted
 @pytest.mark.parametrize("whole", [0, 4096], ids=["blocks", "whole groups"])
 def test_a_mean_far_from_zero_interpreted(whole: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from dragnoise.kernels.gpu import group_norm_silu as gpu

@@ -85,9 +85,7 @@ def compiled(kernel: Kernel, capability: int) -> Compiled:
         function,
         {name: kinds[name] for name in function.arg_names},
         constexprs={
-            (function.arg_names.index(name),): value
-            for name, value in kernel.constants.items()
-            if name in function.arg_names
+            (function.arg_names.index(name),): value for name, value in kernel.constants.items()
         },
         attrs={
             (place,): [["tt.divisibility", 16]]
@@ -132,24 +130,23 @@ def _group_norm_silu() -> Iterator[Kernel]:
     strides = ("entry_stride", "channel_stride", "place_stride", "x_place", "others_place")
     counts = ("places", "units", "groups", "blocks", "count", "silu")
     more = ("plus_entry", "own", "changed", "plus_place", "others", "apart")
-    places = ("place_stride", "x_place", "others_place")
-    orders = (
-        {"CHANNELS": 16, "VECTOR": 2, "channel_stride": 1},
-        {"CHANNELS": 32, "VECTOR": 4} | dict.fromkeys(places, 1),
+    orders: tuple[tuple[dict[str, int], dict[str, int]], ...] = (
+        ({"CHANNELS": 16, "VECTOR": 2, "channel_stride": 1}, {}),
+        ({"CHANNELS": 32, "VECTOR": 4, "place_stride": 1}, {"x_place": 1, "others_place": 1}),
     )
     for kind in _FLOATS:
         given = dict.fromkeys((*maps, *added), kind) | kept
         given |= dict.fromkeys((*strides, *counts, *more), "i32")
         aligned = (*maps, *added, *kept, *strides, *more[:2])
-        for order in orders:
+        for order, of_sum in orders:
             block = order | {"PLACES": 4096 // order["CHANNELS"]}
             combined = block | {"BLOCKS": 64}
-            yield Kernel(module, "statistics_kernel", given, block, 8, aligned)
+            yield Kernel(module, "statistics_kernel", given, block | of_sum, 8, aligned)
             yield Kernel(module, "gradient_sums_kernel", given, block, 8, aligned)
             yield Kernel(module, "apply_kernel", given, combined, 8, aligned)
             yield Kernel(module, "gradient_kernel", given, combined, 8, aligned)
             whole = order | {"CHANNELS": 64, "PLACES": 64}
-            yield Kernel(module, "whole_kernel", given, whole, 8, aligned)
+            yield Kernel(module, "whole_kernel", given, whole | of_sum, 8, aligned)
             yield Kernel(module, "whole_gradient_kernel", given, whole, 8, aligned)
 
 
