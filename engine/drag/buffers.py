@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..cache.structure import Kinds, flatten, kinds_of, rebuild
+from ..cache.structure import flatten, kinds_of, rebuild
 from .method import Start
 
 __all__ = ["Buffers"]
@@ -30,44 +30,35 @@ class Buffers:
     """
 
     def __init__(self, place: Any, start: Start[Any]) -> None:
-        self._layout, spans = _apart(place, start)
+        named = {field.name: getattr(place, field.name) for field in dataclasses.fields(place)}
+        self._own = tuple(name for name, value in named.items() if _is_stored(value))
+        self._shared = tuple(name for name in named if name not in self._own)
+        self._layout, spans = self._apart(place, start)
         self._spans = [span.clone() for span in spans]
         own, self.start = rebuild(self._layout, self._spans, kinds_of())
-        self.place = dataclasses.replace(place, **dict(zip(_own(place), own, strict=True)))
+        self.place = dataclasses.replace(place, **dict(zip(self._own, own, strict=True)))
 
     def fit(self, place: Any, start: Start[Any]) -> bool:
         """Whether these differ from the buffers in numbers alone."""
-        alike = type(place) is type(self.place) and _shared(place) == _shared(self.place)
-        return alike and _apart(place, start)[0] == self._layout
+        return (
+            type(place) is type(self.place)
+            and all(getattr(place, name) == getattr(self.place, name) for name in self._shared)
+            and self._apart(place, start)[0] == self._layout
+        )
 
     def write(self, place: Any, start: Start[Any]) -> None:
         """Write a place and a start that fit."""
-        for buffer, span in zip(self._spans, _apart(place, start)[1], strict=True):
+        for buffer, span in zip(self._spans, self._apart(place, start)[1], strict=True):
             buffer.copy_(span)
 
-
-def _apart(place: Any, start: Start[Any]) -> tuple[Any, list[Tensor]]:
-    """Return how what is own to both lies in memory, and the memory."""
-    return flatten((tuple(_own(place).values()), start), kinds_of())
-
-
-def _own(place: Any) -> dict[str, Any]:
-    kinds = kinds_of()
-    return {name: value for name, value in _fields(place) if _is_stored(value, kinds)}
+    def _apart(self, place: Any, start: Start[Any]) -> tuple[Any, list[Tensor]]:
+        """Return how what is own to both lies in memory, and the memory."""
+        return flatten((tuple(getattr(place, name) for name in self._own), start), kinds_of())
 
 
-def _shared(place: Any) -> dict[str, Any]:
-    kinds = kinds_of()
-    return {name: value for name, value in _fields(place) if not _is_stored(value, kinds)}
-
-
-def _fields(place: Any) -> list[tuple[str, Any]]:
-    return [(field.name, getattr(place, field.name)) for field in dataclasses.fields(place)]
-
-
-def _is_stored(value: Any, kinds: Kinds) -> bool:
+def _is_stored(value: Any) -> bool:
     try:
-        flatten(value, kinds)
+        flatten(value, kinds_of())
     except TypeError:
         return False
     return True
