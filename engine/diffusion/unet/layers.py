@@ -169,7 +169,7 @@ class Resnet:
         """
         if own.ndim == 1 and not self.joint:
             return Sum(self.conv1(normed, own))
-        plus = own[..., :, None, None] if own.ndim == 2 else own[None, :, None, None]
+        plus = torch.atleast_2d(own)[:, :, None, None]
         no_bias = None if self.joint else own.new_zeros(own.shape[-1])
         return Sum(self.conv1(normed, no_bias), plus=plus)
 
