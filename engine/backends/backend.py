@@ -9,7 +9,7 @@ import torch
 from ..diffusion.model import Model
 from ..diffusion.parts import Part, PartFunction
 from ..diffusion.unet import UNet
-from ..system.cuda_graphs import Captured, graph_on
+from ..system.cuda_graphs import Captured, NullGraph, graph_on
 from .artefacts import Artefacts
 from .attention import Attention
 from .exported_parts import ExportedParts, needs_gradient
@@ -95,7 +95,8 @@ def captured(part: Part, run: PartFunction, device: torch.device) -> PartFunctio
 
     The drag's own part stays as it is: it lies inside the graph of its iteration.
     """
-    if device.type != "cuda" or not (part.whole or part.exported):
+    capture = graph_on(device)
+    if capture is NullGraph or not (part.whole or part.exported):
         return run
-    replayed = Captured(run, graph_on(device))
+    replayed = Captured(run, capture)
     return lambda *inputs: (run if needs_gradient(inputs) else replayed)(*inputs)

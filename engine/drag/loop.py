@@ -11,11 +11,13 @@ it is captured as one graph on CUDA and replayed, by every drag that is like it,
 """
 
 import dataclasses
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -190,6 +192,7 @@ class DragLoop:
         self._reference: Forward | None = None
         self._graphs: dict[object, Graph] = {}
         self._forwards: dict[object, Forward] = {}
+        self._ran_in = WeakSet[threading.Thread]()
 
     @property
     def is_captured(self) -> bool:
@@ -276,14 +279,17 @@ class DragLoop:
     def step(self) -> None:
         """Make one iteration.
 
-        The first one of all makes the buffers, and one whose handles were elsewhere has them from
-        the host: they run as they are. All others are replayed.
+        The first one of all makes the buffers, the first one of a thread its libraries' plans, and
+        one whose handles were elsewhere has them from the host: they run as they are. All others
+        are replayed.
         """
         warm = self._warm
+        thread = threading.current_thread()
         if self._done:
             self._replay("later", self._look)
-        elif self._tracks is None or (warm is not None and warm.handles is not None):
+        elif thread not in self._ran_in or (warm is not None and warm.handles is not None):
             self._forward = self._iterate(self._look_first)
+            self._ran_in.add(thread)
         else:
             self._replay(("first", self._is_known), self._look_first)
 

@@ -8,7 +8,7 @@ buffers, and nothing in it waits for the host.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,12 +64,11 @@ class FrameMaker:
         prepared: Prepared[Any],
         scene: Scene[Any, Any],
     ) -> None:
-        self._method = method
-        self._prepared = prepared
-        self._scene = scene
         small = runtime.preview_vae
-        self._decoder = None if small is None else Autoencoder(small)
-        self._on_step: OnStep | None = None
+        self._prepared = prepared
+        self._pixels = _Pixels(
+            method, prepared, scene, None if small is None else Autoencoder(small)
+        )
         self._graph = Captured(self._pixels, _capture(runtime))
 
     def __call__(self, points: Points, on_step: OnStep | None = None) -> Tensor:
@@ -79,22 +78,36 @@ class FrameMaker:
             points: Handles and targets in image pixels.
             on_step: Called after every denoising step, where no graph is replayed.
         """
-        self._on_step = on_step
+        self._pixels.on_step = on_step
         device = self._prepared.device
         frame = self._prepared.frame
         drag = (*frame.points(points), frame.ways(points))
         pixels: Tensor = self._graph(*(cells.to(device) for cells in drag))
         return pixels
 
+
+@dataclass(eq=False)
+class _Pixels:
+    """What is captured.
+
+    It does not know its graph, which would not be freed with the last frame then, but when garbage
+    is collected.
+    """
+
+    method: AnyMethod
+    prepared: Prepared[Any]
+    scene: Scene[Any, Any]
+    decoder: Autoencoder | None
+    on_step: OnStep | None = None
+
     @torch.no_grad()
-    def _pixels(self, handles: Tensor, targets: Tensor, ways: Tensor) -> Tensor:
-        method = self._method
-        prepared = self._prepared
+    def __call__(self, handles: Tensor, targets: Tensor, ways: Tensor) -> Tensor:
+        method = self.method
         assert method.aim is not None
-        scene = replace(self._scene, handles=handles, targets=targets, ways=ways)
-        scene, start = method.aim(scene, prepared.start, prepared.inversion)
-        latent = propagate(method, scene, start.constants, start.variable, on_step=self._on_step)
-        return decode(scene.place.model, latent, self._decoder)
+        scene = replace(self.scene, handles=handles, targets=targets, ways=ways)
+        scene, start = method.aim(scene, self.prepared.start, self.prepared.inversion)
+        latent = propagate(method, scene, start.constants, start.variable, on_step=self.on_step)
+        return decode(scene.place.model, latent, self.decoder)
 
 
 def _capture(runtime: Runtime) -> Callable[[Callable[[], None]], Graph]:

@@ -4,11 +4,18 @@ On CUDA an iteration of a loop is hundreds of small kernels; launched one by one
 they compute. A graph is launched as one. Captured code may not wait for the device nor read a host
 value that changes: everything that changes lies in buffers that stay where they are. On a CPU the
 same code runs with a graph that captures nothing.
+
+What is captured must have run before, in the same thread: libraries load their kernels then, and
+PyTorch keeps cuDNN's plans by thread (pytorch/pytorch#103939), which nobody can make meanwhile.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -36,19 +43,36 @@ class NullGraph:
 
 
 class CudaGraph:
-    """A `torch.cuda.CUDAGraph` of one call of `work`.
-
-    `work` must have run before: the workspaces and kernels of its libraries are there then.
-    """
+    """A `torch.cuda.CUDAGraph` of one call of `work`, which must have run before in this thread."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with _alone(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             work()
 
     def __call__(self) -> None:
         self._graph.replay()
+
+
+_CAPTURING = threading.Lock()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let no other thread capture, nor garbage be collected, and keep the thread's stream.
+
+    All captures are made on one stream of PyTorch's. A graph that is collected meanwhile is
+    destroyed, which ends the capture with an error (pytorch/pytorch#161037).
+    """
+    with _CAPTURING, torch.cuda.stream(torch.cuda.current_stream()):
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
 
 
 def graph_on(device: torch.device) -> Callable[[Callable[[], None]], Graph]:
@@ -60,6 +84,7 @@ def graph_on(device: torch.device) -> Callable[[Callable[[], None]], Graph]:
 class _Entry:
     inputs: tuple[Any, ...]
     outputs: Any
+    ran_in: "WeakSet[threading.Thread]" = field(default_factory=WeakSet)
     graph: Graph | None = None
 
 
@@ -67,10 +92,11 @@ class Captured:
     """A function of tensors, or tuples of them, that is captured and replayed.
 
     It is captured once for every set of shapes, dtypes and strides, and of inputs that are no
-    tensors: the first call of a kind runs as it is, the second is captured. Inputs are copied into
-    buffers of the graph's own and the results are copied out of it, so that they belong to the
-    caller. The last `KINDS` kinds are kept. While another graph is captured, the function is called
-    as it is and becomes a part of that one. Not for two threads at once.
+    tensors: in every thread the first call of a kind runs as it is, the next is captured or, where
+    another thread has done that, replayed. Inputs are copied into buffers of the graph's own and
+    the results are copied out of it, so that they belong to the caller and always lie in the same
+    way. The last `KINDS` kinds are kept. While another graph is captured, the function is called as
+    it is and becomes a part of that one. Not for two threads at once.
     """
 
     KINDS = 4
@@ -86,26 +112,32 @@ class Captured:
         if is_capturing():
             return self._function(*inputs)
         key = _kind(inputs)
-        entry = self._entries.get(key)
-        if entry is None:
-            return self._first_call(key, inputs)
-        self._entries[key] = self._entries.pop(key)  # the last one used stands last
+        entry = self._entries.pop(key, None)
+        thread = threading.current_thread()
+        if entry is None or thread not in entry.ran_in:
+            result = self._function(*inputs)
+            entry = self._put(key, entry or _Entry(_cloned(inputs), _cloned(result)))
+            entry.ran_in.add(thread)
+            return _cloned(result)
+        self._put(key, entry)
         _write(entry.inputs, inputs)
         if entry.graph is None:
-
-            def work() -> None:
-                _write(entry.outputs, self._function(*entry.inputs))
-
-            entry.graph = self._capture(work)
+            entry.graph = self._captured(entry)
         entry.graph()
         return _cloned(entry.outputs)
 
-    def _first_call(self, key: object, inputs: tuple[Any, ...]) -> Any:
-        result = self._function(*inputs)
+    def _put(self, key: object, entry: _Entry) -> _Entry:
+        """Keep a kind as the last one used."""
         while len(self._entries) >= self.KINDS:
             del self._entries[next(iter(self._entries))]
-        self._entries[key] = _Entry(_cloned(inputs), _cloned(result))
-        return result
+        self._entries[key] = entry
+        return entry
+
+    def _captured(self, entry: _Entry) -> Graph:
+        def work() -> None:
+            _write(entry.outputs, self._function(*entry.inputs))
+
+        return self._capture(work)
 
 
 def is_capturing() -> bool:

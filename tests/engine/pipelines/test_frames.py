@@ -1,5 +1,7 @@
 """A frame of a live drag as a graph: nothing in it waits for the host or hangs on its values."""
 
+import gc
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -109,6 +111,19 @@ def test_a_frame_that_reads_its_targets_is_not_any_frame() -> None:
     }
 
 
+def test_a_graph_is_freed_with_its_frames() -> None:
+    """A graph holds memory of the device: it does not wait until garbage is collected."""
+    maker = maker_of(editor(), mask=MASK)
+    graph = weakref.ref(maker._graph)
+    gc.collect()
+    gc.disable()
+    try:
+        del maker
+        assert graph() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_on_cuda_a_frame_is_one_graph_and_never_waits(dtype: str) -> None:
@@ -117,7 +132,8 @@ def test_on_cuda_a_frame_is_one_graph_and_never_waits(dtype: str) -> None:
     )
     maker = maker_of(one, mask=MASK, grip=GRIP)
     here, there = ([each.cuda() for each in cells(maker, to)] for to in (TARGETS, OTHERS))
-    maker._pixels(*here)  # what it is compiled and warmed up for may wait
+    for _ in range(2):  # what it is compiled for, warmed up and captured may wait
+        maker._pixels(*here)
     with never_waiting():
         maker._pixels(*here)
     frames = [maker(Points(HANDLES, to)) for to in (TARGETS, OTHERS, TARGETS)]

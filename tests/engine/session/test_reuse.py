@@ -12,6 +12,7 @@ from dragnoise.engine import Editor, FastConfig, Session, Store
 from dragnoise.engine.methods import METHODS
 from dragnoise.engine.session.result import EditResult
 from dragnoise.engine.system.cuda_graphs import NullGraph
+from dragnoise.engine.system.worker import Worker
 from golden_cases import MODEL
 from sessions import (
     FIRST,
@@ -111,13 +112,12 @@ def test_other_weights_backends_and_precisions_have_other_keys() -> None:
     assert used.model.digest == editor().model.digest
 
 
-def new_editor() -> Editor:
-    return Editor.from_pretrained(MODEL, device="cpu", check_pictures=False)
+def new_editor(**how: Any) -> Editor:
+    return Editor.from_pretrained(MODEL, device="cpu", check_pictures=False, **how)
 
 
-@pytest.fixture
-def captured(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Let loops run as on CUDA, and return what is captured as a graph, which is called here."""
+def recorded(monkeypatch: pytest.MonkeyPatch, module: str) -> list[object]:
+    """Return what that module captures as graphs from now on; here they are called."""
     works: list[object] = []
 
     class Recorded(NullGraph):
@@ -125,8 +125,14 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[object]:
             works.append(work)
             super().__init__(work)
 
-    monkeypatch.setattr("dragnoise.engine.drag.loop.graph_on", lambda device: Recorded)
+    monkeypatch.setattr(f"dragnoise.engine.{module}.graph_on", lambda device: Recorded)
     return works
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Let loops run as on CUDA, and return what is captured."""
+    return recorded(monkeypatch, "drag.loop")
 
 
 def test_a_like_drag_uses_the_last_ones_graph(captured: list[object]) -> None:
@@ -158,6 +164,33 @@ def test_a_like_drag_on_another_picture_uses_the_last_ones_graph(
     for number in (0, 1, 0, 1):
         assert_same(one.edit(**seen[number], **how), alone[number])
     assert len(captured) == 2
+
+
+def test_a_loop_is_used_again_where_passes_are_replayed(
+    monkeypatch: pytest.MonkeyPatch, captured: list[object]
+) -> None:
+    """A pass gives results that lie in the same way, whether it runs as it is or is replayed."""
+    passes = recorded(monkeypatch, "backends.backend")
+    one, new = (new_editor(backend="eager") for _ in range(2))
+    opened(one).drag(POINTS, mask=MASK)
+    loops = list(one._runtime.loops._loops)
+    assert len(loops) == 1
+    how: dict[str, Any] = {"mask": MASK, "prompt": "two faces", "config": QUICK}
+    assert_same(one.edit(ONE_BIT, POINTS, **how), new.edit(ONE_BIT, POINTS, **how))
+    assert one._runtime.loops._loops == loops
+    assert passes
+
+
+def test_a_loop_begins_as_it_is_in_every_thread(captured: list[object]) -> None:
+    """cuDNN's plans are a thread's own, and cannot be made while a graph is captured."""
+    one = new_editor()
+    first = opened(one).drag(POINTS, mask=MASK)
+    assert len(captured) == 1  # an iteration
+    object.__setattr__(one._runtime, "worker", Worker())
+    assert_same(opened(one).drag(POINTS, mask=MASK), first)
+    assert len(captured) == 1
+    assert_same(opened(one).drag(POINTS, mask=MASK), first)
+    assert len(captured) == 2  # the first iteration, too
 
 
 def test_a_drag_within_a_drag_has_a_loop_of_its_own(captured: list[object]) -> None:

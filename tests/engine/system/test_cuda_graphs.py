@@ -1,12 +1,17 @@
 """Work that is captured and replayed, and a flag that is read late, as a CPU can show it."""
 
-from collections.abc import Callable
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from dragnoise.engine.cache.structure import flatten, kinds_of
 from dragnoise.engine.system import cuda_graphs
 from dragnoise.engine.system.cuda_graphs import Captured, CudaGraph, LateFlag, NullGraph, graph_on
 
@@ -71,6 +76,106 @@ def test_the_last_kinds_of_inputs_are_kept() -> None:
     assert captures_of(2) == 1
 
 
+def test_in_every_thread_the_first_call_runs_as_it_is() -> None:
+    """cuDNN's plans are a thread's own, and cannot be made while a graph is captured."""
+    seen: list[str] = []
+
+    class Recorded(NullGraph):
+        def __init__(self, work: Callable[[], None]) -> None:
+            seen.append("captured")
+            super().__init__(work)
+
+        def __call__(self) -> None:
+            seen.append("replayed")
+            super().__call__()
+
+    captured = Captured(lambda one: one * 2, Recorded)
+
+    def call(number: float) -> None:
+        one = torch.full((3,), number, dtype=torch.float32)
+        assert captured(one).tolist() == [2 * number] * 3
+
+    def called_here(times: int) -> list[str]:
+        seen.clear()
+        for number in range(times):
+            call(number)
+        return list(seen)
+
+    def called_elsewhere(times: int) -> list[str]:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(called_here, times).result()
+
+    assert called_here(1) == []
+    assert called_elsewhere(1) == []
+    assert called_elsewhere(2) == ["captured", "replayed"]
+    assert called_here(2) == ["replayed"] * 2
+    assert called_elsewhere(3) == ["replayed"] * 2
+
+
+def test_results_lie_in_the_same_way_replayed_or_not() -> None:
+    def twice(one: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        wide = torch.cat([one, one], 1)
+        return wide, wide, wide[:, 1:3]
+
+    captured = Captured(twice, NullGraph)
+    one = torch.arange(12, dtype=torch.float32).reshape(2, 2, 3)
+    results = [captured(one) for _ in range(3)]
+    layouts, _ = zip(*(flatten(result, kinds_of()) for result in results), strict=True)
+    assert layouts[0] == layouts[1] == layouts[2]
+
+
+class _Cuda:
+    """What a capture calls of torch.cuda, on a machine without."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.collecting: list[bool] = []
+        for name in ("CUDAGraph", "synchronize", "current_stream"):
+            monkeypatch.setattr(torch.cuda, name, lambda: None)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+
+    @contextmanager
+    def graph(self, graph: object, capture_error_mode: str) -> Iterator[None]:
+        self.collecting.append(gc.isenabled())
+        yield
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_no_garbage_is_collected_while_a_graph_is_captured(
+    monkeypatch: pytest.MonkeyPatch, collects: bool
+) -> None:
+    cuda = _Cuda(monkeypatch)
+
+    def fail() -> None:
+        raise RuntimeError("no memory")
+
+    try:
+        if not collects:
+            gc.disable()
+        CudaGraph(lambda: None)
+        assert gc.isenabled() is collects
+        with pytest.raises(RuntimeError, match="no memory"):
+            CudaGraph(fail)
+        assert gc.isenabled() is collects
+        assert cuda.collecting == [False, False]
+    finally:
+        gc.enable()
+
+
+def test_one_graph_is_captured_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch captures all on one stream."""
+    _Cuda(monkeypatch)
+    inside = threading.Barrier(2)
+
+    def meet() -> None:
+        with pytest.raises(threading.BrokenBarrierError):
+            inside.wait(0.2)
+
+    with ThreadPoolExecutor(2) as threads:
+        for waited in [threads.submit(CudaGraph, meet) for _ in range(2)]:
+            waited.result()
+
+
 def test_a_flag_on_the_cpu_is_read_at_once() -> None:
     flag = LateFlag(CPU)
     assert not flag.ask(torch.tensor(False))
@@ -95,6 +200,43 @@ def test_captured_on_cuda() -> None:
             torch.full((2, 3), float(k), device="cuda"), torch.ones(2, 3, device="cuda")
         )
         assert torch.equal(found, torch.full((2, 3), 2.0 * k + 1, device="cuda"))
+
+
+@pytest.mark.gpu
+def test_on_cuda_a_graph_that_is_garbage_ends_no_capture() -> None:
+    """It does without `_alone`: pytorch/pytorch#161037."""
+
+    class Itself:
+        def __init__(self, graph: CudaGraph) -> None:
+            self.graph = graph
+            self.itself = self
+
+    ones = torch.zeros(3, device="cuda", dtype=torch.float32).add_(1)
+    threshold = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    try:
+        Itself(CudaGraph(lambda: None))
+        gc.enable()
+        gc.set_threshold(1, 1, 1)
+        graph = CudaGraph(lambda: [ones.add_(1) for _ in range(20)].clear())
+    finally:
+        gc.enable()
+        gc.set_threshold(*threshold)
+    graph()
+    assert ones.tolist() == [21.0] * 3
+
+
+@pytest.mark.gpu
+def test_on_cuda_a_convolution_is_captured_in_another_thread() -> None:
+    weight = torch.randn(16, 16, 3, 3, device="cuda", dtype=torch.float16)
+    captured = Captured(lambda one: torch.conv2d(one, weight, padding=1), CudaGraph)
+    one = torch.randn(1, 16, 40, 40, device="cuda", dtype=torch.float16)
+    first = captured(one)
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(3):
+            found = thread.submit(captured, one).result()
+            torch.testing.assert_close(found, first, rtol=1e-2, atol=1e-2)
 
 
 def test_inside_another_capture_it_is_a_part_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
