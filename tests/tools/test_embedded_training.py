@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dragnoise.engine import Editor
 from dragnoise.engine.diffusion.load import EMBEDDED
-from embedded_model import networks, pack, recipe, samples, train, words
+from embedded_model import networks, pack, recipe, samples, shards, train, words
 from embedded_model.shards import Pairs
 
 
@@ -48,8 +48,23 @@ def test_a_pair_leads_from_one_latent_to_the_other(pairs: Pairs) -> None:
 def test_a_batch_holds_the_shares_asked_for(pairs: Pairs) -> None:
     generator = torch.Generator().manual_seed(3)
     alphas = networks.alphas_cumprod()
-    assert recipe.draw_batch(pairs, alphas, 0.5, generator, 12).moved == 6 + recipe.CONSTANT
+    assert recipe.draw_batch(pairs, alphas, 0.5, generator, 12).moved == 6 + 1
+    assert recipe.draw_batch(pairs, alphas, 0.45, generator).moved == 11 + 2
     assert recipe.draw_batch(pairs, alphas, 0.0, generator, 12).moved == 0
+
+
+def test_shards_hold_what_their_seeds_draw(tmp_path: Path) -> None:
+    vae = networks.read_vae(EMBEDDED)
+    paths = [tmp_path / f"shard-00{number}.npz" for number in range(2)]
+    assert list(shards.make_shards(paths, vae, [7, 8], 3)) == paths
+    assert sorted(tmp_path.iterdir()) == paths
+    read = shards.read_shards(tmp_path)
+    assert read.latents.shape == (6, 2, 4, 32, 32)
+    pictures, captions = shards.draw(8, 3)
+    assert torch.equal(read.tokens[3:].long(), shards.tokens(captions))
+    here = shards.encode(vae, pictures[:3])
+    torch.testing.assert_close(read.latents[3:, 0].float(), here, atol=0.02, rtol=0.02)
+    assert not torch.equal(read.latents[:3], read.latents[3:])
 
 
 @pytest.mark.parametrize(("done", "share"), [(None, 1.0), (0.0, 1.0), (0.5, 0.525), (1.0, 0.05)])

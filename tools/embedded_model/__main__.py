@@ -38,13 +38,16 @@ def _train(options: argparse.Namespace) -> None:
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    for number in range(options.shards):
-        path = work / f"shard-{number:03d}.npz"
-        if not path.exists():
-            _print(f"drawing {path}")
-            shards.make_shard(path, networks.read_vae(options.start), number)
+    paths = {number: work / f"shard-{number:03d}.npz" for number in range(options.shards)}
+    missing = {number: path for number, path in paths.items() if not path.exists()}
+    if missing:
+        vae = networks.read_vae(options.start).to(device)
+        for path in shards.make_shards(list(missing.values()), vae, list(missing)):
+            _print(f"drew {path}")
     trainer = train.Trainer(work, options.start, device)
-    budget = train.Budget(options.seconds, options.rate, options.pairs, options.final)
+    budget = train.Budget(
+        options.seconds, options.rate, options.pairs, options.final, options.batch
+    )
     trainer.run(shards.read_shards(work), budget, _print)
 
 
@@ -117,6 +120,11 @@ _COMMANDS = {
                 "type": float,
                 "default": train.Budget(0).rate,
                 "help": "AdamW's learning rate (default: %(default)s)",
+            },
+            "--batch": {
+                "type": int,
+                "default": train.Budget(0).batch,
+                "help": "samples an update (default: %(default)s)",
             },
             "--pairs": {
                 "type": float,

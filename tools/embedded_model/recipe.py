@@ -13,6 +13,7 @@ constant  The same with A = B: the bottleneck of the drag's step held through th
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from torch import Tensor
 from .shards import Pairs
 
 BATCH = 24
-CONSTANT = 2
+CONSTANT = 1 / 12
 DRAG_TIME = 681
 WORDLESS = 0.15
 ASTRAY = 0.6
@@ -62,7 +63,7 @@ class Batch:
 def draw_batch(
     pairs: Pairs, alphas: Tensor, pair_share: float, generator: torch.Generator, size: int = BATCH
 ) -> Batch:
-    """Draw a random batch.
+    """Draw a random batch, on the device that everything given lies on.
 
     Args:
         pairs: The training data.
@@ -71,19 +72,20 @@ def draw_batch(
         generator: Draws every random number.
         size: Samples in the batch.
     """
+    drawn: dict[str, Any] = {"generator": generator, "device": generator.device}
     paired = round(pair_share * size)
-    moved = paired + CONSTANT if paired else 0
-    chosen = torch.randint(len(pairs), (size,), generator=generator)
-    flipped = torch.randint(2, (size,), generator=generator)
+    moved = paired + round(CONSTANT * size) if paired else 0
+    chosen = torch.randint(len(pairs), (size,), **drawn)
+    flipped = torch.randint(2, (size,), **drawn)
     here = pairs.latents[chosen, flipped].float()
     there = pairs.latents[chosen, 1 - flipped].float()
-    noise = torch.randn(here.shape, generator=generator)
-    uniform = torch.rand((10, size), generator=generator)
-    rank = torch.arange(size)
+    noise = torch.randn(here.shape, **drawn)
+    uniform = torch.rand((10, size), **drawn)
+    rank = torch.arange(size, device=generator.device)
     time, high = _times(uniform, rank >= size - moved)
     start = _wide(alphas[high])
     now = _wide(alphas[time])
-    offset = torch.where(_wide(rank >= size - paired), there - here, torch.zeros(()))
+    offset = torch.where(_wide(rank >= size - paired), there - here, 0.0)
     astray = torch.where(_wide(uniform[7] < ASTRAY), _wide(uniform[8]), 0.0) * 0.6
     astray = torch.minimum(astray, 0.5 * ((1 - now) / now).sqrt())
     path = noise + (start / (1 - start)).sqrt() * (1 - astray) * offset
@@ -113,7 +115,7 @@ def _times(uniform: Tensor, is_moved: Tensor) -> tuple[Tensor, Tensor]:
 
 def _captions(tokens: Tensor, uniform: Tensor) -> Tensor:
     """Empty some of the captions, for guidance."""
-    tokens[uniform < WORDLESS] = torch.tensor([0] + [1] * (tokens.shape[1] - 1))
+    tokens[uniform < WORDLESS] = tokens.new_tensor([0] + [1] * (tokens.shape[1] - 1))
     return tokens
 
 

@@ -3,9 +3,12 @@
 A shard is named by its seed and made once.
 """
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +45,11 @@ def encode(vae: AutoencoderKL, pictures: Sequence[painting.Pixels]) -> Tensor:
     """Encode pictures as latents, float32 [N, 4, 32, 32]."""
     parts = []
     for first in range(0, len(pictures), 50):
-        stack = torch.from_numpy(np.stack(pictures[first : first + 50]))
+        stack = torch.from_numpy(np.stack(pictures[first : first + 50])).to(vae.device)
         batch = stack.permute(0, 3, 1, 2).float().div(127.5).sub(1)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(vae.device.type, dtype=torch.bfloat16):
             mean = vae.encode(batch.contiguous(memory_format=torch.channels_last)).latent_dist.mean
-        parts.append(mean.float() * vae.config.scaling_factor)
+        parts.append(mean.float().cpu() * vae.config.scaling_factor)
     return torch.cat(parts)
 
 
@@ -62,18 +65,36 @@ def tokens(captions: Sequence[str]) -> Tensor:
     return ids
 
 
-def make_shard(path: Path, vae: AutoencoderKL, seed: int, pairs: int = PAIRS) -> None:
-    """Draw, encode and write one shard of `pairs` pairs; it appears whole or not at all."""
+def make_shards(
+    paths: Sequence[Path], vae: AutoencoderKL, seeds: Sequence[int], pairs: int = PAIRS
+) -> Iterator[Path]:
+    """Draw, encode and write shards of `pairs` pairs each; each appears whole or not at all.
+
+    Several processes draw, this one encodes. The paths are yielded one by one.
+    """
+    context = get_context("spawn")
+    with ProcessPoolExecutor(min(len(paths), os.cpu_count() or 1), context) as processes:
+        drawn = processes.map(draw, seeds, itertools.repeat(pairs))
+        for path, (pictures, captions) in zip(paths, drawn, strict=True):
+            latents = encode(vae, pictures).view(2, pairs, 4, 32, 32).transpose(0, 1)
+            part = path.with_suffix(".part")
+            with part.open("wb") as file:
+                numbers = tokens(captions).short().numpy()
+                np.savez(file, latents=latents.half().numpy(), tokens=numbers)
+            os.replace(part, path)
+            yield path
+
+
+def draw(seed: int, pairs: int) -> tuple[list[painting.Pixels], list[str]]:
+    """Return the pictures of pairs of scenes, all the first ones before their partners.
+
+    And the captions, one a pair.
+    """
     rng = np.random.default_rng((20264, seed))
     scenes = [world.draw_scene(rng) for _ in range(pairs)]
     partners = [world.partner(scene, rng) for scene in scenes]
     pictures = [painting.render(scene)[0] for scene in (*scenes, *partners)]
-    latents = encode(vae, pictures).view(2, pairs, 4, 32, 32).transpose(0, 1)
-    numbers = tokens([world.caption(scene) for scene in scenes])
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez(file, latents=latents.half().numpy(), tokens=numbers.short().numpy())
-    os.replace(part, path)
+    return pictures, [world.caption(scene) for scene in scenes]
 
 
 def read_shards(folder: Path) -> Pairs:

@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import networks, words
-from .recipe import Batch, draw_batch, learning_rate
+from .recipe import BATCH, Batch, draw_batch, learning_rate
 from .shards import Pairs
 
 CHECKPOINT = "checkpoint.pt"
@@ -33,6 +34,7 @@ class Budget:
         rate: AdamW's learning rate.
         pairs: The share of pair samples, 0..1.
         final: Decay the rate to 5 % by the end.
+        batch: Samples an update.
         steps: Stop after so many updates; None for the whole time.
     """
 
@@ -40,6 +42,7 @@ class Budget:
     rate: float = 7e-4
     pairs: float = 0.45
     final: bool = False
+    batch: int = BATCH
     steps: int | None = None
 
 
@@ -63,8 +66,9 @@ class Trainer:
         for part in self._parts().values():
             part.to(self.device)
         self.networks.unet.to(memory_format=torch.channels_last)
-        # A sixth less time a step than with fused attention, whose backward is slow on a CPU.
-        self.networks.unet.set_attn_processor(AttnProcessor())
+        if self.device.type == "cpu":
+            # A sixth less time a step than with fused attention, whose backward is slow there.
+            self.networks.unet.set_attn_processor(AttnProcessor())
         self.optimiser = torch.optim.AdamW(
             self.networks.weights(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, fused=True
         )
@@ -147,26 +151,31 @@ class Trainer:
     @torch.no_grad()
     def _follow(self, keep: float) -> None:
         """Move the running average towards the weights."""
-        for name, part in self._parts().items():
-            for key, value in part.state_dict().items():
-                if value.is_floating_point():
-                    self.average[f"{name}.{key}"].lerp_(value, 1 - keep)
+        weights = {
+            f"{name}.{key}": value
+            for name, part in self._parts().items()
+            for key, value in part.state_dict().items()
+            if value.is_floating_point()
+        }
+        averages = [self.average[name] for name in weights]
+        get_ema_multi_avg_fn(keep)(averages, list(weights.values()), None)
 
     def run(self, pairs: Pairs, budget: Budget, report: Callable[[str], None] = print) -> None:
         """Update until the budget is used up; save every 200 steps and at the end."""
-        alphas = networks.alphas_cumprod()
-        generator = torch.Generator().manual_seed(1000 + self.step)
+        alphas = networks.alphas_cumprod().to(self.device)
+        pairs = Pairs(pairs.latents.to(self.device), pairs.tokens.to(self.device))
+        generator = torch.Generator(self.device).manual_seed(1000 + self.step)
         torch.manual_seed(2000 + self.step)
         begun = time.monotonic()
         first = self.step
-        log = list[list[float]]()
+        log = list[Tensor]()
         while (spent := time.monotonic() - begun) < budget.seconds and (
             budget.steps is None or self.step - first < budget.steps
         ):
-            batch = draw_batch(pairs, alphas, budget.pairs, generator)
+            batch = draw_batch(pairs, alphas, budget.pairs, generator, budget.batch)
             over = spent / budget.seconds if budget.final else None
             rate = learning_rate(budget.rate, self.step - first, over)
-            errors, auxiliary = self.update(self._on_device(batch), rate)
+            errors, auxiliary = self.update(batch, rate)
             log.append(_means(errors, batch.moved, auxiliary))
             if self.step % 50 == 0:
                 report(_line(self.step, spent, log[-50:]))
@@ -174,24 +183,21 @@ class Trainer:
                 self.save()
         self.save()
 
-    def _on_device(self, batch: Batch) -> Batch:
-        return Batch(**{name: value.to(self.device) for name, value in vars(batch).items()})
-
 
 def _blurred(bottleneck: Tensor, blur: Tensor) -> Tensor:
     deviation = bottleneck.detach().std((1, 2, 3), keepdim=True)
     return bottleneck + blur * deviation * torch.randn_like(bottleneck)
 
 
-def _means(errors: Tensor, moved: int, auxiliary: Tensor) -> list[float]:
-    """Return the mean errors of plain and of moved samples, and the auxiliary one."""
+def _means(errors: Tensor, moved: int, auxiliary: Tensor) -> Tensor:
+    """Return the mean errors of plain and of moved samples, and the auxiliary one: float32 [3]."""
     own = len(errors) - moved
-    moved_error = errors[own:].mean().item() if moved else 0.0
-    return [errors[:own].mean().item(), moved_error, auxiliary.item()]
+    moved_error = errors[own:].mean() if moved else torch.zeros_like(auxiliary)
+    return torch.stack([errors[:own].mean(), moved_error, auxiliary])
 
 
-def _line(step: int, seconds: float, log: list[list[float]]) -> str:
+def _line(step: int, seconds: float, log: list[Tensor]) -> str:
     """Report the means over the last steps as JSON."""
-    means = zip(("plain", "moved", "auxiliary"), torch.tensor(log).mean(0).tolist(), strict=True)
+    means = zip(("plain", "moved", "auxiliary"), torch.stack(log).mean(0).tolist(), strict=True)
     errors = {name: round(value, 4) for name, value in means}
     return json.dumps({"step": step, "seconds": round(seconds)} | errors)
