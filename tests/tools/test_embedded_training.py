@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dragnoise.engine import Editor
 from dragnoise.engine.diffusion.load import EMBEDDED
-from embedded_model import networks, pack, recipe, samples, shards, train, words
+from embedded_model import drawing, networks, pack, recipe, samples, shards, train, words
 from embedded_model.shards import Pairs
 
 
@@ -60,7 +60,7 @@ def test_shards_hold_what_their_seeds_draw(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == paths
     read = shards.read_shards(tmp_path)
     assert read.latents.shape == (6, 2, 4, 32, 32)
-    pictures, captions = shards.draw(8, 3)
+    pictures, captions = drawing.draw(8, 3)
     assert torch.equal(read.tokens[3:].long(), shards.tokens(captions))
     here = shards.encode(vae, pictures[:3])
     torch.testing.assert_close(read.latents[3:, 0].float(), here, atol=0.02, rtol=0.02)

@@ -17,9 +17,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from dragnoise.bench.world import painting
-from dragnoise.bench.world import scenes as world
 
-from . import words
+from . import drawing, words
 
 PAIRS = 2000
 
@@ -44,8 +43,8 @@ class Pairs:
 def encode(vae: AutoencoderKL, pictures: Sequence[painting.Pixels]) -> Tensor:
     """Encode pictures as latents, float32 [N, 4, 32, 32]."""
     parts = []
-    for first in range(0, len(pictures), 50):
-        stack = torch.from_numpy(np.stack(pictures[first : first + 50])).to(vae.device)
+    for first in range(0, len(pictures), 200):
+        stack = torch.from_numpy(np.stack(pictures[first : first + 200])).to(vae.device)
         batch = stack.permute(0, 3, 1, 2).float().div(127.5).sub(1)
         with torch.autocast(vae.device.type, dtype=torch.bfloat16):
             mean = vae.encode(batch.contiguous(memory_format=torch.channels_last)).latent_dist.mean
@@ -74,7 +73,7 @@ def make_shards(
     """
     context = get_context("spawn")
     with ProcessPoolExecutor(min(len(paths), os.cpu_count() or 1), context) as processes:
-        drawn = processes.map(draw, seeds, itertools.repeat(pairs))
+        drawn = processes.map(drawing.draw, seeds, itertools.repeat(pairs))
         for path, (pictures, captions) in zip(paths, drawn, strict=True):
             latents = encode(vae, pictures).view(2, pairs, 4, 32, 32).transpose(0, 1)
             part = path.with_suffix(".part")
@@ -83,18 +82,6 @@ def make_shards(
                 np.savez(file, latents=latents.half().numpy(), tokens=numbers)
             os.replace(part, path)
             yield path
-
-
-def draw(seed: int, pairs: int) -> tuple[list[painting.Pixels], list[str]]:
-    """Return the pictures of pairs of scenes, all the first ones before their partners.
-
-    And the captions, one a pair.
-    """
-    rng = np.random.default_rng((20264, seed))
-    scenes = [world.draw_scene(rng) for _ in range(pairs)]
-    partners = [world.partner(scene, rng) for scene in scenes]
-    pictures = [painting.render(scene)[0] for scene in (*scenes, *partners)]
-    return pictures, [world.caption(scene) for scene in scenes]
 
 
 def read_shards(folder: Path) -> Pairs:

@@ -216,7 +216,7 @@ def test_on_cuda_a_graph_that_is_garbage_ends_no_capture() -> None:
     gc.collect()
     gc.disable()
     try:
-        Itself(CudaGraph(lambda: None))
+        Itself(CudaGraph(lambda: ones.add_(1)))
         gc.enable()
         gc.set_threshold(1, 1, 1)
         graph = CudaGraph(lambda: [ones.add_(1) for _ in range(20)].clear())
