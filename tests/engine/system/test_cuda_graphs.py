@@ -211,20 +211,26 @@ def test_on_cuda_a_graph_that_is_garbage_ends_no_capture() -> None:
             self.graph = graph
             self.itself = self
 
-    ones = torch.zeros(3, device="cuda", dtype=torch.float32).add_(1)
+    ones = torch.ones(3, device="cuda", dtype=torch.float32)
+
+    def add(times: int) -> None:
+        for _ in range(times):
+            ones.add_(1)
+
+    add(1)
     threshold = gc.get_threshold()
     gc.collect()
     gc.disable()
     try:
-        Itself(CudaGraph(lambda: ones.add_(1)))
+        Itself(CudaGraph(lambda: add(1)))
         gc.enable()
         gc.set_threshold(1, 1, 1)
-        graph = CudaGraph(lambda: [ones.add_(1) for _ in range(20)].clear())
+        graph = CudaGraph(lambda: add(20))
     finally:
         gc.enable()
         gc.set_threshold(*threshold)
     graph()
-    assert ones.tolist() == [21.0] * 3
+    assert ones.tolist() == [22.0] * 3
 
 
 @pytest.mark.gpu
