@@ -19,8 +19,9 @@ from dragnoise.bench.fidelity.distance import (
     windows,
 )
 from dragnoise.bench.fidelity.pixels import Pixels
-from dragnoise.engine import ConfigError, Image, ImageError, MaskError, PointError
-from dragnoise.engine.diffusion.load import EMBEDDED, load
+from dragnoise.bench.world.drags import Drag, drags
+from dragnoise.engine import ConfigError, ImageError, MaskError, PointError
+from dragnoise.engine.diffusion.load import load
 from dragnoise.engine.diffusion.model import Model
 from dragnoise.engine.errors import NumbersError
 from dragnoise.engine.stages import embed
@@ -72,21 +73,21 @@ def test_features_are_those_of_the_published_code(
     assert torch.equal(ours_stream.get_state(), theirs_stream.get_state())
 
 
-def test_points_are_found_where_they_were_moved_to() -> None:
+@pytest.mark.parametrize(
+    "drag", drags("tuning", ("boat", "house", "sun"), 2), ids=lambda it: it.name
+)
+def test_points_are_found_where_they_were_moved_to(drag: Drag) -> None:
     """By a trained model: on random weights the noise decides."""
-    before = Image.of(EMBEDDED / "samples" / "house.png").pixels
-    after = np.roll(before, (8, 16), axis=(0, 1))
     finder = Dift(load(None, device="cpu", dtype="float32"), ensemble=2)
     source, edited = (
-        finder.features(pixels, "a house", torch.Generator().manual_seed(seed))
-        for seed, pixels in enumerate((before, after))
+        finder.features(pixels, drag.prompt, torch.Generator().manual_seed(seed))
+        for seed, pixels in enumerate((drag.before, drag.after))
     )
-    handles = [(40.0, 40.0), (64.0, 64.0), (80.0, 50.0)]
-    moved = [(56.0, 48.0), (80.0, 72.0), (96.0, 58.0)]
-    still = mean_distance(source, source, handles, moved, (128, 128))
-    assert still.mean_px == pytest.approx(np.hypot(16, 8))
-    assert mean_distance(source, edited, handles, moved, (128, 128)).mean_px < 5
-    assert windowed_distance(source, edited, handles, moved, (128, 128)).mean_px < 5
+    points = (drag.handles, drag.targets, (128, 128))
+    still = mean_distance(source, source, *points)
+    assert still.mean_px == pytest.approx(drag.length_px, abs=1)
+    assert mean_distance(source, edited, *points).mean_px < 4
+    assert windowed_distance(source, edited, *points).mean_px < 4
 
 
 def test_cosines_are_those_of_features_enlarged_as_a_whole() -> None:
