@@ -8,7 +8,8 @@ a CPU torch 2.13 then gives most weights a gradient of exactly zero.
 import json
 import os
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from .shards import Pairs
 CHECKPOINT = "checkpoint.pt"
 EMA = 0.998
 SAVE_S = 120
+LINE = 50
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ class Trainer:
         torch.manual_seed(2000 + self.step)
         begun = saved = time.monotonic()
         first = self.step
-        log = list[Tensor]()
+        log = deque[Tensor](maxlen=LINE)
         while (spent := time.monotonic() - begun) < budget.seconds and (
             budget.steps is None or self.step - first < budget.steps
         ):
@@ -198,8 +200,8 @@ class Trainer:
             rate = learning_rate(budget.rate, self.step - first, over)
             errors, auxiliary = self.update(batch, rate)
             log.append(_means(errors, batch.moved, auxiliary))
-            if self.step % 50 == 0:
-                report(_line(self.step, spent, log[-50:]))
+            if self.step % LINE == 0:
+                report(_line(self.step, spent, log))
             if time.monotonic() - saved > SAVE_S:
                 self.save()
                 saved = time.monotonic()
@@ -218,8 +220,9 @@ def _means(errors: Tensor, moved: int, auxiliary: Tensor) -> Tensor:
     return torch.stack([errors[:own].mean(), moved_error, auxiliary])
 
 
-def _line(step: int, seconds: float, log: list[Tensor]) -> str:
+def _line(step: int, seconds: float, log: Iterable[Tensor]) -> str:
     """Report the means over the last steps as JSON."""
-    means = zip(("plain", "moved", "auxiliary"), torch.stack(log).mean(0).tolist(), strict=True)
-    errors = {name: round(value, 4) for name, value in means}
+    means = torch.stack(list(log)).mean(0).tolist()
+    named = zip(("plain", "moved", "auxiliary"), means, strict=True)
+    errors = {name: round(value, 4) for name, value in named}
     return json.dumps({"step": step, "seconds": round(seconds)} | errors)
