@@ -136,7 +136,7 @@ class _PackedConv:
             return self._pack_forward(size)
         packed = self._at_version("forward", lambda: self._pack_forward(size))
         if self.weight.give_up(packed):
-            del self.packed["forward"]
+            self.packed.pop("forward", None)
         return packed
 
     def _pack_forward(self, size: torch.Size) -> Tensor:
@@ -150,11 +150,15 @@ class _PackedConv:
         return self._at_version("backward", pack)
 
     def _at_version(self, direction: str, pack: Callable[[], Tensor]) -> Tensor:
-        """Return what is packed for a direction, of the weights as they are now."""
+        """Return what is packed for a direction, of the weights as they are now.
+
+        Another thread may take it out meanwhile, where it stands for the weights since.
+        """
         version = self.weight.held._version
-        if self.packed.get(direction, (None,))[0] != version:
-            self.packed[direction] = (version, pack())
-        return self.packed[direction][1]
+        kept = self.packed.get(direction)
+        if kept is None or kept[0] != version:
+            kept = self.packed[direction] = (version, pack())
+        return kept[1]
 
 
 class _DifferentiableConv(torch.autograd.Function):

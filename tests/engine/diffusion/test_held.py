@@ -266,6 +266,22 @@ def test_a_network_is_lent_while_others_pack_it() -> None:
     assert not wrong
 
 
+def test_another_thread_takes_out_what_is_packed() -> None:
+    """It was as far, and its packed weights stand for the plain ones since."""
+
+    class Emptied(dict[str, Any]):
+        def __setitem__(self, key: str, value: Any) -> None: ...
+
+    module = nn.Conv2d(4, 4, 3, padding=1, bias=False).requires_grad_(False)
+    holder = HeldNetwork(nn.Sequential(module), packable=True)
+    hidden = torch.ones(1, 4, 6, 6).contiguous(memory_format=torch.channels_last)
+    expected = module(hidden)
+    layer: Any = PACKED_OPERATORS.conv(ConvWeight(module, holder), None, 1, 1)
+    object.__setattr__(layer, "packed", Emptied())
+    for _ in range(2):
+        torch.testing.assert_close(layer(hidden), expected)
+
+
 def test_weights_that_do_not_come_back_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     pack = packed._pack
 
