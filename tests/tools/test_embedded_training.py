@@ -1,6 +1,7 @@
 """Train and pack the embedded model: the real networks on a little data."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -53,18 +54,21 @@ def test_a_batch_holds_the_shares_asked_for(pairs: Pairs) -> None:
     assert recipe.draw_batch(pairs, alphas, 0.0, generator, 12).moved == 0
 
 
-def test_shards_hold_what_their_seeds_draw(tmp_path: Path) -> None:
+def test_shards_hold_what_their_seeds_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there are more than cores."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     vae = networks.read_vae(EMBEDDED)
-    paths = [tmp_path / f"shard-00{number}.npz" for number in range(2)]
-    assert list(shards.make_shards(paths, vae, [7, 8], 3)) == paths
+    paths = [tmp_path / f"shard-00{number}.npz" for number in range(3)]
+    assert list(shards.make_shards(paths, vae, [7, 8, 9], 3)) == paths
     assert sorted(tmp_path.iterdir()) == paths
     read = shards.read_shards(tmp_path)
-    assert read.latents.shape == (6, 2, 4, 32, 32)
-    pictures, captions = drawing.draw(8, 3)
-    assert torch.equal(read.tokens[3:].long(), shards.tokens(captions))
-    here = shards.encode(vae, pictures[:3])
-    torch.testing.assert_close(read.latents[3:, 0].float(), here, atol=0.02, rtol=0.02)
-    assert not torch.equal(read.latents[:3], read.latents[3:])
+    assert read.latents.shape == (9, 2, 4, 32, 32)
+    pictures, captions = drawing.draw(9, 3)
+    assert torch.equal(read.tokens[6:].long(), shards.tokens(captions))
+    for side, some in enumerate((pictures[:3], pictures[3:])):
+        here = shards.encode(vae, some)
+        torch.testing.assert_close(read.latents[6:, side].float(), here, atol=0.02, rtol=0.02)
+    assert not torch.equal(read.latents[3:6], read.latents[6:])
 
 
 @pytest.mark.parametrize(("done", "share"), [(None, 1.0), (0.0, 1.0), (0.5, 0.525), (1.0, 0.05)])

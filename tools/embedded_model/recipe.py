@@ -22,6 +22,8 @@ from .shards import Pairs
 
 BATCH = 24
 CONSTANT = 1 / 12
+"""The share of constant samples."""
+
 DRAG_TIME = 681
 WORDLESS = 0.15
 ASTRAY = 0.6

@@ -21,6 +21,8 @@ from dragnoise.bench.world import painting
 from . import drawing, words
 
 PAIRS = 2000
+AT_ONCE = 200
+"""Pictures that are encoded together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +45,8 @@ class Pairs:
 def encode(vae: AutoencoderKL, pictures: Sequence[painting.Pixels]) -> Tensor:
     """Encode pictures as latents, float32 [N, 4, 32, 32]."""
     parts = []
-    for first in range(0, len(pictures), 200):
-        stack = torch.from_numpy(np.stack(pictures[first : first + 200])).to(vae.device)
+    for first in range(0, len(pictures), AT_ONCE):
+        stack = torch.from_numpy(np.stack(pictures[first : first + AT_ONCE])).to(vae.device)
         batch = stack.permute(0, 3, 1, 2).float().div(127.5).sub(1)
         with torch.autocast(vae.device.type, dtype=torch.bfloat16):
             mean = vae.encode(batch.contiguous(memory_format=torch.channels_last)).latent_dist.mean
@@ -69,19 +71,26 @@ def make_shards(
 ) -> Iterator[Path]:
     """Draw, encode and write shards of `pairs` pairs each; each appears whole or not at all.
 
-    Several processes draw, this one encodes. The paths are yielded one by one.
+    As many processes draw as there are cores, a shard each (0.2 GB of pictures); this one encodes
+    and yields the paths one by one.
     """
-    context = get_context("spawn")
-    with ProcessPoolExecutor(min(len(paths), os.cpu_count() or 1), context) as processes:
-        drawn = processes.map(drawing.draw, seeds, itertools.repeat(pairs))
-        for path, (pictures, captions) in zip(paths, drawn, strict=True):
-            latents = encode(vae, pictures).view(2, pairs, 4, 32, 32).transpose(0, 1)
-            part = path.with_suffix(".part")
-            with part.open("wb") as file:
-                numbers = tokens(captions).short().numpy()
-                np.savez(file, latents=latents.half().numpy(), tokens=numbers)
-            os.replace(part, path)
-            yield path
+    cores = os.cpu_count() or 1
+    with ProcessPoolExecutor(min(len(paths), cores), get_context("spawn")) as processes:
+        for first in range(0, len(paths), cores):
+            some = slice(first, first + cores)
+            drawn = processes.map(drawing.draw, seeds[some], itertools.repeat(pairs))
+            for path, (pictures, captions) in zip(paths[some], drawn, strict=True):
+                _write(path, encode(vae, pictures), tokens(captions))
+                yield path
+
+
+def _write(path: Path, latents: Tensor, numbers: Tensor) -> None:
+    """Write a shard: latents of all first pictures, then of their partners, and the tokens."""
+    pairs = latents.unflatten(0, (2, -1)).transpose(0, 1)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez(file, latents=pairs.half().numpy(), tokens=numbers.short().numpy())
+    os.replace(part, path)
 
 
 def read_shards(folder: Path) -> Pairs:

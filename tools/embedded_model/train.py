@@ -28,7 +28,10 @@ from .shards import Pairs
 CHECKPOINT = "checkpoint.pt"
 EMA = 0.998
 SAVE_S = 120
+"""Seconds between two checkpoints."""
+
 LINE = 50
+"""Updates that a line of the report is about."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,11 @@ class Trainer:
         if self.device.type == "cpu":
             # A sixth less time a step than with fused attention, whose backward is slow there.
             self.networks.unet.set_attn_processor(AttnProcessor())
-        self.rate = torch.zeros((), dtype=torch.float32, device=self.device)
+        self._rate = torch.zeros((), dtype=torch.float32, device=self.device)
+        # A checkpoint of another device has others.
+        self._own: dict[str, Any] = {"lr": self._rate, "capturable": self.device.type == "cuda"}
         self.optimiser = torch.optim.AdamW(
-            self.networks.weights(),
-            lr=self.rate,
-            betas=(0.9, 0.99),
-            weight_decay=1e-3,
-            fused=True,
-            capturable=self.device.type == "cuda",
+            self.networks.weights(), betas=(0.9, 0.99), weight_decay=1e-3, fused=True, **self._own
         )
         self.average = self._state()
         if (folder / CHECKPOINT).exists():
@@ -104,15 +104,11 @@ class Trainer:
         checkpoint = torch.load(path, weights_only=True, map_location=self.device)
         for name, part in self._parts().items():
             part.load_state_dict(networks.state_of(name, checkpoint["weights"]))
-        own = [{name: group[name] for name in ("lr", "capturable")} for group in self._groups()]
         self.optimiser.load_state_dict(checkpoint["optimiser"])
-        for group, kept in zip(self._groups(), own, strict=True):
-            group.update(kept)
+        for group in self.optimiser.param_groups:
+            group.update(self._own)
         self.average = checkpoint["average"]
         self.step = checkpoint["step"]
-
-    def _groups(self) -> list[dict[str, Any]]:
-        return self.optimiser.param_groups
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
@@ -156,7 +152,7 @@ class Trainer:
 
     def update(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
         """Update the weights on a batch; return its losses, detached."""
-        self.rate.fill_(rate)
+        self._rate.fill_(rate)
         errors, auxiliary = self._update(*vars(batch).values())
         self.step += 1
         self._follow(min(EMA, (1 + self.step) / (12 + self.step)))
