@@ -204,7 +204,7 @@ def test_captured_on_cuda() -> None:
 
 @pytest.mark.gpu
 def test_on_cuda_a_graph_that_is_garbage_ends_no_capture() -> None:
-    """It does without `_alone`: pytorch/pytorch#161037."""
+    """As it did in pytorch/pytorch#161037."""
 
     class Itself:
         def __init__(self, graph: CudaGraph) -> None:
